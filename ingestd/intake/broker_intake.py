@@ -52,6 +52,7 @@ class BrokerIntake(ReplayIntake):
         self._reached = dict.fromkeys(last_known, 0)
         self._deferred: list[tuple[Chunk, ValidatedChunk, RecoveredPositions]] = []
         self._adopted: dict[int, int] = {}
+        self._is_mixed = is_mixed
         self._waits_for_all = is_mixed and len(last_known) > 1
         """A batch of an earlier process may have events of several partitions, which come in any order:
         nothing that is new goes before the last of them, or a key's events would."""
@@ -77,6 +78,16 @@ class BrokerIntake(ReplayIntake):
         for source, _, end, _ in (s for one in batches if not one.settled for s in one.segments):
             self._adopted[source] = max(end, self._adopted.get(source, 0))
             self._reached[source] = 0
+
+    def superseded(self, number: int, named: Collection[str]) -> None:
+        """Nothing comes under this number any more: what is there of its batches goes out now, and keys that
+        the others had claimed are free, before the next chunk comes. ``named``: ids of batches that the
+        number which the partition has now brings with it. Not where batches have events of several: of those
+        more may come."""
+        if not self._is_mixed:
+            self._resume_incomplete((number,))
+            self._say_changed(but=named)
+            self._copies.give_up_lost(for_good=True, sources=(number,), but=named)
 
     def admit(self, chunk: Chunk) -> None:
         chunk.owners = self._name

@@ -74,12 +74,15 @@ class CopyTracker:
             if stale := recovery.take_stale():
                 self.send(self._window.release(stale))
 
-    def give_up_lost(self, *, for_good: bool = False, sources: Container[int] | None = None) -> int:
+    def give_up_lost(
+        self, *, for_good: bool = False, sources: Container[int] | None = None, but: Container[str] = ()
+    ) -> int:
         """At the end of the input. A batch that no copy waits for stays known: its file may come back, unless
-        it is gone ``for_good``. Gives how many there are no more. ``sources``: of these only."""
+        it is gone ``for_good``. Gives how many there are no more. ``sources``: of these only; ``but``: not
+        these batches."""
         dropped = 0
         for recovery in self._recoveries:
-            for batch_id, keys in recovery.lost(sources).items():
+            for batch_id, keys in recovery.lost(sources, but).items():
                 if (copies := self._window.release(keys)) or for_good:
                     self._journal.drop([batch_id])
                     self.send(copies)

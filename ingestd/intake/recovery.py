@@ -103,8 +103,11 @@ class Recovery:
         self.know(b for b in mine if all(source in sources for source, *_ in b.segments))
 
     def know(self, frozen: Iterable[FrozenBatch]) -> None:
-        """Of a process that had the source before, before anything of theirs is read again."""
+        """Of a process that had the source before, before anything of theirs is read again. One that is known
+        of another source, too, goes on as one of this, with the keys that are awaited for it."""
         for batch in frozen:
+            if not batch.settled and (before := self._open.get(batch.id)):
+                batch = batch._replace(keys=before.frozen.keys)
             unfinished = _PartialBatch(batch, len(batch.segments))
             if not batch.settled:
                 self._open[batch.id] = unfinished
@@ -165,10 +168,16 @@ class Recovery:
             del self._by_chunk[place]
         return [self._rebuild(one) for one in sorted(left, key=_first) if one.found]
 
-    def lost(self, sources: Container[int] | None = None) -> dict[str, Sequence[bytes]]:
-        """As ``incomplete``: by id the keys of batches of which nothing was found."""
-        lost = {one.frozen.id: one.frozen.keys for one in self._of(sources) if not one.found}
+    def lost(
+        self, sources: Container[int] | None = None, but: Container[str] = ()
+    ) -> dict[str, Sequence[bytes]]:
+        """As ``incomplete``, and after it: by id the keys of batches of which nothing was found, ``but`` for
+        these. They are not known any more."""
+        gone = [one.frozen for one in self._of(sources) if not one.found and one.frozen.id not in but]
+        lost = {one.id: one.keys for one in gone}
         self._awaited.difference_update(*lost.values())
+        for batch_id in lost:
+            del self._open[batch_id]
         return lost
 
     def _of(self, sources: Container[int] | None) -> list[_PartialBatch]:

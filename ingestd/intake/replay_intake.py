@@ -5,7 +5,7 @@ the stages.
 """
 
 import asyncio
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Batch, Chunk, Keeper
@@ -132,8 +132,10 @@ class ReplayIntake:
         sink.lane.resubmit(batch)
         self._copies.free_stale()
 
-    def _say_changed(self) -> None:
-        changed = [batch for recovery in self._recoveries.values() for batch in recovery.take_changed()]
+    def _say_changed(self, but: Collection[str] = ()) -> None:
+        """``but``: of those a new owner of their source has others."""
+        found = [batch for recovery in self._recoveries.values() for batch in recovery.take_changed()]
+        changed = [batch for batch in found if batch not in but]
         if changed:
             self._journal.drop(changed)
             self._warn(

@@ -63,8 +63,9 @@ class KnownSources:
         self._positions[state.number] = (state.position, state.line)
         return state
 
-    async def streams(self, prefix: str) -> dict[int, int]:
-        """Numbers of the streams whose names begin so, each with its position."""
+    async def streams(self, prefix: str) -> dict[int, tuple[str, int]]:
+        """Numbers of the streams whose names begin so, each with its name and its position. Of those that
+        have one name the last counts."""
         return await self._database.run(lambda c: find_streams(c, prefix))
 
     async def new_stream(self, path: str, *, now: float) -> SourceState:

@@ -121,10 +121,10 @@ def find_stream(
     return SourceState(number, 0, 1)
 
 
-def find_streams(connection: sqlite3.Connection, prefix: str) -> dict[int, int]:
+def find_streams(connection: sqlite3.Connection, prefix: str) -> dict[int, tuple[str, int]]:
     """See ``Journal.streams``."""
     rows = connection.execute(
-        "SELECT id, position FROM sources WHERE device = ?1 AND substr(path, 1, length(?2)) = ?2",
+        "SELECT id, path, position FROM sources WHERE device = ?1 AND substr(path, 1, length(?2)) = ?2",
         (_AT_A_BROKER, prefix),
     )
-    return {int(number): int(position) for number, position in rows}
+    return {int(number): (str(path), int(position)) for number, path, position in rows}

@@ -144,9 +144,9 @@ class BrokerFeed:
         for number, first in self.source.starts.items():
             lost = await pipeline.journal.lost_places(number, first=first)
             pipeline.recorder.unconfirmed.lost(number, lost)
-        takeover = self.source.takeover if isinstance(self.source, KafkaSource) else None
+        kafka = self.source if isinstance(self.source, KafkaSource) else None
         runners = [
-            one.beside(SourceBatchers(one.batcher) if takeover else one.batcher.sibling())
+            one.beside(SourceBatchers(one.batcher) if kafka and kafka.takeover else one.batcher.sibling())
             for one in pipeline.runners
         ]
         outboxes = {lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted}
@@ -179,8 +179,8 @@ class BrokerFeed:
             numbers=lambda: self.source.numbers,
             is_mixed=_is_mixed(frozen),
         )
-        if takeover:
-            takeover.adopt_by(intake.adopt)
+        if kafka:
+            kafka.heirs.found(intake)
         return intake
 
 

@@ -11,6 +11,7 @@ from ingestd.core.clock import Clock, wait_until_set
 from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import Given, Place, Start
+from ingestd.sources.kafka.heirs import Heirs
 from ingestd.sources.kafka.note import NOTHING_NAMED, Note, read_note
 from ingestd.sources.kafka.partition import MakeCutter, Partition, words_of
 from ingestd.sources.kafka.takeover import Takeover
@@ -21,8 +22,9 @@ from ingestd.store.journal import Journal
 class Partitions:
     """All that this process was ever given. ``cuts``: by number, chunks of an earlier process. ``moved`` is
     called when more of a partition is settled, ``changed`` when some came or went. ``drain_s``: how long what
-    is on its way of a partition is waited for when it is given back. ``takeover``: tells the next owner
-    what is on its way, and finds what the last one told; None: nobody does."""
+    is on its way of a partition is waited for when it is given back. ``heirs``: learn which numbers are not
+    used any more. ``takeover``: tells the next owner what is on its way, and finds what the last one
+    told; None: nobody does."""
 
     note = ""
     """Commits of this state directory have it."""
@@ -40,11 +42,14 @@ class Partitions:
         clock: Clock,
         warn: Callable[[str], None],
         drain_s: float,
+        heirs: Heirs,
         takeover: Takeover | None,
     ) -> None:
         self.by_place: dict[Place, Partition] = {}
         self.awaited: set[int] = set()
         """Numbers of those that an earlier process had batches of, and the group has not given yet."""
+        self._left: dict[str, set[int]] = {}
+        """By name of a partition the numbers that it had, as far as there are batches of them."""
         self._prefix = ""
         self._starts_at_end = starts_at_end
         self._journal = journal
@@ -55,6 +60,7 @@ class Partitions:
         self._clock = clock
         self._warn = warn
         self._drain_s = drain_s
+        self._heirs = heirs
         self.takeover = takeover
 
     def __iter__(self) -> Iterator[Partition]:
@@ -65,7 +71,9 @@ class Partitions:
         self._prefix = prefix
         known = await self._journal.streams(prefix)
         self.awaited = {number for number in known if self._cuts(number)}
-        return {number: sequence_of(position) for number, position in known.items()}
+        for number in self.awaited:
+            self._left.setdefault(known[number][0], set()).add(number)
+        return {number: sequence_of(position) for number, (_, position) in known.items()}
 
     # --- what the group says ---
 
@@ -192,6 +200,7 @@ class Partitions:
     ) -> Partition:
         """``is_new``: to the journal, so that the ``note`` tells of it. ``is_known``: what an earlier process
         had of it is waited for."""
+        self._supersede(place, number, note if is_new else NOTHING_NAMED)
         takeover, before = self.takeover, self.by_place.get(place)
         cuts = takeover.cuts(number, note) if takeover and is_new else self._cuts(number)
         one = Partition(place, identity, number, offset, cuts, self._make_cutter, self._settled, mark)
@@ -201,6 +210,15 @@ class Partitions:
             takeover.begin(one, note, is_new=is_new, is_known=is_known)
         self.by_place[place] = one
         return one
+
+    def _supersede(self, place: Place, number: int, note: Note) -> None:
+        """Batches of numbers that it had before are not found any more: their events come under this one, and
+        must not wait as copies of themselves, for what is behind them would go first."""
+        numbers = self._left.setdefault(self._path(place), set())
+        for old in sorted(numbers - {number}):
+            self.awaited.discard(old)
+            self._heirs.superseded(old, {one.id for one in note.batches(number) if not one.settled})
+        self._left[self._path(place)] = {number}
 
     def _settled(self, one: Partition, position: Position) -> None:
         self._journal.moved(one.number, position.offset, position.next_line, position.mark)

@@ -8,7 +8,7 @@ apart that another member has read on, or that somebody has reset. See docs/deci
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
 from ingestd.core.backoff import Backoff
@@ -20,9 +20,11 @@ from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
-from ingestd.sources.kafka.client import Admin, Place, Run
+from ingestd.sources.kafka.client import Admin, Run
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.group import Group
+from ingestd.sources.kafka.heirs import Heirs
+from ingestd.sources.kafka.lag import count
 from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
@@ -84,6 +86,7 @@ class KafkaSource:
         self._error: UserError | None = None
         self._is_mixed = is_mixed
         self._commits = Commits(journal, clock)
+        self.heirs = Heirs()
         self.takeover: Takeover | None = None
         """Tells the next owner of a partition what is on its way; None: it is not told."""
         if settings.exact_takeover and not settings.spool:
@@ -91,6 +94,7 @@ class KafkaSource:
                 journal,
                 changed=self._commits.changed,
                 frozen=frozen,
+                heirs=self.heirs,
                 counts=self.counts,
                 clock=clock,
                 warn=self._say,
@@ -107,6 +111,7 @@ class KafkaSource:
             clock=clock,
             warn=self._say,
             drain_s=drain_s,
+            heirs=self.heirs,
             takeover=self.takeover,
         )
         self._commits.partitions = self._partitions
@@ -336,15 +341,7 @@ class KafkaSource:
     async def _measure(self) -> None:
         while True:
             if self._group and self._admin:
-                self._count(await asyncio.to_thread(self._admin.offsets, self._group.places))
+                found = await asyncio.to_thread(self._admin.offsets, self._group.places)
+                count(found, self._partitions, self.counts)
                 await self._unowned.look(self._group, self._admin)
             await self._clock.sleep(_LAG_EVERY_S)
-
-    def _count(self, found: Mapping[Place, tuple[int, int]]) -> None:
-        counts, mine = self.counts, self._partitions.by_place
-        known = [(mine[place], *bounds) for place, bounds in found.items() if place in mine]
-        if known or not any(one.is_assigned for one in mine.values()):
-            counts.pending = sum(max(0, last - one.read_to) for one, _, last in known)
-            mine_open = [one for one, _, _ in known if not one.is_settled]
-            counts.unacked = sum(max(0, one.taken - one.resolved) for one in mine_open)
-            counts.stranded = sum(max(0, first - one.read_to) for one, first, _ in known)

@@ -11,6 +11,7 @@ from ingestd.core.clock import Clock
 from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import Place, Start
+from ingestd.sources.kafka.heirs import Heirs
 from ingestd.sources.kafka.note import MAX_BYTES, Note, Span, write_note
 from ingestd.sources.kafka.partition import Partition
 from ingestd.store.frozen_batches import FrozenBatch
@@ -21,12 +22,10 @@ NAMED_WITHIN_S = 5.0
 """A batch that cannot be named in this time is sent all the same: brokers that are away, or a note that is
 full, must not hold up a sink that others use, too."""
 
-Adopt = Callable[[Sequence[FrozenBatch]], None]
-
 
 class Takeover:
     """``changed``: of a partition there is something new to commit; True: at once. ``frozen``: by number of a
-    partition, the batches of earlier processes with this state directory."""
+    partition, the batches of earlier processes with this state directory. ``heirs``: who sends them again."""
 
     def __init__(
         self,
@@ -34,6 +33,7 @@ class Takeover:
         *,
         changed: Callable[[Place, bool], None],
         frozen: Callable[[int], Sequence[FrozenBatch]],
+        heirs: Heirs,
         counts: SourceCounts,
         clock: Clock,
         warn: Callable[[str], None],
@@ -43,19 +43,11 @@ class Takeover:
         self._journal = journal
         self._changed = changed
         self._frozen = frozen
+        self._heirs = heirs
         self._counts = counts
         self._clock = clock
         self._warn = warn
         self._within_s = within_s
-        self._adopt: Adopt | None = None
-        self._waiting: list[FrozenBatch] = []
-
-    def adopt_by(self, adopt: Adopt) -> None:
-        """Who sends them again."""
-        self._adopt, waiting = adopt, self._waiting
-        if waiting:
-            adopt(waiting)
-            self._waiting = []
 
     def cuts(self, number: int, note: Note) -> list[Cut]:
         """Chunks that are to be cut as its last owner has cut them."""
@@ -81,10 +73,7 @@ class Takeover:
         if batches and not is_known:
             if is_new:
                 self._journal.adopt(batches, now=self._clock.wall())
-            if self._adopt:
-                self._adopt(batches)
-            else:
-                self._waiting += batches
+            self._heirs.adopt(batches)
 
     def forget(self, one: Partition) -> None:
         self._journal.named.pop(one.number, None)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,8 +41,14 @@ class Reader:
         self.chunks: list[Chunk] = []
         self.error: Exception | None = None
         self.adopted: list[FrozenBatch] = []
-        if source.takeover:
-            source.takeover.adopt_by(self.adopted.extend)
+        self.gone: list[tuple[int, set[str]]] = []
+        source.heirs.found(self)
+
+    def adopt(self, batches: Sequence[FrozenBatch]) -> None:
+        self.adopted += batches
+
+    def superseded(self, number: int, named: Collection[str]) -> None:
+        self.gone.append((number, {*named}))
 
     async def read(self) -> None:
         try:
@@ -339,6 +345,36 @@ async def test_a_batch_that_an_earlier_process_froze_and_did_not_name_is_named_b
             await until_told()
         assert named(kafka) == {batch.id: [0, 1, 2, 3, 4]}
         assert one.journal.waits(again) is None
+
+
+async def test_numbers_that_a_partition_had_before_are_told_of_with_the_batches_that_go_on_under_the_new_one(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    """Also where the process was killed when only the new number was on disk."""
+    kafka.produce("t", 0, *payloads(0, 5))
+    async with reader(tmp_path / "one", kafka, T0) as one:
+        await until(lambda: len(one.events) == 5)
+        batch = await one.named(one.chunks[0], range(2))
+        kafka.refusals += [REBALANCING] * 10_000
+        one.freeze(one.chunks[0], range(2, 5), "00000000-0000-4000-8000-00000000ffff")
+        await one.journal.commit()
+        (partition,) = one.source._partitions
+        path, identity, number = one.source._partitions._path(T0), partition.identity, partition.number
+        assert one.gone == []
+    kafka.refusals.clear()
+    for is_cut_short in (False, True):
+        offset, note = kafka.committed[T0]
+        kafka.committed[T0] = offset, f"ingestd 00000000000000ff {note.split()[2]}"
+        async with reader(tmp_path / "one", kafka) as one:
+            if is_cut_short:
+                await one.journal.find_stream(path, identity, now=1.0, as_new=True)
+            member = kafka.member
+            member.do(lambda m=member: m.give(T0))  # type: ignore[misc]
+            await until(lambda r=one: len(r.events) == 5)
+            assert [at for at, _ in one.gone] == [*range(number, number + 1 + is_cut_short)]
+            assert all(named == {batch.id} for _, named in one.gone)
+            assert [one.id for one in one.adopted] == [batch.id]
+            await until(lambda: kafka.committed[T0][1].split()[1] != "00000000000000ff")
 
 
 async def test_errors_are_told_and_end_and_that_of_a_copied_member_ends_the_source(

@@ -1,15 +1,16 @@
 """The whole service behind scripted brokers, where no real one is needed."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ingestd.sources.kafka.note import read_note
-from tests.event_api import EventApi, events, key, once_each
+from tests.event_api import EventApi, event, events, key, once_each
 from tests.process.sources.support import running, settings, until
 from tests.receiver import Reply, Request
-from tests.scripted_kafka import ScriptedKafka
+from tests.scripted_kafka import REBALANCING, ScriptedKafka
 
 pytestmark = pytest.mark.anyio
 
@@ -72,3 +73,81 @@ async def test_no_request_goes_out_before_its_batch_is_named(
             await until(lambda: [kafka.committed["a", n][0] for n in (0, 1)] == [40, 40])
         assert len(api.batches) == 12, "of one partition each"
     assert unnamed == []
+
+
+ANOTHER = "ingestd 00000000000000ff"
+"""Of another member: the owner of its notes."""
+ORDERED = {"batch": {"max_events": 7, "max_age": 0.05}, "delivery": {"order_by": "attributes.note"}}
+
+
+def assert_order(arrived: Sequence[bytes], published: Sequence[bytes]) -> None:
+    """All of them, and those of a key in their order."""
+    assert sorted(arrived) == sorted(published)
+    for note in {one.partition(b'"note":')[2][:5] for one in published}:
+        assert [one for one in arrived if note in one] == [one for one in published if note in one]
+
+
+async def test_a_batch_that_nobody_was_told_of_does_not_hold_its_events_back_when_they_come_again_as_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was frozen in the first moment of a partition that another member had committed last, before a
+    commit of this one. So this process reads on where the other was, and must not take the events of that
+    batch for copies: what is behind them would go first."""
+    kafka = ScriptedKafka(a=1).install(monkeypatch)
+    kafka.committed["a", 0] = 0, ANOTHER
+    published = [event(number, note=f"k{number % 3}") for number in range(60)]
+    kafka.produce("a", 0, *published)
+    kafka.refusals += [REBALANCING] * 10_000
+    async with EventApi() as api:
+        given = settings(tmp_path, api.url, {**BROKER, "topics": "a"}, kind="kafka", **ORDERED)
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+            member.do(lambda: member.give(("a", 0)))
+            await until(lambda: any(read_note(at["a", 0][1]).rows for at in kafka.refused))
+            await service.crash()
+        kafka.refusals.clear()
+        assert (kafka.committed["a", 0][1], api.batches) == (ANOTHER, []), "nobody was told, nothing was sent"
+        async with running(given) as service:
+            await until(lambda: len(kafka.consumers) == 2)
+            again = kafka.member
+            again.do(lambda: again.give(("a", 0)))
+            await service.settled(60)
+        assert_order([one for batch in once_each(api.batches).values() for one in batch], published)
+
+
+async def test_a_batch_of_its_own_that_another_owner_had_and_names_is_repeated_as_it_was_and_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal knows the batch under the number that the partition had then. A copy of its events that
+    comes later is one."""
+    kafka = ScriptedKafka(a=1).install(monkeypatch)
+    published = [event(number, note=f"k{number % 3}") for number in range(60)]
+    kafka.produce("a", 0, *published)
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    async with EventApi(answer) as api:
+        given = settings(tmp_path, api.url, {**BROKER, "topics": "a"}, kind="kafka", **ORDERED)
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+            member.do(lambda: member.give(("a", 0)))
+            await until(lambda: api.batches)
+            await service.crash()
+        offset, note = kafka.committed["a", 0]
+        assert note.count(" ") == 2, "the batch is named"
+        kafka.committed["a", 0] = offset, f"{ANOTHER} {note.split()[2]}"
+        kafka.produce("a", 0, *published[:7])
+        gate.set()
+        async with running(given) as service:
+            await until(lambda: len(kafka.consumers) == 2)
+            again = kafka.member
+            again.do(lambda: again.give(("a", 0)))
+            await service.settled(67)
+            assert service.ledger["duplicate"] == 7
+        assert_order([one for batch in once_each(api.batches).values() for one in batch], published)
+        assert api.keys[0] == api.keys[1]
