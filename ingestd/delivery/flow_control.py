@@ -80,7 +80,7 @@ class FlowControl:
 
     def next(self, now: float, *, held_back: bool) -> Send | Wait | Done:
         """``held_back``: nothing may be sent, for a reason outside the lane. The sender calls ``sent``."""
-        more = bool(self.queues)
+        more = self._has_more()
         self._check_outage(now, more=more)
         if self._is_done(now, more=more, held_back=held_back):
             return Done(self.error)
@@ -90,7 +90,7 @@ class FlowControl:
         if self.error is None and self._may_send(now):
             if found := self.queues.take(now, probing=self.is_probing, repeats_from=self._retries.next_at):
                 return found
-            if self._is_done(now, more=bool(self.queues), held_back=held_back):
+            if self._is_done(now, more=self._has_more(), held_back=held_back):
                 return Done(self.error)  # the last new batches were just held
         return Wait(min(latest, self._next_at(now)))
 
@@ -101,7 +101,7 @@ class FlowControl:
     @property
     def idle(self) -> bool:
         """Nothing to send, and nothing out."""
-        return not self.active and not self.queues
+        return not self.active and not self._has_more()
 
     @property
     def last_accepted(self) -> float:
@@ -121,6 +121,11 @@ class FlowControl:
         return not (
             self.abandoned or self._left_in_drain >= most_left or self._is_hopeless(now, held_back=held_back)
         )
+
+    def _has_more(self) -> bool:
+        """Whether there is something to send. What is held by order is not, before others are resolved."""
+        queues, order = self.queues, self._order
+        return bool(queues.fresh or queues.waiting or queues.letters or (order and order.ready))
 
     def _may_send(self, now: float) -> bool:
         return now >= self._opens_at and (not self.is_probing or self.circuit.may_probe(now, self.active))

@@ -60,10 +60,6 @@ class Queues:
         self._numbers = count()
         self._probed: Batch | None = None
 
-    def __bool__(self) -> bool:
-        """Whether there is something to send. What is held by order is not, before others are resolved."""
-        return bool(self.fresh or self.waiting or self.letters or (self._order and self._order.ready))
-
     @property
     def next_due(self) -> float | None:
         """When the first waiting batch may go."""

@@ -156,7 +156,7 @@ class SpoolFeed:
         self._settled: dict[int, set[int]] = {}  # of chunks that an earlier process sent a part of: positions
         self._begun = asyncio.Event()
         self._turn = asyncio.Lock()  # to hand something to the lane, and wait until it has room again
-        self._ended = asyncio.Event()
+        self._ended, self._draining = asyncio.Event(), False
 
     # --- what an earlier process left ---
 
@@ -212,13 +212,14 @@ class SpoolFeed:
 
     def _stop_if_useless(self) -> None:
         """In a drain only what the lane takes is read."""
-        if self._lane.draining and not self._lane.takes_more:
+        if self._draining and not self._lane.takes_more:
             self.source.stop()
 
     async def drain(self, within_s: float) -> None:
         """No more will be offered and the process is to end: bring all that was to the lane, as long as that
         takes it, and close the lane. ``within_s``: until the lane is abandoned; the spool keeps what is not
         read in the first part of it."""
+        self._draining = True
         self.source.end()
         self._lane.drain(within_s, feeding=True)
         self._stop_if_useless()

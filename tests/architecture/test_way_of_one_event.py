@@ -8,7 +8,7 @@ from typing import Any
 from ingestd.core import accelerator
 from tests.machine import patience
 
-BOUNDS = {"replay": (29, 105), "post": (36, 124), "letter": (27, 96), "command": (82, 518)}
+BOUNDS = {"replay": (29, 102), "post": (36, 120), "letter": (27, 93), "command": (82, 518)}
 """Files entered, calls from file to file. The goal: (25, 110), (30, 120), (35, 200).
 
 ``letter`` is from its lease on: as ``replay`` and ``post`` it is of a process that runs. ``command`` is all
