@@ -29,7 +29,7 @@ def spool() -> None:
       ingestd spool forget crm                 drop events that wait for a removed sink
 
     \b
-    Where spool.kind is nats, with --config: init, check, stat, forget, resize.
+    Where spool.kind is nats, with --config: init, check, stat, park, resume, forget, resize.
     """
 
 
@@ -157,14 +157,19 @@ def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: 
 
 @spool.command()
 @click.argument("sink", metavar="SINK")
-@state_options
-def park(sink: str, state_dir: str | None) -> None:
+@spool_options
+def park(sink: str, state_dir: str | None, settings: Any) -> None:
     """Set a sink aside, also beside a running service: nothing is sent there until it is resumed.
 
     Beside a running service it returns when no request to the sink is out any more, or after 30 s (3).
 
     Its events stay in the spool, in their order, and take no room from the others, up to spool.max_parked.
+
+    Where spool.kind is nats, with --config: all workers obey, and its events do take room of the spool.
     """
+    if settings:
+        _park_on_nats(settings, sink)
+        return
     from ingestd.app import spool as app
 
     done = app.park(state_dir, sink, on=True, wait_s=WAIT_S)
@@ -177,14 +182,33 @@ def park(sink: str, state_dir: str | None) -> None:
 
 @spool.command()
 @click.argument("sink", metavar="SINK")
-@state_options
-def resume(sink: str, state_dir: str | None) -> None:
+@spool_options
+def resume(sink: str, state_dir: str | None, settings: Any) -> None:
     """Send to a parked sink again, from where it was."""
+    if settings:
+        from ingestd.app.cluster import park as cluster
+
+        changed = cluster.park(settings, sink, on=False, wait_s=0.0).changed
+        click.echo(f"{sink} is resumed" if changed else f"{sink} was not parked")
+        return
     from ingestd.app import spool as app
 
     resumed = app.park(state_dir, sink, on=False).changed
     not_by_a_person = "was not parked by a person; one at its max_backlog is back once it has caught up"
     click.echo(f"{sink} is resumed" if resumed else f"{sink} {not_by_a_person}")
+
+
+def _park_on_nats(settings: Any, sink: str) -> None:
+    from ingestd.app.cluster import park as app
+
+    done = app.park(settings, sink, on=True, wait_s=WAIT_S)
+    for worker, out in done.late:
+        still = "has not said that it obeys" if out is None else f"still has {out} requests to it out"
+        where = f"worker {worker.name} (process {worker.pid} on {worker.host})"
+        click.echo(f"{sink} is parked, but after {WAIT_S:.0f} s {where} {still}")
+    if done.late:
+        raise SystemExit(3)
+    click.echo(f"{sink} is parked" if done.changed else f"{sink} was parked before")
 
 
 def _stat_on_nats(settings: Any, *, as_json: bool) -> None:
@@ -198,6 +222,8 @@ def _stat_on_nats(settings: Any, *, as_json: bool) -> None:
         f"{found['name']}: {found['chunks']} chunks ({found['bytes']} bytes) in {found['partitions']}"
         f" partitions, {found['dead_letters']} dead letters"
     )
+    for name, at in found["parked"].items():
+        click.echo(f"{name}: parked{_since(max(0.0, time.time() - at)).replace(', the oldest', '')}")
     for sink in found["sinks"]:
         ends = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in app.outcomes(sink).items())
         click.echo(

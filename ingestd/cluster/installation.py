@@ -25,8 +25,8 @@ RESIZED_FORMAT = 2
 """Of a spool whose partitions were changed: an older ingestd would split by the number of now from 0 on."""
 MAX_GENERATIONS = 32
 _KEY = "installation"
-_NO_MESSAGE = 10037
-_WRONG_SEQUENCE = 10071
+NO_MESSAGE = 10037
+WRONG_SEQUENCE = 10071
 _IN_USE = 10058
 DUPLICATE_WINDOW_S = 120
 """How long the server knows a chunk that an edge sends again for want of an answer."""
@@ -147,7 +147,7 @@ async def create(connection: NatsConnection, settings: Settings, rng: random.Ran
         headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
         await connection.append(StreamNames(settings.spool.name).entry(_KEY), data, headers)
     except JetStreamError as error:
-        if error.code != _WRONG_SEQUENCE:
+        if error.code != WRONG_SEQUENCE:
             raise UserError(f"the installation cannot be written: {error}") from None
         check(await load(connection, settings), settings)
         return False
@@ -286,7 +286,7 @@ async def last_message(connection: NatsConnection, stream: str, subject: str) ->
     try:
         found = await connection.ask(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
     except JetStreamError as error:
-        if error.code in (_NO_MESSAGE, *NOT_FOUND):
+        if error.code in (NO_MESSAGE, *NOT_FOUND):
             return None
         raise
     return base64.b64decode(found["message"].get("data", ""))

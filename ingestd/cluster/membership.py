@@ -30,9 +30,17 @@ class OwnedShare(msgspec.Struct):
     in_flight: int = 0
 
 
+class ParkedHere(msgspec.Struct, array_like=True):
+    """A sink that this worker sends nothing to, by the entry with this number; ``out``: requests that still
+    are."""
+
+    number: int
+    out: int
+
+
 class Member(msgspec.Struct):
     """What an edge or a worker says of itself. ``kind``: edge, worker or both; ``leaving``: not for long any
-    more; ``stored``, ``rejected``: events, of an edge, since it began."""
+    more; ``stored``, ``rejected``: events, of an edge, since it began; ``parked``: by sink."""
 
     name: str
     kind: str
@@ -45,6 +53,7 @@ class Member(msgspec.Struct):
     leaving: bool = False
     stored: int = 0
     rejected: int = 0
+    parked: dict[str, ParkedHere] = {}
 
     def owns(self, share: Share) -> bool:
         return any((one.sink, one.partition) == share for one in self.shares)

@@ -116,6 +116,12 @@ class ShareOwner:
                 self.lane.drain(within_s)
                 self._clock.call_later(within_s, self.lane.abandon)
 
+    def hold(self, on: bool) -> None:
+        """While it is ``on`` nothing more is sent: a person has parked the sink."""
+        lane: Lane | None = getattr(self, "lane", None)
+        if lane and lane.circuit.held != on:
+            lane.hold(on)
+
     async def _stop_feeding(self, feeding: anyio.CancelScope) -> None:
         await self._leaving.wait()
         feeding.cancel()
@@ -189,6 +195,7 @@ class ShareOwner:
         )
         self.recorder = parts.make_recorder(events, self._journal, self._batcher.learn, self._waiting)
         self.lane = parts.make_lane(self.recorder, spool.rates.get(self.share.sink))
+        self.hold(spool.is_parked(self.share.sink))
         self._retry = parts.make_retry_worker(letters, self.lane, self.recorder)
         self._chunks = ShareFeed(
             self.share,

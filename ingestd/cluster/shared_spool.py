@@ -1,6 +1,6 @@
 """Where a worker works: what all of its shares have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -14,7 +14,8 @@ from ingestd.sources.nats.connection import NatsConnection
 class SharedSpool(msgspec.Struct, frozen=True):
     """Where a worker works. ``splitter``: as edges have it. ``sinks``: all that wait for events, by name
     whether one worker owns all of their partitions; ``owner``: this worker; ``rates``: by sink those that
-    workers share; ``held_bytes``: of a share, in memory."""
+    workers share; ``is_parked``: whether nothing may be sent to a sink now; ``held_bytes``: of a share, in
+    memory."""
 
     connection: NatsConnection
     names: StreamNames
@@ -24,4 +25,5 @@ class SharedSpool(msgspec.Struct, frozen=True):
     sinks: Mapping[str, bool]
     owner: str
     rates: Mapping[str, SharedRate]
+    is_parked: Callable[[str], bool]
     held_bytes: int

@@ -25,7 +25,7 @@ from ingestd.recording.sink_recorder import SinkRecorder
 from ingestd.sinks.sink import Sink
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.letter_queue import LetterQueue
-from ingestd.telemetry.audit_entry import Audit
+from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import Metrics
 from ingestd.telemetry.state_watch import StateWatch
 
@@ -57,6 +57,16 @@ class SinkParts(msgspec.Struct, frozen=True):
         if rate:
             rate.lanes.add(lane)
         return lane
+
+    def tell_parked(self, parked: bool, waiting: Callable[[], str]) -> None:
+        """In the log, where it is news. ``waiting``: how much waits, in words."""
+        name, entry = self.sink.name, AuditEntry.SINK_PARKED
+        if parked:
+            why = "by a person: nothing is sent until `ingestd spool resume`"
+            what = "parked, its events wait in the spool"
+            self.states.trouble(name, "person", why, what=what, waiting=waiting, entry=entry)
+        else:
+            self.states.well(name, "resumed", "not parked any more", entry=entry)
 
     def make_recorder(
         self,

@@ -7,6 +7,7 @@ mostly the same worker.
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,8 +16,9 @@ import msgspec
 from ingestd.cluster import installation
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.generations import Generations
-from ingestd.cluster.membership import Member, Membership, OwnedShare, assign, shares_of
+from ingestd.cluster.membership import Member, Membership, OwnedShare, ParkedHere, assign, shares_of
 from ingestd.cluster.names import Share, StreamNames
+from ingestd.cluster.parked_sinks import SharedParking
 from ingestd.cluster.share_consumer import LetGo, ShareConsumer
 from ingestd.cluster.share_log import LogFenced
 from ingestd.cluster.share_owner import ShareOwner
@@ -83,11 +85,14 @@ class Worker:
             for sink, one in parts.items()
             if one.limit
         }
+        self.parking = SharedParking(self._names, clock)
+        self._obeyed = self.parking.parked
         self.connected = False
         self.trouble = "it is not connected yet"
         self.partitions = 0
         self._waiting_since: dict[Share, float] = {}
         self._not_before: dict[Share, float] = {}
+        self._said = asyncio.Event()
         self._stop = anyio.Event()
         self._stop_s = 0.0
 
@@ -101,7 +106,34 @@ class Worker:
             for share, one in self.owned.items()
             if one.owner.taken
         ]
-        return msgspec.structs.replace(self._member, shares=shares, leaving=self.stopping)
+        return msgspec.structs.replace(
+            self._member, shares=shares, leaving=self.stopping, parked=self._parked_here()
+        )
+
+    def _parked_here(self) -> dict[str, ParkedHere]:
+        return {
+            sink: ParkedHere(one.number, self.out(sink))
+            for sink, one in self._obeyed.items()
+            if sink in self.parts
+        }
+
+    def out(self, sink: str) -> int:
+        """Requests of all its shares that are out."""
+        lanes = [getattr(one.owner, "lane", None) for share, one in self.owned.items() if share.sink == sink]
+        return sum(lane.active for lane in lanes if lane)
+
+    def _obey(self) -> None:
+        """What persons have parked and resumed: nothing more is sent from here on, or all of it again."""
+        self._obeyed = parked = self.parking.parked
+        for name, parts in self.parts.items():
+            parts.sender.hold(name in parked)
+            parts.tell_parked(name in parked, partial(self._waiting, name))
+        for share, one in self.owned.items():
+            one.owner.hold(share.sink in parked)
+        self._said.set()
+
+    def _waiting(self, sink: str) -> str:
+        return f"{self.ledger_of(sink).in_flight:,} events wait"
 
     def stop(self, within_s: float) -> None:
         """Finish what is on its way, then ``run`` returns."""
@@ -132,6 +164,8 @@ class Worker:
             self._inform(f"connected to NATS at {connection.shown}")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.membership.run, connection)
+                tasks.start_soon(self.parking.run, connection, self._obey)
+                tasks.start_soon(self._say_at_once, connection)
                 tasks.start_soon(self._watch, connection, ended)
                 for rate in self.rates.values():
                     tasks.start_soon(rate.run, connection, self._names)
@@ -152,6 +186,7 @@ class Worker:
         settings = self._settings
         found = await installation.load(connection, settings)
         installation.check(found, settings)
+        await self.parking.begin(connection)
         self.partitions = found.partitions
         mine = shares_of({name: one.whole for name, one in self.parts.items()}, found.numbers)
         sinks = await installation.register_sinks(connection, self._names, mine)
@@ -175,8 +210,16 @@ class Worker:
             sinks,
             self._member.name,
             self.rates,
+            self.parking.is_parked,
             held_bytes=max(least, min(_SHARE_BYTES, _ALL_BYTES // len(mine))),
         )
+
+    async def _say_at_once(self, connection: NatsConnection) -> None:
+        """Who parks a sink waits for that."""
+        while True:
+            await self._said.wait()
+            self._said.clear()
+            await self.membership.tell(connection)
 
     def _hear_of_letters(self, message: object) -> None:
         for one in self.owned.values():

@@ -18,6 +18,7 @@ _LARGEST = frozenset(
         "ingestd_loop_lag_seconds",
         "ingestd_oldest_undelivered_seconds",
         "ingestd_share_oldest_seconds",
+        "ingestd_sink_parked",
         "ingestd_workers",
         "process_max_fds",
         "python_info",

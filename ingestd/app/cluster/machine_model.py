@@ -14,6 +14,7 @@ from ingestd.admin.api import Api
 from ingestd.admin.console import Console
 from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
 from ingestd.app.cluster import letters as stream_letters
+from ingestd.app.cluster import park
 from ingestd.app.cluster.machine_view import MachineView
 from ingestd.app.cluster.where import where
 from ingestd.app.console.looks import Looks
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 T = TypeVar("T")
+_OBEY_S = 2.0
+"""So long it is waited for workers to say that they obey."""
 _NOT_HERE = "is not there with spool.workers"
 
 
 class MachineModel:
-    """``ReadModel`` and ``Actions``. ``load``: where the settings are from."""
+    """``ReadModel`` and ``Actions``. ``load``: where the settings are from; ``workers``: names of
+    those that live, by process id."""
 
     def __init__(
         self,
@@ -49,9 +53,11 @@ class MachineModel:
         settings: Settings,
         view: MachineView,
         *,
+        workers: Callable[[], dict[int, str]],
         clock: Clock,
         audit: Audit,
     ) -> None:
+        self._workers = workers
         self._load = load
         self._settings = settings
         self._view = view
@@ -142,8 +148,22 @@ class MachineModel:
         self._refuse(sink, "to try a sink at once")
 
     async def park(self, sink: str, *, who: str, on: bool) -> Changed:
-        del who, on
-        self._refuse(sink, "to park a sink")
+        workers = self._workers()
+        work = partial(
+            park.change,
+            self._settings,
+            sink,
+            on=on,
+            wait_s=_OBEY_S,
+            who=who,
+            noted=partial(park.note, self._audit, sink, on=on, who=who),
+            expected=workers.keys(),
+            obeying=True,
+        )
+        done = await _aside(work)
+        self._view.note_parked(sink, done.now)
+        words = park.words(sink, done, workers, on=on)
+        return Changed(dry_run=False, selected=1, changed=int(done.changed), words=words)
 
     def _refuse(self, sink: str, what: str) -> NoReturn:
         if sink not in self._view.sinks:
@@ -210,10 +230,16 @@ class MachineModel:
 
 
 def pages_of(
-    load: Callable[[], Settings], settings: Settings, view: MachineView, *, clock: Clock, audit: Audit
+    load: Callable[[], Settings],
+    settings: Settings,
+    view: MachineView,
+    *,
+    workers: Callable[[], dict[int, str]],
+    clock: Clock,
+    audit: Audit,
 ) -> "list[web.RouteDef]":
     """The console and its API. Raises UserError for tokens that cannot be read."""
-    model = MachineModel(load, settings, view, clock=clock, audit=audit)
+    model = MachineModel(load, settings, view, workers=workers, clock=clock, audit=audit)
     access, tokens = Access(clock), console_tokens(settings.admin.tokens)
     for one in tokens:
         redaction.hide(one.token)

@@ -9,6 +9,7 @@ import msgspec
 
 from ingestd import __version__
 from ingestd.admin.read_model import Charts, Overview, ProducerView, Rates, SinkView, SpoolView
+from ingestd.cluster.parked_sinks import Parked
 from ingestd.core.clock import Clock
 from ingestd.core.redaction import redact_tree
 from ingestd.telemetry.cluster_metrics import OUTCOMES
@@ -16,6 +17,8 @@ from ingestd.telemetry.history import History, quantile
 from ingestd.telemetry.metrics import ATTEMPT_BOUNDS
 
 _NOW_S, _TREND_S, _FEW_MINUTES_S, _HOUR_S = 10.0, 30.0, 300.0, 3600.0
+_FRESH_S = 5.0
+"""Longer than a look at all processes takes: what somebody did here is newer than what they say."""
 _RANK = {"closed": 0, "open": 1, "paused": 2}
 
 
@@ -29,11 +32,12 @@ class ToldByProcess(msgspec.Struct, frozen=True):
 
 
 class SpoolFigures(msgspec.Struct, frozen=True):
-    """Of the streams."""
+    """Of the streams; ``parked``: sinks that persons have set aside, since when."""
 
     bytes: int = 0
     max_bytes: int = 0
     letters: int = 0
+    parked: Mapping[str, float] = {}
 
 
 class CarriedCounts:
@@ -69,10 +73,41 @@ class MachineView:
         self._reasons: Sequence[str] = ("it is starting",)
         self._spool = SpoolFigures()
         self._totals: dict[str, float] = {}
+        self._parked: dict[str, float] = {}
+        self._just_parked: dict[str, tuple[float, Parked]] = {}
+
+    def note_parked(self, sink: str, now: Parked) -> None:
+        """Somebody has just parked a sink, or resumed it: what processes said before is older."""
+        _, known = self._just_parked.get(sink, (0.0, Parked()))
+        self._just_parked[sink] = self._clock.monotonic(), max(known, now, key=lambda one: one.number)
+        self._show_parked(self._parked)
+
+    def _show_parked(self, found: Mapping[str, float]) -> None:
+        """``found``, but for what somebody has changed just now."""
+        shown, now = dict(found), self._clock.monotonic()
+        self._just_parked = {sink: one for sink, one in self._just_parked.items() if now - one[0] <= _FRESH_S}
+        for sink, (_, one) in self._just_parked.items():
+            shown.pop(sink, None)
+            if one.at:
+                shown[sink] = one.at
+        self._parked = shown
+
+    def _look_at_parked(self, told: Sequence[ToldByProcess], spool: SpoolFigures) -> None:
+        """As workers say, and where none does as it stands in the spool."""
+        said = [
+            (one["name"], one["parked"])
+            for each in told
+            if each.status.get("worker", {}).get("connected")
+            for one in each.status["sinks"]
+        ]
+        found = {sink: at for sink, at in spool.parked.items() if sink not in dict(said)}
+        found |= {sink: at for sink, at in said if at}
+        self._show_parked(found)
 
     def note(self, told: Sequence[ToldByProcess], reasons: Sequence[str], spool: SpoolFigures) -> None:
         """``reasons``: why producers should not send here."""
         self._told, self._reasons, self._spool = told, reasons, spool
+        self._look_at_parked(told, spool)
         for one in told:
             for name, value in _counters(one.status):
                 self._counts.note(one.name, one.starts, name, value)
@@ -163,10 +198,10 @@ class MachineView:
             name=name,
             type=worst.get("type", ""),
             url=worst.get("url", ""),
-            state=worst.get("state", "closed"),
-            since=worst.get("since") or self._started,
+            state="parked" if name in self._parked else worst.get("state", "closed"),
+            since=self._parked.get(name) or worst.get("since") or self._started,
             why=worst.get("why", ""),
-            parked=None,
+            parked="person" if name in self._parked else None,
             last_success=max(last, default=None),
             next_probe=worst.get("next_probe"),
             active_requests=sum(one["active_requests"] for one in states),

@@ -20,6 +20,7 @@ from ingestd.app.cluster.judgement import open_connection
 from ingestd.app.cluster.machine_view import MachineView, SpoolFigures, ToldByProcess
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.parked_sinks import read_parked
 from ingestd.config import Settings, find_state_directory
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
@@ -61,7 +62,7 @@ def serve(
     audit = open_audit(settings.audit, directory, rotates=False)
     view = MachineView(clock, str(directory))
     overview = MachineOverview(board, processes, clock)
-    more = pages_of(load, settings, view, clock=clock, audit=audit)
+    more = pages_of(load, settings, view, workers=overview.workers, clock=clock, audit=audit)
 
     async def session() -> int:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -97,9 +98,11 @@ async def _figures(settings: Settings) -> SpoolFigures | None:
         async with open_connection(settings) as connection:
             events = (await connection.ask(f"STREAM.INFO.{names.events}"))["state"]
             letters = (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"]
+            parked = {sink: one.at for sink, one in (await read_parked(connection, names)).items()}
     except (BrokerAway, JetStreamError, UserError):
         return None
-    return SpoolFigures(int(events["bytes"]), settings.spool.max_bytes, int(letters.get("num_subjects", 0)))
+    held, waiting = int(events["bytes"]), int(letters.get("num_subjects", 0))
+    return SpoolFigures(held, settings.spool.max_bytes, waiting, parked)
 
 
 @asynccontextmanager
@@ -125,6 +128,11 @@ class MachineOverview:
         self._clock = clock
         self._started = clock.monotonic()
         self._sums = SumOfMetrics()
+
+    def workers(self) -> dict[int, str]:
+        """Names of those that live, by process id."""
+        found = [(one, self._board.read(one.place)[0]) for one in self._processes if one.kind == "worker"]
+        return {pid: one.name for one, pid in found if pid}
 
     async def metrics(self, request: web.Request) -> web.Response:
         answers = await self._ask_all("/metrics")

@@ -122,6 +122,7 @@ def _sum_of_shares(worker: Worker, sink: str) -> SinkGauges:
         queued=lambda: sum(lane.queued for lane in lanes()),
         waiting=lambda: sum(lane.waiting for lane in lanes()),
         held=lambda: sum(lane.held for lane in lanes()),
+        is_parked=lambda: worker.parking.is_parked(sink),
         circuit_closed=lambda: all(not lane.circuit.why for lane in lanes()),
     )
 

@@ -13,6 +13,7 @@ from ingestd.cluster import installation
 from ingestd.cluster.chunk_message import EVENTS
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
 from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.parked_sinks import ParkEntry, read_parked, set_parked
 from ingestd.cluster.share_log import Reached, Record, last_record
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock, system_rng, wait_until_set
@@ -77,6 +78,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
         "chunks": info["messages"],
         "bytes": info["bytes"],
         "dead_letters": (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"].get("num_subjects", 0),
+        "parked": {sink: one.at for sink, one in (await read_parked(connection, names)).items()},
         "sinks": [],
     }
     records = {
@@ -232,3 +234,4 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
                 if error.code not in NOT_FOUND:
                     raise
     await connection.ask(f"STREAM.PURGE.{names.state}", {"filter": names.entry(f"sink.{sink}")})
+    await set_parked(connection, names, sink, ParkEntry(0.0))

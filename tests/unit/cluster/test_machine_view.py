@@ -3,6 +3,7 @@
 from typing import Any
 
 from ingestd.app.cluster.machine_view import CarriedCounts, MachineView, SpoolFigures, ToldByProcess
+from ingestd.cluster.parked_sinks import Parked
 from ingestd.core.clock import SystemClock
 
 
@@ -82,3 +83,30 @@ def test_processes_are_shown_as_one_service_with_the_worst_of_their_circuits() -
     assert [(one["name"], one["accepted"]) for one in found["producers"]] == [("p", 10)]
     assert (found["needs_restart"], found["reload_error"], found["ready"]) == (["sinks"], "no", True)
     assert view.charts()["delivered"] == {"one": [0.0, 20.0]}
+
+
+def test_a_sink_is_parked_as_workers_say_and_what_somebody_has_just_done_is_newer() -> None:
+    clock = ManualClock()
+    view = MachineView(clock, "/state")
+
+    def told(at: float | None, *, connected: bool = True) -> ToldByProcess:
+        states = {"sinks": [sink(0) | {"parked": at}], "shares": [], "worker": {"connected": connected}}
+        return ToldByProcess("worker-1", "worker", 1, states)
+
+    def parked() -> tuple[str, str | None, float]:
+        (found,) = view.overview()["sinks"]
+        return found["state"], found["parked"], found["since"]
+
+    view.note([told(None)], [], SpoolFigures())
+    assert parked()[:2] == ("closed", None)
+    view.note([told(50.0)], [], SpoolFigures())
+    assert parked() == ("parked", "person", 50.0)
+    view.note([told(None, connected=False)], [], SpoolFigures(parked={"one": 51.0}))
+    assert parked() == ("parked", "person", 51.0)  # nobody says it, and so it stands in the spool
+    view.note_parked("one", Parked(0.0, 8))
+    view.note_parked("one", Parked(60.0, 7))  # of two at once the one that came last counts
+    view.note([told(50.0)], [], SpoolFigures())
+    assert parked()[:2] == ("closed", None)
+    clock.now += 10
+    view.note([told(50.0)], [], SpoolFigures())
+    assert parked() == ("parked", "person", 50.0)

@@ -1,0 +1,226 @@
+"""A sink that a person has parked, on a spool that several processes share: nothing is sent there, whoever
+dies, joins or begins again."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.machine import patience, patience_of_test
+from tests.process.cli.run_support import Serving, post
+from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
+from tests.process.cluster.test_one_machine import OneMachine, all_run, pids
+from tests.process.soak.events import Maker
+from tests.warm import warm
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
+TOKEN = "of-an-operator-who-may-change-what-is-there"
+OF_A_VIEWER = "of-a-viewer-who-may-only-look-at-what-is-there"
+
+
+def machine_of(directory: Path, api: StrictApi) -> OneMachine:
+    """With a second sink, and two who may look."""
+    (directory / "token").write_text(TOKEN)
+    (directory / "viewer").write_text(OF_A_VIEWER)
+    more = (
+        f'[sinks.two]\ntype = "ingest_api"\nurl = "{api.url}/two/api/v2/events/ingest"\n'
+        'auth = { type = "none" }\n'
+        f'[admin.tokens.ann]\ntoken_file = "{directory}/token"\nrole = "operator"\n'
+        f'[admin.tokens.bob]\ntoken_file = "{directory}/viewer"\nrole = "viewer"\n'
+    )
+    return OneMachine(directory, api, more)
+
+
+@asynccontextmanager
+async def asking(serving: Serving, token: str = TOKEN) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = f"http://127.0.0.1:{serving.admin_port}"
+    async with httpx.AsyncClient(
+        trust_env=False, timeout=patience(30), base_url=url, headers=headers
+    ) as client:
+        yield client
+
+
+async def sink_of(client: httpx.AsyncClient, name: str) -> dict[str, Any]:
+    sinks = (await client.get("/v1/overview")).json()["sinks"]
+    found: dict[str, Any] = next((sink for sink in sinks if sink["name"] == name), {})
+    return found
+
+
+async def delivered(client: httpx.AsyncClient, **counts: int) -> bool:
+    return all([(await sink_of(client, name)).get("delivered") == count for name, count in counts.items()])
+
+
+async def command(machine: OneMachine, *words: str) -> tuple[int, str, str]:
+    process = await warm().start([*words, "--config", str(machine.config)], env={"PATH": ""})
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+def audited(directory: Path, event: str) -> list[dict[str, Any]]:
+    lines = (directory / "state/audit.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["event"] == event]
+
+
+async def test_a_parked_sink_stays_so_though_everything_dies_and_begins_again(tmp_path: Path) -> None:
+    async with StrictApi() as api:
+        machine, maker = machine_of(tmp_path, api), Maker("p", random.Random(3), ill=0.0)
+
+        async def give(serving: Serving) -> None:
+            assert (await post(serving.ingest_port, maker.many(30, pad=0))).status == 202
+
+        def came(sink: str) -> int:
+            return sum(request.path.startswith(f"/{sink}/") for request in api.requests)
+
+        async with machine.start() as serving, asking(serving) as client:
+            await give(serving)
+            await until(partial(delivered, client, one=30, two=30))
+            done = await client.post("/v1/sinks/one/park")
+            assert (done.status_code, done.json()["changed"]) == (200, 1)
+            assert done.json()["words"] == ["one is parked: nothing is sent to it"]
+            before = came("one")
+            shown = await sink_of(client, "one")
+            assert (shown["state"], shown["parked"]) == ("parked", "person")
+            await give(serving)
+            await until(partial(delivered, client, one=30, two=60))
+            page = (await client.get("/")).text
+            assert "Resume one" in page
+            assert "Park two" in page
+            assert (await client.post("/v1/sinks/one/park")).json()["changed"] == 0
+            for name in ("worker-1", "worker-2", "nats-server", "admin"):  # shares change hands
+                os.kill((await pids(serving))[name], signal.SIGKILL)
+                await until(partial(restarted, serving, name))
+                await give(serving)
+            await until(partial(in_spool, machine, two=180))
+            await until(partial(is_shown, client, "one", "person"))
+            assert (await sink_of(client, "one"))["parked"] == "person"
+            assert await serving.metric("ingestd_sink_parked", sink="one") == 1
+            assert came("one") == before
+            await serving.stop()
+        async with machine.start() as serving, asking(serving) as client:
+            await give(serving)
+            await until(partial(in_spool, machine, two=210))
+            await until(partial(is_shown, client, "one", "person"))
+            assert (await sink_of(client, "one"))["parked"] == "person"
+            assert (await machine.json("spool", "stat"))["parked"].keys() == {"one"}
+            assert came("one") == before
+            assert await command(machine, "spool", "resume", "one") == (0, "one is resumed\n", "")
+            await until(lambda: came("one") > before)
+            await until(partial(in_spool, machine, one=210, two=210))
+            assert (await machine.json("spool", "stat"))["parked"] == {}
+            await until(partial(is_shown, client, "one", None))
+            await serving.stop()
+        noted = [(line["state"], line.get("who")) for line in audited(tmp_path, "SINK_PARKED")]
+        assert noted == [("person", "ann"), ("resumed", None)]
+
+
+async def in_spool(machine: OneMachine, **delivered: int) -> bool:
+    """So many events of these sinks are delivered, as the spool says: processes that died know nothing."""
+    sinks = {one["name"]: one["delivered"] for one in (await machine.json("spool", "stat"))["sinks"]}
+    return sinks | delivered == sinks
+
+
+async def is_shown(client: httpx.AsyncClient, sink: str, parked: str | None) -> bool:
+    return bool((await sink_of(client, sink)).get("parked", "") == parked)
+
+
+async def restarted(serving: Serving, name: str) -> bool:
+    try:
+        told = (await serving.status())["processes"]
+    except (httpx.TransportError, OSError, EOFError, AssertionError, ValueError):
+        return False  # the admin address itself begins again
+    one = next(one for one in told if one["name"] == name)
+    return bool(one["restarts"] and await all_run(serving))
+
+
+async def test_who_may_park_and_what_is_said_to_the_others(tmp_path: Path) -> None:
+    async with StrictApi() as api:
+        machine = machine_of(tmp_path, api)
+        async with machine.start() as serving, asking(serving) as client:
+            await until(partial(is_shown, client, "one", None))
+            async with asking(serving, "") as nobody, asking(serving, OF_A_VIEWER) as viewer:
+                assert (await nobody.post("/v1/sinks/one/park")).status_code == 401
+                assert (await viewer.post("/v1/sinks/one/park")).status_code == 403
+            missing = await client.post("/v1/sinks/onee/park")
+            assert (missing.status_code, missing.json()["error"]) == (
+                404,
+                "there is no sink onee here; did you mean one?",
+            )
+            for wrong in ("*", "one.*", "a%20b", "%00", "x" * 300):
+                for do in ("park", "resume"):
+                    answer = await client.post(f"/v1/sinks/{wrong}/{do}")
+                    assert answer.status_code == 404, (wrong, do, answer.text)
+            code, _, err = await command(machine, "spool", "park", "onee")
+            assert (code, "did you mean one?" in err, "Traceback" in err) == (2, True, False), err
+            # however many press at once, each is told what it has changed, and the last state is one
+            for _ in range(5):
+                answers = await asyncio.gather(
+                    *(client.post(f"/v1/sinks/one/{do}") for do in ("park", "resume", "park", "resume"))
+                )
+                assert [one.status_code for one in answers] == [200] * 4
+                changed = [one.json()["changed"] for one in answers]
+                parked = (await machine.json("spool", "stat"))["parked"]
+                assert (await sink_of(client, "one"))["parked"] == ("person" if parked else None)
+                assert sum(changed) >= 1
+            noted = [line["state"] for line in audited(tmp_path, "SINK_PARKED")]
+            assert noted.count("person") - noted.count("resumed") == len(parked)
+            # a request that is out is told, and nothing more follows it
+            await client.post("/v1/sinks/one/resume")
+            api.gate.clear()
+            given = Maker("q", random.Random(4), ill=0.0).many(1, pad=0)
+            assert (await post(serving.ingest_port, given)).status == 202
+            await until(lambda: len(api.came) == 2)
+            words = (await client.post("/v1/sinks/one/park")).json()["words"]
+            assert words == ["one is parked: nothing is sent to it, but for 1 requests that are out"]
+            api.gate.set()
+            assert await command(machine, "spool", "park", "one") == (0, "one was parked before\n", "")
+            # no server, no answer but in words
+            os.kill((await pids(serving))["nats-server"], signal.SIGSTOP)
+            stopped = (await pids(serving))["nats-server"]
+            answer = await client.post("/v1/sinks/one/resume")
+            os.kill(stopped, signal.SIGCONT)
+            assert answer.status_code == 400
+            assert "NATS" in answer.json()["error"]
+            await serving.stop()
+
+
+async def test_workers_of_a_spool_on_other_machines_obey_too(tmp_path: Path) -> None:
+    async with (
+        StrictApi() as api,
+        one_sink(tmp_path, api) as cluster,
+        cluster.start("--edge") as edge,
+        cluster.start("--worker") as first,
+    ):
+        maker = Maker("p", random.Random(3), ill=0.0)
+        given = maker.many(20, pad=0)
+        assert (await post(edge.ingest_port, given)).status == 202
+        await until(lambda: len(api.taken) == 20)
+        assert await cluster.command("spool", "park", "one") == (0, "one is parked\n", "")
+        await first.said("parked, its events wait in the spool")
+        given += (more := maker.many(20, pad=0))
+        assert (await post(edge.ingest_port, more)).status == 202
+        async with cluster.start("--worker") as second:  # it takes shares, and must not send
+            await until(partial(owns_some, second))
+            await first.stop()
+            assert len(api.taken) == 20
+            assert await cluster.command("spool", "park", "one") == (0, "one was parked before\n", "")
+            assert "one: parked" in (await cluster.command("spool", "stat"))[1]
+            assert (await cluster.command("spool", "resume", "one"))[1] == "one is resumed\n"
+            assert (await cluster.command("spool", "resume", "one"))[1] == "one was not parked\n"
+            await until(lambda: len(api.taken) == 40)
+            assert sorted(api.taken) == sorted(given)
+            await settled(cluster)
+            await second.stop()
+
+
+async def owns_some(worker: Serving) -> bool:
+    return bool((await worker.status()).get("shares"))
