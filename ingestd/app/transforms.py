@@ -72,6 +72,11 @@ def run_tests(config_file: str | None) -> Iterator[TestResult]:
     settings = load(config_file, {})
     if not settings.tests:
         raise UserError(f"there are no [[tests]] in {config_file or 'the configuration'}")
+    yield from results_of(settings)
+
+
+def results_of(settings: Settings) -> Iterator[TestResult]:
+    """Of the tests of a configuration. Raises UserError: one that cannot be made."""
     sinks, validator = sections_of(settings), make_validator(settings)
     routes, made = compile_routes(patterns_of(settings)), programs(settings)
     tests = [_checked(number, test, sinks) for number, test in enumerate(settings.tests, 1)]

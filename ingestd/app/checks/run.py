@@ -87,6 +87,7 @@ async def check_all(
         ("secret files", lambda: configuration.check_secret_files(settings, origins)),
         ("schema", lambda: configuration.check_schema(settings)),
         ("transforms", lambda: transforms.check_transforms(settings)),
+        ("tests", lambda: transforms.check_tests(settings)),
         ("state directory", lambda: _check_spool(settings, directory, sinks, clock)),
         ("ports", lambda: listening.check_ports(settings, holder=holder_of(directory))),
         ("files", lambda: files.check_files(settings)),

@@ -1,14 +1,17 @@
-"""Transforms of every sink: whether they can run, and what they do that is probably not meant. No network."""
+"""Transforms of every sink: whether they can run, what they do that is probably not meant, and what
+the tests of a configuration say. No network."""
 
 from collections.abc import Iterator
 
-from ingestd.app.checks.finding import Finding, ok, warn
+from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Settings
 from ingestd.core.json_path import Path, names, parse
 from ingestd.core.transform_section import TransformConfig
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sinks.lake import LakeConfig
 from ingestd.wiring.open_sinks import sections_of
+
+_MOST_TOLD = 5
 
 
 def check_transforms(settings: Settings) -> Iterator[Finding]:
@@ -30,6 +33,23 @@ def check_transforms(settings: Settings) -> Iterator[Finding]:
     for name, lake in settings.sinks.items():
         if settings.transforms and isinstance(lake, LakeConfig) and lake.of == "accepted":
             yield warn("transforms", f"{name} (lake) keeps what was accepted as it came, without transforms")
+
+
+def check_tests(settings: Settings) -> Iterator[Finding]:
+    """Raises UserError: which test cannot be made, and why."""
+    if not settings.tests:
+        return
+    from ingestd.app.transforms import results_of  # only for those who have some
+
+    results = [*results_of(settings)]
+    wrong = [one for one in results if one.wrong]
+    for one in wrong[:_MOST_TOLD]:
+        yield fail("tests", f"{one.name}: {one.wrong[0]}")
+    if wrong:
+        words = f"{len(wrong)} of {len(results)} are not as expected: see `ingestd test`"
+        yield fail("tests", words)
+    else:
+        yield ok("tests", f"{len(results)} of {len(results)} are as expected")
 
 
 def _takes_away(step: TransformConfig, path: Path) -> bool:

@@ -156,3 +156,23 @@ def test_changed_steps_need_a_restart_and_that_is_said(tmp_path: Path) -> None:
         write(tmp_path, "[[transforms]]\nremove = ['x']\n[[sinks.main.transforms]]\nremove = ['y']\n"), {}
     )
     assert cold_changes(one, other) == ["transforms", "sinks.main.transforms"]
+
+
+@each(
+    ("test", "level", "words"),
+    [
+        (f"event = '{EVENT}'\ngets.crm = 'unmatched'", "FAIL", "test 1: crm: expected unmatched; it gets {"),
+        (
+            f"event = '{EVENT}'\ngets.crm = 'unmatched'",
+            "fail",
+            "1 of 1 are not as expected: see `ingestd test`",
+        ),
+        ("event = {}\nrejected = 'eventType'", "ok", "1 of 1 are as expected"),
+        ("event = 5", "FAIL", "number 1 of tests: event: expected an event"),
+    ],
+)
+def test_check_runs_the_tests_of_the_configuration(tmp_path: Path, test: str, level: str, words: str) -> None:
+    path = write(tmp_path, f"[[tests]]\n{test}\n")
+    result = run("check", "--config", path, "--state-dir", str(tmp_path / "state"), "--json")
+    found = [one for one in json.loads(result.stdout)["checks"] if words in one["text"]]
+    assert [(one["level"], result.exit_code) for one in found] == [(level, 2 if level == "FAIL" else 0)]
