@@ -164,7 +164,7 @@ def test_changed_steps_need_a_restart_and_that_is_said(tmp_path: Path) -> None:
         (f"event = '{EVENT}'\ngets.crm = 'unmatched'", "FAIL", "test 1: crm: expected unmatched; it gets {"),
         (
             f"event = '{EVENT}'\ngets.crm = 'unmatched'",
-            "fail",
+            "FAIL",
             "1 of 1 are not as expected: see `ingestd test`",
         ),
         ("event = {}\nrejected = 'eventType'", "ok", "1 of 1 are as expected"),
