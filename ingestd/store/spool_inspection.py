@@ -73,6 +73,7 @@ class SpoolInspection:
 
     def stock(self) -> SpoolContents:
         with self._connect() as connection:
+            connection.execute("BEGIN")  # one view, as in ``check``
             _, found = spool_rows.count(connection)
             oldest = connection.execute("SELECT accepted_at FROM spool ORDER BY id LIMIT 1").fetchone()
             damage = spool_rows.read_damage(connection)
@@ -85,6 +86,9 @@ class SpoolInspection:
         problems: list[str] = []
         bad: list[int] = []
         checked = 0
+        marked, high_water = (
+            self._mark()
+        )  # before: what is committed during a look is in the mark and not in it
         with self._connect() as connection:
             connection.execute("BEGIN")  # one view of a spool that may be in use
             expected, found = spool_rows.count(connection)
@@ -96,7 +100,6 @@ class SpoolInspection:
             damage = spool_rows.read_damage(connection)
         if expected[:3] != found[:3]:
             problems.append(f"{expected.chunks} chunks should be there, {found.chunks} are")
-        marked, high_water = self._mark()
         if marked > commits + 1 or high_water >= max(expected.next, found.next):
             problems.append(f"the last {marked - commits} commits are missing (damaged write-ahead log?)")
         problems += [f"chunk {number}: checksum does not match" for number in bad]
@@ -118,6 +121,8 @@ class SpoolInspection:
 
     def forget_damage(self) -> int:
         """Clear the list of what was found. Gives how long it was."""
+        with self._connect():  # else a file of another format would be migrated under who uses it
+            pass
         try:
             with closing(connect(self._path)) as connection:
                 return connection.execute("DELETE FROM spool_damage").rowcount

@@ -1,24 +1,27 @@
 """The spool over several processes' lives, and what it notices about its own file."""
 
+import asyncio
 import random
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
 from ingestd.store import frames, spool_rows
-from ingestd.store.connection import StoreBlocked
+from ingestd.store.connection import StoreBlocked, StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.key_log import KeyLog
 from ingestd.store.spool import Spool
 from ingestd.store.spool_inspection import SpoolInspection
+from tests.integration.store.test_migration import make_old
 from tests.unit.core.test_receipt import letter
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +168,28 @@ async def test_a_stock_is_taken_beside_a_running_service(tmp_path: Path) -> None
         stock = SpoolInspection(tmp_path).stock()
         assert stock.totals[:3] == (1, 2, 6)
         assert stock.oldest_at == NOW
+
+
+async def test_what_is_committed_during_a_check_is_not_missed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (spool, database):
+        for number in range(40):
+            await append(spool, random.Random(number).randbytes(200_000))
+        during = 0
+        while during < 3:  # as nearly always the first time
+            before = database.commits
+            checking = asyncio.ensure_future(to_thread.run_sync(SpoolInspection(tmp_path).check))
+            while not checking.done():
+                await database.run(lambda connection: None)
+            assert (await checking).problems == []
+            during = database.commits - before
+
+
+def test_to_forget_damage_migrates_no_file(tmp_path: Path) -> None:
+    make_old(tmp_path / "state.db", 7).close()
+    with pytest.raises(StoreFailed, match="has format 7"):
+        SpoolInspection(tmp_path).forget_damage()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (7,)
 
 
 @given(
