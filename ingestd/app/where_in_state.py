@@ -14,10 +14,9 @@ from ingestd.app.audit_lines import find_log
 from ingestd.app.console.where import attempts, keys_of, of_event, read_steps, words_of
 from ingestd.app.state_place import directory_of
 from ingestd.config import load
-from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact_tree
 from ingestd.processing.dedup import Window
-from ingestd.store.connection import FILE_NAME, read_only_uri
+from ingestd.store.connection import FILE_NAME, explain, read_only_uri, refuse_other
 from ingestd.wiring.factories import make_validator
 
 Fields = dict[str, Any]
@@ -33,7 +32,7 @@ def where_in_state(asked: str, state_dir: str | None, config_file: str | None) -
     try:
         found, trail = _read(path, keys, asked)
     except sqlite3.Error as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise explain(error, path) from None
     batches = {one["batch"] for one in (*found["steps"], *found["letters"])} - {None}
     lines = attempts(find_log(None, str(directory), config_file).path, batches)
     found["attempts"] = lines if asked in batches else list(of_event(lines, found))
@@ -46,6 +45,7 @@ def where_in_state(asked: str, state_dir: str | None, config_file: str | None) -
 def _read(path: Path, keys: set[str], asked: str) -> tuple[Fields, bool]:
     """What is known, and whether a trail of single events was kept."""
     with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
+        refuse_other(connection.execute("PRAGMA user_version").fetchone()[0], path)
         secret = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()
         digests = list(map(Window(secret[0], max_count=1).digest, keys)) if secret else []
         state = "known" if any(_is_known(connection, digest) for digest in digests) else "new"

@@ -155,6 +155,15 @@ def refuse_newer(version: int, path: Path) -> None:
         )
 
 
+def refuse_other(version: int, path: Path) -> None:
+    """For who only reads. Raises StoreFailed with the way out."""
+    refuse_newer(version, path)
+    if version == 0:
+        raise StoreFailed(f"{path} holds nothing: its write-ahead log is gone, or lost its head")
+    if version != VERSION:
+        raise StoreFailed(f"{path} has format {version}; `ingestd run` brings it to {VERSION}")
+
+
 def damaged(path: Path, how: object) -> str:
     return f"{path} is damaged ({how}): move it away, or restore it, and start again"
 
@@ -191,9 +200,19 @@ def explain(error: Exception, path: Path) -> StoreFailed:
         return disk_full(path, patient=False)
     if is_locked(error):
         return locked(path)
-    if getattr(error, "sqlite_errorname", "") in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
+    name: str = getattr(error, "sqlite_errorname", "")
+    if name in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
         return StoreFailed(damaged(path, error))
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) and _is_read_only(path):
+        return StoreFailed(
+            f"{path.parent} cannot be written, and SQLite keeps files there even to read {path.name}:"
+            " copy the directory to where it can be"
+        )
     return StoreFailed(f"cannot use {path}: {error}")
+
+
+def _is_read_only(path: Path) -> bool:
+    return path.exists() and not os.access(path.parent, os.W_OK)
 
 
 def unpack_mark(data: bytes) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ingestd.store.connection import FILE_NAME, VERSION, connect, read_only_uri, text_of
+from ingestd.store.connection import FILE_NAME, VERSION, connect, explain, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, Filter, StoredLetter
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.trail import owner_at, steps_of
@@ -23,11 +23,16 @@ class LetterReader:
     @staticmethod
     @contextmanager
     def open(directory: Path) -> "Iterator[LetterReader]":
-        """Raises sqlite3.OperationalError when there is no store; UserError when it is of another format."""
-        _migrate(directory)
-        with closing(sqlite3.connect(read_only_uri(directory / FILE_NAME), uri=True)) as connection:
-            connection.text_factory = text_of
-            yield LetterReader(connection)
+        """Raises StoreFailed, also for what goes wrong in the block; UserError when a process uses a store of
+        another format."""
+        path = directory / FILE_NAME
+        try:
+            _migrate(directory)
+            with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
+                connection.text_factory = text_of
+                yield LetterReader(connection)
+        except sqlite3.Error as error:
+            raise explain(error, path) from None
 
     def letters(
         self, where: Filter, now: float, *, limit: int = -1, after: int = 0

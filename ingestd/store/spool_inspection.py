@@ -10,12 +10,11 @@ from ingestd.store import frames, spool_rows
 from ingestd.store.connection import (
     FILE_NAME,
     MARK_NAME,
-    VERSION,
     StoreFailed,
     connect,
     connect_without_trace,
     explain,
-    refuse_newer,
+    refuse_other,
     unpack_mark,
 )
 from ingestd.store.spool_rows import SpoolDamage, SpoolRow, SpoolTotals
@@ -151,13 +150,11 @@ class _Reading:
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.Error as error:
             raise explain(error, self._path) from None
-        if version == 0:
+        try:
+            refuse_other(version, self._path)
+        except StoreFailed:
             self._connection.close()
-            raise StoreFailed(f"{self._path} holds nothing: its write-ahead log is gone, or lost its head")
-        if version != VERSION:
-            self._connection.close()
-            refuse_newer(version, self._path)
-            raise StoreFailed(f"{self._path} has format {version}; `ingestd run` brings it to {VERSION}")
+            raise
         return self._connection
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:

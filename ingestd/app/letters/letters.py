@@ -1,7 +1,6 @@
 """What the ``dlq`` commands read. What they change is in ``purge.py`` and ``retry.py``, which import more."""
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -10,7 +9,6 @@ from ingestd.app.letters.shape import Fields, as_dict, group_as_dict
 from ingestd.app.state_place import directory_of
 from ingestd.core import units
 from ingestd.core.errors import NotFound, UserError
-from ingestd.store.connection import FILE_NAME
 from ingestd.store.dead_letters import Filter, StoredLetter
 from ingestd.store.letter_reader import LetterReader
 
@@ -59,12 +57,8 @@ def make_filter(
 
 @contextmanager
 def _reader(state_dir: str | None) -> Iterator[LetterReader]:
-    directory = directory_of(state_dir)
-    try:
-        with LetterReader.open(directory) as reader:
-            yield reader
-    except sqlite3.Error as error:
-        raise UserError(f"cannot read {directory / FILE_NAME}: {error}") from None
+    with LetterReader.open(directory_of(state_dir)) as reader:
+        yield reader
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ingestd.cli.tables import print_letters
 from ingestd.core.letter import DeadLetter, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.store import dead_letters, letter_leases, new_letters
-from ingestd.store.connection import connect
+from ingestd.store.connection import StoreFailed, connect
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_reader import LetterReader
@@ -101,7 +101,7 @@ async def test_a_reader_sees_what_is_committed_beside_the_writer(database: Datab
 
 
 def test_a_reader_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(sqlite3.OperationalError), LetterReader.open(tmp_path):
+    with pytest.raises(StoreFailed, match="cannot use"), LetterReader.open(tmp_path):
         pass
     assert not (tmp_path / "state.db").exists()
 

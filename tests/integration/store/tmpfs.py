@@ -13,6 +13,7 @@ from ingestd.store.database import Database
 from tests.machine import patience
 
 MNT_DETACH = 2  # as soon as no file of it is open
+MS_RDONLY, MS_REMOUNT = 1, 32
 
 
 @contextmanager
@@ -26,6 +27,13 @@ def small_disk(directory: Path, *, megabytes: int) -> Iterator[Path]:
         yield directory
     finally:
         assert not libc.umount2(where, MNT_DETACH)
+
+
+def make_read_only(disk: Path) -> None:
+    """A ``small_disk``, from now on."""
+    libc, where = ctypes.CDLL(None, use_errno=True), os.fsencode(disk)
+    if libc.mount(b"tmpfs", where, b"tmpfs", MS_REMOUNT | MS_RDONLY, None):
+        raise OSError(ctypes.get_errno(), "cannot make it read-only", str(disk))
 
 
 def fill(directory: Path) -> Path:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.store.connection import PRAGMAS, VERSION
 from tests.event_api import event, events, noise, once_each
-from tests.integration.store.tmpfs import small_disk
+from tests.integration.store.test_migration import make_old
+from tests.integration.store.tmpfs import make_read_only, small_disk
 from tests.process.cli.run_support import (
     LOST,
     Keeper,
@@ -97,6 +99,33 @@ async def test_a_spool_that_filled_the_disk_itself_takes_events_again_once_it_is
             await serving.until_empty()
             await serving.stop()
     assert sorted(numbers(taken_by(api))) == list(range(taken + 1))
+
+
+@pytest.mark.parametrize("version", [7, VERSION])
+async def test_of_a_directory_that_cannot_be_written_each_command_says_so_in_a_line(
+    place: Place, version: int
+) -> None:
+    with small_disk(place.state, megabytes=8):
+        with contextlib.closing(sqlite3.connect(place.state / "state.db")) as begun:
+            begun.executescript(PRAGMAS)
+        make_old(place.state / "state.db", version).close()
+        make_read_only(place.state)
+        for words in (
+            ("dlq", "list"),
+            ("dlq", "list", "--group"),
+            ("dlq", "show", 1),
+            ("dlq", "export"),
+            ("dlq", "retry", 1, "--dry-run", "--api", "http://127.0.0.1:9"),
+            ("dlq", "park", "--all"),
+            ("dlq", "purge", "--all", "--yes"),
+            ("spool", "stat"),
+            ("spool", "check"),
+            ("spool", "park", "crm"),
+            ("where", "key"),
+        ):
+            done = await place.run(*words, "--state-dir", place.state)
+            assert done.code in (1, 2), (words, done)
+            assert len(done.said) == 1, (words, done)
 
 
 async def test_a_log_that_is_removed_under_the_service_costs_nothing(place: Place) -> None:
