@@ -22,6 +22,8 @@ Place = tuple[str, int]
 
 NO_MORE, FATAL, FENCED = -191, -150, 82
 REBALANCING, NOTE_TOO_LARGE, ALL_DOWN = 27, 12, -187
+GONE = b"compacted away"
+"""As a message: there is none at its offset any more."""
 NOTHING = -1001
 """As an offset: none is committed."""
 
@@ -129,6 +131,10 @@ class ScriptedKafka:
             self.log[topic, partition] += payloads
             self.news.notify_all()
 
+    def compact(self, topic: str, partition: int, *offsets: int) -> None:
+        for offset in offsets:
+            self.log[topic, partition][offset] = GONE
+
     @property
     def member(self) -> "ScriptedConsumer":
         """The one that came last."""
@@ -213,6 +219,8 @@ class ScriptedConsumer:
     def _next(self) -> Message | None:
         for place in self.assigned.keys() - self.paused:
             log, at = self.kafka.log[place], self.assigned[place]
+            while at < len(log) and log[at] is GONE:
+                at += 1
             if at < len(log):
                 self.assigned[place] = at + 1
                 self._ended.discard(place)

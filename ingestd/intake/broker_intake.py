@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock, Tasks
+from ingestd.intake.recovery import Which
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
 from ingestd.processing.validate import ValidatedChunk, Validator
@@ -28,7 +29,8 @@ but what was given out of it, and the last of that ends at ``reached``, or befor
 class BrokerIntake(ReplayIntake):
     """``last_known``: by number of the source, or of its partitions, the end of the last chunk that an
     earlier process had in a batch. ``numbers``: all that the source has by now. ``is_mixed``: some
-    batches have events of several partitions. ``more``: of a replay's."""
+    batches have events of several partitions. ``in_order``: chunks of a number come in their order, also
+    after a restart. ``more``: of a replay's."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class BrokerIntake(ReplayIntake):
         nothing_before: NothingBefore,
         numbers: Callable[[], Collection[int]],
         is_mixed: bool = True,
+        in_order: bool = False,
         **more: Any,
     ) -> None:
         super().__init__(stages, clock=clock, **more)
@@ -53,6 +56,7 @@ class BrokerIntake(ReplayIntake):
         self._deferred: list[tuple[Chunk, ValidatedChunk, RecoveredPositions]] = []
         self._adopted: dict[int, int] = {}
         self._is_mixed = is_mixed
+        self._in_order = in_order
         self._waits_for_all = is_mixed and len(last_known) > 1
         """A batch of an earlier process may have events of several partitions, which come in any order:
         nothing that is new goes before the last of them, or a key's events would."""
@@ -85,9 +89,23 @@ class BrokerIntake(ReplayIntake):
         number which the partition has now brings with it. Not where batches have events of several: of those
         more may come."""
         if not self._is_mixed:
-            self._resume_incomplete((number,))
-            self._say_changed(but=named)
-            self._copies.give_up_lost(for_good=True, sources=(number,), but=named)
+            self._give_up(Which(sources=(number,), but=named))
+
+    def _give_up(self, which: Which) -> int:
+        """No more of these batches comes: what is there of them goes out, and what waited for the others.
+        Gives how many others there were."""
+        self._resume_incomplete(which)
+        self._say_changed(but=which.but)
+        return self._copies.give_up_lost(which, for_good=True)
+
+    def _take_over(self, chunk: Chunk, checked: ValidatedChunk, recovered: "RecoveredPositions") -> None:
+        """Before its events are new ones, or copies: what some messages are gone of is given up, so that the
+        others go in their order."""
+        if self._in_order:
+            for recovery in self._recoveries.values():
+                if recovery and (gone := recovery.passed(chunk)):
+                    self._give_up(Which(batches=gone))
+        super()._take_over(chunk, checked, recovered)
 
     def admit(self, chunk: Chunk) -> None:
         chunk.owners = self._name
@@ -105,7 +123,8 @@ class BrokerIntake(ReplayIntake):
         deferred, self._deferred, self._waits_for_all = self._deferred, [], False
         for _, _, recovered in deferred:
             self._resume_found(recovered)
-        self._resume_incomplete(self._last_known)
+        if lost := self._give_up(Which(sources=self._last_known)):
+            self._say(f"all messages of {lost} unfinished batches are gone from their stream")
         for chunk, checked, recovered in deferred:
             self._take_over(chunk, checked, recovered)
 
@@ -121,9 +140,6 @@ class BrokerIntake(ReplayIntake):
                 await self._looks.sleep(_LOOK_AGAIN_S)
         if self._last_known:
             self._admit_deferred()
-            self._say_changed()
-            if lost := self._copies.give_up_lost(for_good=True, sources=self._last_known):
-                self._say(f"all messages of {lost} unfinished batches are gone from their stream")
             await self.flush()
 
     async def _end_adopted(self) -> None:
@@ -135,9 +151,7 @@ class BrokerIntake(ReplayIntake):
                 if reached < end and not await self._nothing_before(number, end, reached):
                     continue
                 del self._adopted[number]
-                self._resume_incomplete((number,))
-                self._say_changed()
-                self._copies.give_up_lost(for_good=True, sources=(number,))
+                self._give_up(Which(sources=(number,)))
 
     async def _send_freed(self) -> None:
         """Copies of what was posted and did not get on disk go in its place."""

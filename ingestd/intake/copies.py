@@ -4,12 +4,12 @@ Also of events that an earlier process had on its way: the keys of its batches a
 read, though a batch is whole again only when the last of its chunks has been. Used by ``replay_intake.py``.
 """
 
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.intake.fan_out import FanOut
-from ingestd.intake.recovery import Recovery
+from ingestd.intake.recovery import ALL, Recovery, Which
 from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
 from ingestd.store.journal import Journal
@@ -74,15 +74,12 @@ class CopyTracker:
             if stale := recovery.take_stale():
                 self.send(self._window.release(stale))
 
-    def give_up_lost(
-        self, *, for_good: bool = False, sources: Container[int] | None = None, but: Container[str] = ()
-    ) -> int:
+    def give_up_lost(self, which: Which = ALL, *, for_good: bool = False) -> int:
         """At the end of the input. A batch that no copy waits for stays known: its file may come back, unless
-        it is gone ``for_good``. Gives how many there are no more. ``sources``: of these only; ``but``: not
-        these batches."""
+        it is gone ``for_good``. Gives how many there are no more."""
         dropped = 0
         for recovery in self._recoveries:
-            for batch_id, keys in recovery.lost(sources, but).items():
+            for batch_id, keys in recovery.lost(which).items():
                 if (copies := self._window.release(keys)) or for_good:
                     self._journal.drop([batch_id])
                     self.send(copies)

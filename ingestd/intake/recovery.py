@@ -6,8 +6,8 @@ under its own key with the bytes it had.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 Digests = Callable[[Sequence[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]
+
+
+class Which(NamedTuple):
+    """Batches that are not whole yet: those with events of these ``sources``, with these ids (``batches``),
+    ``but`` for those. None: all."""
+
+    sources: Container[int] | None = None
+    batches: Container[str] | None = None
+    but: Collection[str] = ()
+
+
+ALL = Which()
 
 
 class _PartialBatch(msgspec.Struct):
@@ -157,34 +169,45 @@ class Recovery:
         stale, self._stale = self._stale, []
         return stale
 
-    def incomplete(self, sources: Container[int] | None = None) -> list[Batch]:
-        """At the end of the input, or of these ``sources``: batches of which a part is gone. What is there is
-        sent again."""
-        left = self._of(sources)
+    def passed(self, chunk: Chunk) -> set[str]:
+        """Where a source gives its chunks in order, and this one was looked at: ids of batches that cannot be
+        whole any more, since a chunk before its end is not what it was."""
+        number, end = chunk.source, chunk.end
+        places = [place for place in self._by_chunk if place[0] == number and place[1] < end]
+        pieces = [piece for place in places for piece in self._by_chunk.pop(place)]
+        return {unfinished.frozen.id for unfinished, *_ in pieces if not unfinished.frozen.settled}
+
+    def incomplete(self, which: Which = ALL) -> list[Batch]:
+        """At the end of the input, or when no more of these will come: batches of which a part is gone. What
+        is there is sent again."""
+        left = self._of(which)
         for one in left:
             if one.found:  # the others are asked for by ``lost``
                 del self._open[one.frozen.id]
-        for place in [place for place in self._by_chunk if sources is None or place[0] in sources]:
-            del self._by_chunk[place]
+        for place, pieces in [*self._by_chunk.items()]:
+            if which.batches is not None:
+                pieces[:] = [piece for piece in pieces if piece[0].frozen.id not in which.batches]
+            if not pieces or (which.batches is None and (which.sources is None or place[0] in which.sources)):
+                del self._by_chunk[place]
         return [self._rebuild(one) for one in sorted(left, key=_first) if one.found]
 
-    def lost(
-        self, sources: Container[int] | None = None, but: Container[str] = ()
-    ) -> dict[str, Sequence[bytes]]:
-        """As ``incomplete``, and after it: by id the keys of batches of which nothing was found, ``but`` for
-        these. They are not known any more."""
-        gone = [one.frozen for one in self._of(sources) if not one.found and one.frozen.id not in but]
+    def lost(self, which: Which = ALL) -> dict[str, Sequence[bytes]]:
+        """As ``incomplete``, and after it: by id the keys of batches of which nothing was found. They are not
+        known any more."""
+        gone = [one.frozen for one in self._of(which) if not one.found and one.frozen.id not in which.but]
         lost = {one.id: one.keys for one in gone}
         self._awaited.difference_update(*lost.values())
         for batch_id in lost:
             del self._open[batch_id]
         return lost
 
-    def _of(self, sources: Container[int] | None) -> list[_PartialBatch]:
+    def _of(self, which: Which) -> list[_PartialBatch]:
+        sources, batches, _ = which
         return [
             one
             for one in self._open.values()
-            if sources is None or any(segment[0] in sources for segment in one.frozen.segments)
+            if (sources is None or any(segment[0] in sources for segment in one.frozen.segments))
+            and (batches is None or one.frozen.id in batches)
         ]
 
     def kept_batches(self) -> list[Batch]:

@@ -5,7 +5,7 @@ the stages.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Batch, Chunk, Keeper
@@ -19,7 +19,7 @@ from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut, RecoveredPositions
-from ingestd.intake.recovery import ProcessedEvents, Recovery
+from ingestd.intake.recovery import ALL, ProcessedEvents, Recovery, Which
 from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
 from ingestd.processing.validate import FirstEvents, ValidatedChunk
@@ -121,9 +121,9 @@ class ReplayIntake:
         self._copies.give_up_lost()
         self._say_changed()
 
-    def _resume_incomplete(self, sources: Container[int] | None = None) -> None:
+    def _resume_incomplete(self, which: Which = ALL) -> None:
         for sink in self._sinks:
-            for batch in self._recoveries[sink.name].incomplete(sources):
+            for batch in self._recoveries[sink.name].incomplete(which):
                 self._resume(sink, batch)
 
     def _resume(self, sink: SinkRunner, batch: Batch) -> None:

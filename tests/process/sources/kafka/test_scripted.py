@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.sources.kafka.note import read_note
-from tests.event_api import EventApi, event, events, key, once_each
+from tests.event_api import EventApi, event, events, events_of, key, once_each
 from tests.process.sources.support import running, settings, until
 from tests.receiver import Reply, Request
 from tests.scripted_kafka import REBALANCING, ScriptedKafka
@@ -114,6 +114,74 @@ async def test_a_batch_that_nobody_was_told_of_does_not_hold_its_events_back_whe
             again.do(lambda: again.give(("a", 0)))
             await service.settled(60)
         assert_order([one for batch in once_each(api.batches).values() for one in batch], published)
+
+
+async def test_what_is_left_of_a_batch_of_which_messages_are_gone_goes_before_what_is_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = ScriptedKafka(a=1).install(monkeypatch)
+    published = [event(number, note=f"k{number % 3}") for number in range(60)]
+    kafka.produce("a", 0, *published)
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    async with EventApi(answer) as api:
+        given = settings(tmp_path, api.url, {**BROKER, "topics": "a"}, kind="kafka", **ORDERED)
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+            member.do(lambda: member.give(("a", 0)))
+            await until(lambda: api.batches)
+            await service.crash()
+        sent = len(api.batches)
+        kafka.compact("a", 0, 1, 30)
+        gate.set()
+        async with running(given) as service:
+            await until(lambda: len(kafka.consumers) == 2)
+            again = kafka.member
+            again.do(lambda: again.give(("a", 0)))
+            await service.settled(58)
+        left = [one for at, one in enumerate(published) if at not in (1, 30)]
+        assert_order([one for batch in once_each(api.batches[sent:]).values() for one in batch], left)
+
+
+async def test_with_batches_of_several_partitions_what_another_has_read_on_comes_in_order_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is named then, so what was sent may come under another key."""
+    kafka = ScriptedKafka(a=2).install(monkeypatch)
+    published = [event(number, note=f"k{number % 6}") for number in range(60)]
+    for partition in (0, 1):
+        kafka.produce("a", partition, *published[partition:6:2])
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    async with EventApi(answer) as api:
+        source = {**BROKER, "topics": "a", "exact_takeover": False}
+        given = settings(tmp_path, api.url, source, kind="kafka", **ORDERED)
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+            member.do(lambda: member.give(("a", 0), ("a", 1)))
+            await until(lambda: api.batches)
+            await service.crash()
+        assert [len(events_of(one)) for one in api.batches] == [6], "of both partitions"
+        for partition in (0, 1):
+            kafka.committed["a", partition] = 0, ANOTHER
+            kafka.produce("a", partition, *published[6 + partition :: 2])
+        gate.set()
+        async with running(given) as service:
+            await until(lambda: len(kafka.consumers) == 2)
+            again = kafka.member
+            again.do(lambda: again.give(("a", 0), ("a", 1)))
+            await service.settled(60)
+        assert_order([one for batch in once_each(api.batches[1:]).values() for one in batch], published)
 
 
 async def test_a_batch_of_its_own_that_another_owner_had_and_names_is_repeated_as_it_was_and_first(
