@@ -205,7 +205,7 @@ class Api:
     # --- to change ---
 
     async def _probe(self, request: web.Request, who: str) -> web.Response:
-        return answer(self._actions.probe(request.match_info["name"], who=who))
+        return answer(await self._actions.probe(request.match_info["name"], who=who))
 
     async def _park(self, request: web.Request, who: str) -> web.Response:
         on = request.path.endswith("/park")

@@ -173,7 +173,7 @@ class Console:
     async def _probe(self, request: web.Request, visitor: Visitor) -> web.Response:
         form = await read_form(request)
         who = may_change(request, self._access, form.get(CSRF_FIELD, "")).name
-        done = self._actions.probe(request.match_info["name"], who=who)
+        done = await self._actions.probe(request.match_info["name"], who=who)
         return self._show(request, visitor, "message.html", words="; ".join(done["words"]), back="/")
 
     async def _park(self, request: web.Request, visitor: Visitor) -> web.Response:

@@ -72,6 +72,11 @@ class StreamNames(NamedTuple):
         return f"ingestd.{self.spool}.letters"
 
     @property
+    def probes(self) -> str:
+        """Where a person asks for a sink to be tried at once; nothing of it is kept."""
+        return f"ingestd.{self.spool}.probes"
+
+    @property
     def members(self) -> str:
         """Where edges and workers say that they are there; nothing of it is kept."""
         return f"ingestd.{self.spool}.members"

@@ -19,6 +19,7 @@ from ingestd.cluster.generations import Generations
 from ingestd.cluster.membership import Member, Membership, OwnedShare, ParkedHere, assign, shares_of
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.parked_sinks import SharedParking
+from ingestd.cluster.probes import ProbeAnswer, Probes
 from ingestd.cluster.share_consumer import LetGo, ShareConsumer
 from ingestd.cluster.share_log import LogFenced
 from ingestd.cluster.share_owner import ShareOwner
@@ -87,6 +88,7 @@ class Worker:
         }
         self.parking = SharedParking(self._names, clock)
         self._obeyed = self.parking.parked
+        self._probes = Probes(self._names, self._probe)
         self.connected = False
         self.trouble = "it is not connected yet"
         self.partitions = 0
@@ -132,6 +134,15 @@ class Worker:
             one.owner.hold(share.sink in parked)
         self._said.set()
 
+    def _probe(self, sink: str) -> ProbeAnswer | None:
+        """Somebody does not want to wait for the next try of a sink."""
+        if sink not in self.parts:
+            return None
+        lanes = [
+            one.owner.lane for share, one in self.owned.items() if share.sink == sink and one.owner.taken
+        ]
+        return ProbeAnswer(self._member.pid, len(lanes), sum([lane.probe_now() for lane in lanes]))
+
     def _waiting(self, sink: str) -> str:
         return f"{self.ledger_of(sink).in_flight:,} events wait"
 
@@ -166,6 +177,7 @@ class Worker:
                 tasks.start_soon(self.membership.run, connection)
                 tasks.start_soon(self.parking.run, connection, self._obey)
                 tasks.start_soon(self._say_at_once, connection)
+                tasks.start_soon(self._probes.run, connection)
                 tasks.start_soon(self._watch, connection, ended)
                 for rate in self.rates.values():
                     tasks.start_soon(rate.run, connection, self._names)

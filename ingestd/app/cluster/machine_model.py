@@ -5,7 +5,7 @@ letters in the stream.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import to_thread
 
@@ -16,6 +16,7 @@ from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
 from ingestd.app.cluster import letters as stream_letters
 from ingestd.app.cluster import park
 from ingestd.app.cluster.machine_view import MachineView
+from ingestd.app.cluster.probe import probe
 from ingestd.app.cluster.where import where
 from ingestd.app.console.looks import Looks
 from ingestd.app.console.service_model import redacted
@@ -27,6 +28,7 @@ from ingestd.config.show import lines
 from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import NotFound, UserError
+from ingestd.core.text import cut
 from ingestd.core.toml import spell
 from ingestd.store.dead_letters import Filter
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
@@ -143,9 +145,12 @@ class MachineModel:
 
     # --- to change ---
 
-    def probe(self, sink: str, *, who: str) -> Changed:
-        del who
-        self._refuse(sink, "to try a sink at once")
+    async def probe(self, sink: str, *, who: str) -> Changed:
+        if sink not in {*self._view.sinks, *self._settings.sinks}:
+            raise NotFound(f"there is no sink {cut(sink)}")
+        done = await _aside(partial(probe, self._settings, sink, self._workers()))
+        self._audit(AuditEntry.SINK_PROBED, sink=sink, who=who)
+        return done
 
     async def park(self, sink: str, *, who: str, on: bool) -> Changed:
         workers = self._workers()
@@ -164,11 +169,6 @@ class MachineModel:
         self._view.note_parked(sink, done.now)
         words = park.words(sink, done, workers, on=on)
         return Changed(dry_run=False, selected=1, changed=int(done.changed), words=words)
-
-    def _refuse(self, sink: str, what: str) -> NoReturn:
-        if sink not in self._view.sinks:
-            raise NotFound(f"there is no sink {sink}")
-        raise UserError(f"{what} {_NOT_HERE}")
 
     async def retry(self, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
         return await self._mark(query, who=who, dry_run=dry_run)

@@ -20,9 +20,12 @@ from ingestd.core.errors import NotFound, UserError
 from ingestd.core.json_path import Path
 from ingestd.core.redaction import redact_tree
 from ingestd.core.toml import spell
+from ingestd.intake.parking import BY_PERSON
 from ingestd.processing import routes
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.tap import WHAT, TapReader, mask_text
+
+PARKED = "it is parked: nothing is sent until it is resumed"
 
 
 class ServiceModel:
@@ -101,11 +104,13 @@ class ServiceModel:
 
     # --- to change ---
 
-    def probe(self, sink: str, *, who: str) -> Changed:
+    async def probe(self, sink: str, *, who: str) -> Changed:
         for runner in self._opened().pipeline.runners:
             if runner.name == sink:
-                probing = runner.lane.probe_now()
                 self._service.pipeline.audit(AuditEntry.SINK_PROBED, sink=sink, who=who)
+                if runner.parked == BY_PERSON:
+                    return Changed(dry_run=False, selected=1, changed=0, words=[PARKED])
+                probing = runner.lane.probe_now()
                 words = "the next request goes out now" if probing else "it is not paused: nothing to probe"
                 return Changed(dry_run=False, selected=1, changed=int(probing), words=[words])
         raise NotFound(f"there is no sink {sink}")

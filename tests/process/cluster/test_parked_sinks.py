@@ -15,11 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
+from ingestd.app.console.service_model import PARKED
 from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import Serving, post
 from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
 from tests.process.cluster.test_one_machine import OneMachine, all_run, pids
 from tests.process.soak.events import Maker
+from tests.receiver import Action, Reply, Request
 from tests.warm import warm
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
@@ -27,17 +29,20 @@ TOKEN = "of-an-operator-who-may-change-what-is-there"
 OF_A_VIEWER = "of-a-viewer-who-may-only-look-at-what-is-there"
 
 
-def machine_of(directory: Path, api: StrictApi) -> OneMachine:
-    """With a second sink, and two who may look."""
+def tokens(directory: Path) -> str:
+    """Of two who may look; one of them may change something."""
     (directory / "token").write_text(TOKEN)
     (directory / "viewer").write_text(OF_A_VIEWER)
-    more = (
-        f'[sinks.two]\ntype = "ingest_api"\nurl = "{api.url}/two/api/v2/events/ingest"\n'
-        'auth = { type = "none" }\n'
+    return (
         f'[admin.tokens.ann]\ntoken_file = "{directory}/token"\nrole = "operator"\n'
         f'[admin.tokens.bob]\ntoken_file = "{directory}/viewer"\nrole = "viewer"\n'
     )
-    return OneMachine(directory, api, more)
+
+
+def machine_of(directory: Path, api: StrictApi) -> OneMachine:
+    """With a second sink."""
+    second = f'[sinks.two]\ntype = "ingest_api"\nurl = "{api.url}/two/api/v2/events/ingest"\n'
+    return OneMachine(directory, api, f'{second}auth = {{ type = "none" }}\n{tokens(directory)}')
 
 
 @asynccontextmanager
@@ -191,6 +196,64 @@ async def test_who_may_park_and_what_is_said_to_the_others(tmp_path: Path) -> No
             assert answer.status_code == 400
             assert "NATS" in answer.json()["error"]
             await serving.stop()
+
+
+class ShutApi(StrictApi):
+    """``shut``: it refuses us, whatever we send."""
+
+    shut = True
+
+    async def _answer(self, request: Request) -> Action:
+        return Reply(403) if self.shut else await super()._answer(request)
+
+
+async def test_a_sink_is_tried_at_once_by_the_worker_that_has_it(tmp_path: Path) -> None:
+    async with ShutApi() as api:
+        machine = OneMachine(tmp_path, api, tokens(tmp_path))
+        async with machine.start() as serving, asking(serving) as client:
+            given = Maker("p", random.Random(3), ill=0.0).many(1, pad=0)
+            assert (await post(serving.ingest_port, given)).status == 202
+            gaps = []
+            for count, least_s in ((5, 4.0), (7, 7.5), (9, 7.5)):  # by itself it waits so long at least
+                await until(lambda: len(api.requests) >= count)  # noqa: B023
+                done = (await client.post("/v1/sinks/one/probe")).json()
+                assert done == {
+                    "dry_run": False,
+                    "selected": 1,
+                    "changed": 1,
+                    "words": ["the next request goes out now"],
+                }
+                await until(lambda: len(api.requests) > count)  # noqa: B023
+                gaps.append((api.requests[-1].at - api.requests[-2].at) / least_s)
+                if gaps[-1] < 1:
+                    break
+            assert min(gaps) < 1, gaps
+            await client.post("/v1/sinks/one/park")
+            done = (await client.post("/v1/sinks/one/probe")).json()
+            assert (done["changed"], done["words"]) == (0, [PARKED])
+            await client.post("/v1/sinks/one/resume")
+            api.shut = False
+            page = (await client.get("/")).text
+            assert "Try one now" in page
+            assert (await client.post("/v1/sinks/one/probe")).json()["changed"] == 1
+            await until(lambda: api.taken == given)
+
+            async def nothing_to_do() -> bool:
+                done = (await client.post("/v1/sinks/one/probe")).json()
+                return bool(done["words"] == ["it is not paused: nothing to probe"])
+
+            await until(nothing_to_do)
+            for token, status in ((OF_A_VIEWER, 403), ("", 401), ("wrong", 401)):
+                async with asking(serving, token) as other:
+                    assert (await other.post("/v1/sinks/one/probe")).status_code == status
+            assert (await client.post("/v1/sinks/onee/probe")).status_code == 404
+            stopped = (await pids(serving))["worker-2"]
+            os.kill(stopped, signal.SIGSTOP)
+            words = (await client.post("/v1/sinks/one/probe")).json()["words"]
+            assert words[1:] == ["worker-2 does not answer: what it sends is not tried"]
+            os.kill(stopped, signal.SIGCONT)
+            await serving.stop()
+        assert {line["who"] for line in audited(tmp_path, "SINK_PROBED")} == {"ann"}
 
 
 async def test_workers_of_a_spool_on_other_machines_obey_too(tmp_path: Path) -> None:
