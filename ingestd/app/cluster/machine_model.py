@@ -90,7 +90,8 @@ class MachineModel:
         return {"file": file, "read_at": self._read_at, "settings": told}
 
     def refusals(self) -> list[dict[str, Any]]:
-        return []
+        """The last ones, latest first."""
+        return self._view.refusals.latest_first()
 
     def tap(self, *, sink: str, what: str, when: str) -> AbstractContextManager[TapReader]:
         del sink, what, when

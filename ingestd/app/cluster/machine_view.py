@@ -1,6 +1,7 @@
 """What the processes of a machine say, as one service: for ``top`` and the console."""
 
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -15,6 +16,8 @@ from ingestd.core.redaction import redact_tree
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 from ingestd.telemetry.history import History, quantile
 from ingestd.telemetry.metrics import ATTEMPT_BOUNDS
+from ingestd.telemetry.refusals import MAX_KINDS
+from ingestd.telemetry.repeats import template
 
 _NOW_S, _TREND_S, _FEW_MINUTES_S, _HOUR_S = 10.0, 30.0, 300.0, 3600.0
 _FRESH_S = 5.0
@@ -60,6 +63,34 @@ class CarriedCounts:
         return found
 
 
+class MergedRefusals:
+    """The last kinds of refused requests of all edges, of those that died, too."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, tuple[int, Sequence[Mapping[str, Any]]]] = {}
+        self._before: deque[Mapping[str, Any]] = deque(maxlen=MAX_KINDS)
+
+    def note(self, process: str, starts: int, refused: Sequence[Mapping[str, Any]]) -> None:
+        known = self._now.get(process)
+        if known and known[0] != starts:
+            self._before.extend(known[1])
+        self._now[process] = starts, refused
+
+    def latest_first(self) -> list[dict[str, Any]]:
+        return merged([*self._before, *(one for _, refused in self._now.values() for one in refused)])
+
+
+def merged(refused: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The latest first; of the same producer, address, status and reason as one."""
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    for one in sorted(refused, key=lambda one: float(one["at"])):
+        key = one["producer"], one["address"], one["status"], template(one["why"])
+        older = found.pop(key, {"times": 0, "untold": 0})
+        counts = {name: older[name] + one[name] for name in ("times", "untold")}
+        found[key] = {**one, **counts}
+    return [*reversed(found.values())][:MAX_KINDS]
+
+
 class MachineView:
     """``note`` what was told, about once a second. ``directory``: of the state."""
 
@@ -69,6 +100,7 @@ class MachineView:
         self._started = clock.wall()
         self._history = History()
         self._counts = CarriedCounts()
+        self.refusals = MergedRefusals()
         self._told: Sequence[ToldByProcess] = ()
         self._reasons: Sequence[str] = ("it is starting",)
         self._spool = SpoolFigures()
@@ -111,6 +143,8 @@ class MachineView:
         for one in told:
             for name, value in _counters(one.status):
                 self._counts.note(one.name, one.starts, name, value)
+            if "refused" in one.status:
+                self.refusals.note(one.name, one.starts, one.status["refused"])
         self._totals = self._counts.totals()
         now = self._clock.monotonic()
         if self._history.due(now):
@@ -139,7 +173,7 @@ class MachineView:
             ledger=ledger,
             spool=self._spool_view(shares, ledger["in_flight"]),
             sinks=[self._sink(name, shares) for name in self.sinks],
-            producers=[self._producer(name) for name in self._named("producer ")],
+            producers=[self._producer(name) for name in self._producers],
             letters={"waiting": self._spool.letters},
             needs_restart=sorted({name for one in configs for name in one.get("needs_restart") or ()}),
             reload_error=next((one["last_error"] for one in configs if one.get("last_error")), None),
@@ -168,10 +202,16 @@ class MachineView:
         return Rates(now=now, five_minutes=minutes, hour=hour)
 
     def _producer(self, name: str) -> ProducerView:
-        key = f"producer {name}"
-        return ProducerView(
-            name=name, accepted=int(self._totals[key]), refused=0, throttled=0, rates=self._rates(key)
+        accepted, refused, throttled = (
+            int(self._totals.get(f"{what} {name}", 0)) for what in ("producer", "refused", "throttled")
         )
+        rates = self._rates(f"producer {name}")
+        return ProducerView(name=name, accepted=accepted, refused=refused, throttled=throttled, rates=rates)
+
+    @property
+    def _producers(self) -> list[str]:
+        """Those that have sent something, or were refused."""
+        return sorted({*self._named("producer "), *self._named("refused ")})
 
     def _spool_view(self, shares: Iterable[Mapping[str, Any]], waiting: int) -> SpoolView:
         growth, spool = self._history.slope("spool", _TREND_S), self._spool
@@ -224,6 +264,9 @@ def _counters(status: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
         yield "accepted", edge["stored"]
     for name, count in (status.get("producers") or {}).items():
         yield f"producer {name}", count
+    for name, counts in (status.get("refused_requests") or {}).items():
+        for what in ("refused", "throttled"):
+            yield f"{what} {name or 'anonymous'}", counts[what]
     for sink in status.get("sinks", ()):
         yield f"sink {sink['name']}", sink["delivered"]
         yield f"dead {sink['name']}", sink["dead_lettered"]

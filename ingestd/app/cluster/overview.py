@@ -17,7 +17,7 @@ from ingestd import __version__
 from ingestd.admin.server import metrics_page, serve_pages
 from ingestd.app.cluster.board import Board
 from ingestd.app.cluster.judgement import open_connection
-from ingestd.app.cluster.machine_view import MachineView, SpoolFigures, ToldByProcess
+from ingestd.app.cluster.machine_view import MachineView, SpoolFigures, ToldByProcess, merged
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_sinks import read_parked
@@ -190,6 +190,7 @@ class MachineOverview:
             "ready": not reasons,
             "reasons": reasons,
             "sinks": _by_sink(shares),
+            "refused": merged([one for part in parts for one in part.get("status", {}).get("refused", ())]),
             "processes": parts,
         }
         return _json(summed)

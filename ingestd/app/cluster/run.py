@@ -25,7 +25,7 @@ from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.membership import Member, Membership
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.worker import Worker
-from ingestd.config import Settings, check_run, find_login
+from ingestd.config import Settings, check_run, find_login, find_state_directory
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.clock import SystemClock, system_rng
 from ingestd.core.errors import UserError, first_cause
@@ -35,7 +35,10 @@ from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
+from ingestd.telemetry.audit_entry import Audit, no_audit
+from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.sink_metrics import SinkGauges
+from ingestd.wiring.factories import open_audit
 from ingestd.wiring.open_cluster import open_edge, open_sink_parts
 
 EXIT_SECOND_SIGNAL = 130
@@ -143,6 +146,7 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
         clock=clock,
         warn=log.warning,
     )
+    refusals = service.refusals = Refusals(log.change, _open_audit(service, stack), clock)
     keys = authenticator(settings.ingest, clock)
     service.endpoint = Endpoint(
         endpoint_settings(settings.ingest),
@@ -150,6 +154,7 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
         service.edge,
         clock,
         stack.enter_context(aside.BodyThread()),
+        refusals.note,
     )
     service.certificates = open_certificates(settings.ingest)
     service.server = await stack.enter_async_context(
@@ -158,10 +163,21 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
             limits(settings.ingest),
             *parse_listen(settings.ingest.listen),
             certificates=service.certificates,
+            refused=partial(refusals.note, ""),
             shared=service.handed is not None,
         )
     )
     service.own_metrics.producers.configure(settings.ingest.producers)
+
+
+def _open_audit(service: ClusterService, stack: AsyncExitStack) -> Audit:
+    """The file of the supervisor, which rotates it; edges on machines of their own have none."""
+    if service.handed is None:
+        return no_audit
+    settings = service.handed.configured
+    service.audit = open_audit(settings.audit, find_state_directory(settings), rotates=False)
+    stack.callback(service.audit.close)
+    return service.audit
 
 
 async def run(service: ClusterService) -> None:
@@ -259,7 +275,11 @@ async def _look(service: ClusterService) -> None:
     while True:
         await service.clock.sleep(_LOOK_S)
         service.states.look()
+        if service.refusals:
+            service.refusals.look()
         log.flush()
+        if service.audit:
+            service.audit.flush()
         try:
             if service.certificates and service.certificates.reload_if_changed():
                 log.info("TLS certificate reloaded")

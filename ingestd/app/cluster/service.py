@@ -27,9 +27,11 @@ from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
+from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.cluster_metrics import OUTCOMES, ClusterCensus, ClusterGauges, ShareGauges
 from ingestd.telemetry.health import Readiness
 from ingestd.telemetry.metrics import Metrics, ServiceGauges, ServiceMetrics
+from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.state_watch import StateWatch
 from ingestd.telemetry.systemd import Systemd
 from ingestd.telemetry.watchdog import Watchdog
@@ -46,7 +48,8 @@ class Handed(msgspec.Struct, frozen=True):
 
 
 class ClusterService:
-    """``edge`` and ``worker``: None where this process is none."""
+    """``edge`` and ``worker``: None where this process is none. ``refusals``: of an edge; ``audit``: of
+    the supervisor, if there is one."""
 
     edge: EdgeAdmission | None = None
     link: JetStreamLink | None = None
@@ -54,6 +57,8 @@ class ClusterService:
     certificates: Certificates | None = None
     endpoint: Endpoint
     worker: Worker | None = None
+    refusals: Refusals | None = None
+    audit: AuditLog | None = None
     signals: AsyncIterator[Signals]
     admin_port = 0
     error: UserError | None = None
@@ -128,6 +133,9 @@ def describe(service: ClusterService) -> dict[str, Any]:
         told["edge"] = {name: getattr(edge.counts, name) for name in edge.counts.__struct_fields__}
         producers = service.own_metrics.producers.counts
         told["producers"] = {name: count for name, count in producers.items() if count}
+    if refusals := service.refusals:
+        told["refused"] = [asdict(one) for one in refusals.recent]
+        told["refused_requests"] = {name: asdict(one) for name, one in refusals.counts.items()}
     if server := service.server:
         told["http"] = {
             "port": server.port,
