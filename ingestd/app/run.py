@@ -130,6 +130,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 warn=log.warning,
                 say=log.change,
                 on_commit=commit_observer(service.own_metrics.commit_seconds, spans),
+                on_block=partial(_tell_blocked, service),
                 patient=True,
                 metrics=service.metrics,
                 trace=service.trace,
@@ -168,6 +169,12 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         )
         service.own_metrics.producers.configure([*settings.ingest.producers, *service.brokers.names])
         yield service
+
+
+def _tell_blocked(service: Service, why: str) -> None:
+    """At the start nobody else tells it, and it may last until a person does something."""
+    if not service.opened:
+        log.warning(f"at the start: {why}")
 
 
 async def run(service: Service) -> None:

@@ -58,8 +58,9 @@ class Database:
     refused with StoreBlocked, and what was noted is tried again until it is on disk, with the room
     that the ballast file kept free.
 
-    ``on_commit`` is called with the seconds of each commit, ``on_repair`` when a file beside the database had
-    to be made again; ``repaired``: the last of it, in words. ``readers`` close their connections meanwhile.
+    ``on_commit`` is called with the seconds of each commit, ``on_block`` with why nothing can be written,
+    when that begins, ``on_repair`` when a file beside the database had to be made again; ``repaired``:
+    the last of it, in words. ``readers`` close their connections meanwhile.
     ``host``: what the writer lives on; None: a thread.
     """
 
@@ -71,13 +72,15 @@ class Database:
         ballast_bytes: int = 0,
         on_commit: Callable[[float], None] | None = None,
         on_repair: Callable[[str], None] = lambda what: None,
+        on_block: Callable[[str], None] = lambda why: None,
         bounds: StoreBounds = BOUNDS,
         host: WriterHost | None = None,
     ) -> None:
         self.path = directory / FILE_NAME
         self.commits = 0
         self.groups = 0  # taken together so far: what is noted while it stays the same shares a commit
-        self._on_commit, self._on_repair, self.repaired = on_commit, on_repair, ""
+        self._on_commit, self._on_block = on_commit, on_block
+        self._on_repair, self.repaired = on_repair, ""
         self.readers = Readers()
         self.blocked: StoreBlocked | None = None
         self._patient = patient
@@ -120,6 +123,8 @@ class Database:
         self._open = True
         self._host.start(self._serve(opened))
         await opened
+        if self.blocked:
+            self._on_block(str(self.blocked))
 
     async def close(self) -> None:
         """Commit what was noted, then stop the thread. May be called twice."""
@@ -301,9 +306,12 @@ class Database:
                     raise
 
     def _block(self, blocked: StoreBlocked | None, group: CommitGroup | None) -> None:
+        begins = blocked is not None and self.blocked is None
         self.blocked = blocked  # here already, so that this thread sees it
         self._look_at = self._host.monotonic() + _LOOK_S
         self._loop.call_soon_threadsafe(self._refuse_appends, blocked, group)
+        if begins:
+            self._loop.call_soon_threadsafe(self._on_block, str(blocked))
 
     # --- on the loop ---
 

@@ -120,6 +120,7 @@ async def open_pipeline(
     metrics: Metrics | None = None,
     oldest_s: Callable[[], float] = lambda: 0.0,
     on_commit: Callable[[float], None] | None = None,
+    on_block: Warn | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
     engine: Engine | None = None,
     file_system: FileSystem | None = None,
@@ -146,6 +147,7 @@ async def open_pipeline(
             ballast_bytes=settings.spool.ballast,
             on_commit=on_commit,
             on_repair=warn,
+            on_block=on_block or warn,
             host=store_host,
         )
         await database.open()

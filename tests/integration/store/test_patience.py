@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ async def disk(tmp_path: Path) -> AsyncIterator[Path]:
         yield directory
 
 
-async def opened(directory: Path) -> Database:
-    database = Database(directory, patient=True, ballast_bytes=BALLAST)
+async def opened(directory: Path, **told: Any) -> Database:
+    database = Database(directory, patient=True, ballast_bytes=BALLAST, **told)
     await database.open()
     return database
 
@@ -41,7 +42,8 @@ async def value_of(database: Database, name: str) -> bytes | None:
 async def test_on_a_full_disk_appends_are_refused_and_notes_are_kept_with_the_ballasts_room(
     disk: Path,
 ) -> None:
-    database = await opened(disk)
+    told: list[str] = []
+    database = await opened(disk, on_block=told.append)
     filler = fill(disk)
     database.note(lambda c: insert(c, "note", 200_000))
     refused = database.append(lambda c: insert(c, "append", 200_000))
@@ -60,13 +62,15 @@ async def test_on_a_full_disk_appends_are_refused_and_notes_are_kept_with_the_ba
     await database.append(lambda c: insert(c, "again"))
     assert await value_of(database, "again") is not None
     await database.close()
+    assert [why.partition(" is full")[0] for why in told] == [f"the disk under {disk}"]
 
 
 async def test_a_start_on_a_full_disk_works_and_says_so(disk: Path) -> None:
     await (await opened(disk)).close()
-    filler = fill(disk)
-    database = await opened(disk)
+    filler, told = fill(disk), list[str]()
+    database = await opened(disk, on_block=told.append)
     assert database.blocked
+    assert [why.partition(" is full")[0] for why in told] == [f"the disk under {disk}"]
     assert await value_of(database, "commits") is not None
     filler.unlink()
     await until_unblocked(database)

@@ -161,6 +161,7 @@ async def test_a_process_killed_on_a_full_disk_starts_there_and_delivers(place: 
                 await serving.kill()
             api.open_gate.set()
             async with serve(place, api) as serving:
+                await serving.said("at the start: the disk under")
                 await serving.until_empty()
                 await serving.stop()
     assert sorted(set(numbers(api.kept))) == list(range(taken))
