@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 import json
 import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.event_api import TOKEN, events_of, key
+from tests.event_api import INGEST, TOKEN, events_of, key
 from tests.process.soak.events import Seen, read
 from tests.receiver import Action, Cut, Receiver, Reply, Request
 
@@ -40,7 +41,8 @@ class SinkApi:
 
 
 class Api(Receiver):
-    """Sink NAME posts below ``/NAME``. ``journal``: what became of every request."""
+    """Sink NAME posts below ``/NAME``, that of another member of a group below ``/NAME/MEMBER``.
+    ``journal``: what became of every request."""
 
     def __init__(self, sinks: dict[str, SinkApi], rng: random.Random, journal: Path) -> None:
         super().__init__(self._answer)
@@ -93,9 +95,18 @@ class Api(Receiver):
             await asyncio.sleep(self._random.uniform(0, sink.slow_s))
         return Cut(trouble.where, answer) if trouble else answer  # half of an answer is half of the right one
 
-    def note(self, sink: str, request: Request | None, outcome: str) -> None:
+    def note(self, sink: str, request: Request | None, outcome: str, *, member: str = "") -> None:
         ids = [read(one).id for one in events_of(request)] if request else []
-        line = {"sink": sink, "key": key(request) if request else "", "outcome": outcome, "events": ids}
+        if request:
+            member = request.path.removeprefix(f"/{sink}").removesuffix(INGEST).strip("/")
+        line = {
+            "at": time.time(),
+            "sink": sink,
+            "member": member,
+            "key": key(request) if request else "",
+            "outcome": outcome,
+            "events": ids,
+        }
         print(json.dumps(line), file=self._journal, flush=True)
 
     def _aimed(self) -> tuple[Stage | None, Callable[[], None]]:

@@ -22,6 +22,7 @@ from tests.process.cli.run_support import Serving, serve
 from tests.process.cli.support import Place
 from tests.process.soak.api import Api, SinkApi
 from tests.process.soak.events import INVALID, Maker, read
+from tests.process.soak.explain import explain
 from tests.process.soak.judge import Verdict, balance, judge
 from tests.process.soak.kills import kill
 from tests.process.soak.run import configure, sinks_of
@@ -32,6 +33,7 @@ SHAPES = (NATS, KAFKA, GROUP) if "KAFKA_LIB" in os.environ else (NATS,)
 LARGE = 1024 * 1024 - 1
 PARTITIONS, SESSION = 3, "15s"
 """Who is killed is back before that, and goes on with what it had on its way."""
+GUEST = "guest"
 LIES = {"Content-Type": "application/cloudevents+json", "ce-id": "\u00e9", "Status": "404"}
 
 Publish = Callable[[bytes, dict[str, str]], Awaitable[None]]
@@ -139,6 +141,14 @@ class Producer:
         self._by_partition[partition_of(one)].append(one)
         await publish(one, LIES)
 
+    def where(self, event: str) -> str:
+        """Of an event with this id."""
+        for partition, messages in self._by_partition.items():
+            for offset, one in enumerate(messages):
+                if b'"group"' in one and read(one).id == event:
+                    return f"partition {partition}, offset {offset}"
+        return "nowhere"
+
     def expire(self, partition: int, count: int) -> None:
         """So many messages, the first that it ever had, are deleted."""
         self._deleted[partition] = count
@@ -182,12 +192,13 @@ async def round_of_broker(place: Place, shape: str, seed: int, *, lives: int) ->
                 verdict.lives += 1
                 if shape == GROUP and life % 3 == 1:
                     verdict.kills += 1
-                    told += await _share(guest, api, path)
+                    told += await _share(guest, api, path, rng)
                 if rng.random() < 0.3:
                     await asyncio.to_thread(broker.kill)
                 verdict.kills += await kill(serving.process, api, rng)
                 await serving.finish()
                 told += _told_lost(serving)
+                _keep_log(serving, place)
             if broker.expire and life % 3 == 2:
                 producer.expire(*await asyncio.to_thread(broker.expire, rng))
         stop.set()
@@ -207,6 +218,7 @@ async def round_of_broker(place: Place, shape: str, seed: int, *, lives: int) ->
             balance(status["ledger"], verdict)
             await serving.stop()
             told += _told_lost(serving)
+            _keep_log(serving, place)
     missing = Counter(producer.missing(sink, letters()))
     if missing.total() > told:
         verdict.problems.append(f"{missing.total()} messages are gone, and {told} were told of")
@@ -221,7 +233,9 @@ async def round_of_broker(place: Place, shape: str, seed: int, *, lives: int) ->
         if shape == GROUP or cut.intersection(keys):
             del keys[1:]
     found = [one for one in producer.published if not missing[one]]
-    return judge(found, sinks, letters(), ordered=["ordered"], verdict=verdict)
+    judge(found, sinks, letters(), ordered=["ordered"], verdict=verdict)
+    verdict.problems += explain(place / "requests.ndjson", sink, producer.where)
+    return verdict
 
 
 def _batches_with(expired: list[bytes], place: Place) -> set[str]:
@@ -231,16 +245,34 @@ def _batches_with(expired: list[bytes], place: Place) -> set[str]:
         return {one["key"] for one in map(json.loads, requests) if gone.intersection(one["events"])}
 
 
-async def _share(guest: Place, api: Api, path: Path) -> int:
-    """Another member takes some partitions, is killed, comes back in time, and gives them back. Gives how
-    many messages it told of that are gone."""
+async def _share(guest: Place, api: Api, path: Path, rng: random.Random) -> int:
+    """Another member takes some partitions, is killed then or a little later, comes back in time, and gives
+    them back. Gives how many messages it told of that are gone."""
     told = 0
+    own = _configure_guest(guest, path)
     for ending in ("kill", "stop"):
-        async with serve(guest, api.url, "--config", path) as serving:
+        async with serve(guest, api.url, "--config", own) as serving:
             await serving.until(_is_connected, timeout_s=patience(60), balanced=False)
-            await (serving.kill() if ending == "kill" else serving.stop())
+            if ending == "kill":
+                await kill(serving.process, api, rng, within_s=0.1, member=GUEST)
+                await serving.finish()
+            else:
+                await serving.stop()
             told += _told_lost(serving)
+            _keep_log(serving, guest)
     return told
+
+
+def _configure_guest(guest: Place, path: Path) -> Path:
+    """As the first member, under an address by which the API tells it from that."""
+    own = guest / "ingestd.toml"
+    own.write_text(path.read_text().replace('/ordered"', f'/ordered/{GUEST}"'))
+    return own
+
+
+def _keep_log(serving: Serving, place: Place) -> None:
+    with (place / "log.ndjson").open("a") as log:
+        log.write(serving.raw)
 
 
 def _is_connected(status: dict[str, Any]) -> bool:

@@ -11,8 +11,11 @@ from tests.machine import patience
 from tests.process.soak.api import STAGES, Api
 
 
-async def kill(process: Process, api: Api, rng: random.Random, *, within_s: float = 0.6) -> bool:
-    """Half of all kills are aimed. Gives whether it was killed: it may have ended before.
+async def kill(
+    process: Process, api: Api, rng: random.Random, *, within_s: float = 0.6, member: str = ""
+) -> bool:
+    """Half of all kills are aimed. Gives whether it was killed: it may have ended before. ``member``: of a
+    group, who is killed; a request of another one may be what it is aimed at.
 
     An aimed kill whose request does not come (a sink is dead, all is sent) is one at a late moment.
     """
@@ -23,7 +26,7 @@ async def kill(process: Process, api: Api, rng: random.Random, *, within_s: floa
             return
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)  # Popen.send_signal would reap it, and its code be lost
-            api.note("", None, "KILL")
+            api.note("", None, "KILL", member=member)
         killed.set()
 
     if rng.random() < 0.5:

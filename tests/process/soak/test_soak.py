@@ -1,6 +1,7 @@
 """The harness of ``make soak``, for a few lives in each shape; and that it would notice."""
 
 import asyncio
+import json
 import random
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.process.soak import __main__ as soak
 from tests.process.soak import replay
 from tests.process.soak.api import SinkApi
 from tests.process.soak.events import Maker, read
+from tests.process.soak.explain import explain
 from tests.process.soak.judge import Verdict, balance, judge
 from tests.process.soak.rounds import SHAPES, play
 
@@ -85,6 +87,37 @@ def test_the_judge_tells_what_is_lost_doubled_and_out_of_order() -> None:
     assert "nothing is wrong with it" in str(judged(("a", [0, 1, 2]), letters=healthy))
     another = [{"sink": "t", "payload": EVENTS[3]}]
     assert judged(("a", [0, 1, 2]), letters=another).lost == 1
+
+
+def test_what_came_out_of_order_is_told_with_its_requests_and_the_kills_between(tmp_path: Path) -> None:
+    sink = SinkApi()
+    lines = [
+        {
+            "at": 1.0,
+            "sink": "s",
+            "member": "guest",
+            "key": "a",
+            "outcome": "not taken, 503",
+            "events": ["e.0.1"],
+        },
+        {"at": 1.5, "sink": "", "member": "guest", "key": "", "outcome": "KILL", "events": []},
+        {"at": 2.0, "sink": "s", "member": "", "key": "b", "outcome": "200", "events": ["e.0.0", "e.0.2"]},
+        {"at": 3.0, "sink": "s", "member": "", "key": "c", "outcome": "200", "events": ["e.0.1", "e.0.3"]},
+        {"at": 4.0, "sink": "s", "member": "", "key": "d", "outcome": "200", "events": ["e.0.9"]},
+    ]
+    requests = tmp_path / "requests.ndjson"
+    requests.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for name, numbers in (("b", [0, 2]), ("c", [1, 3])):
+        sink.take(name, [read(EVENTS[number]) for number in numbers])
+    assert explain(requests, sink, {"e.0.2": "offset 2", "e.0.1": "offset 1"}.__getitem__) == [
+        "e.0.2 came first: offset 2",
+        "e.0.1 was late: offset 1",
+        "  1.000 guest, key a, 1 events with e.0.1: not taken, 503",
+        "  1.500 guest was killed",
+        "  2.000 first member, key b, 2 events with e.0.2: 200",
+        "  3.000 first member, key c, 2 events with e.0.1: 200",
+    ]
+    assert explain(requests, SinkApi()) == []
 
 
 @each("wrong", [{"delivered": 3}, {"delivered": 3, "in_flight": 1}])
