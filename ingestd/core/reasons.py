@@ -10,7 +10,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"  # one event alone is over the size limit of a request
     REFUSED = "refused"  # the API answers that it will not take this event
     GAVE_UP = "gave_up"  # tried for longer than give_up_after, or more often than max_attempts
-    DAMAGED = "damaged"  # its chunk of the spool no longer has its checksum: see `ingestd spool`
+    DAMAGED = "damaged"  # its chunk of the spool no longer has its checksum, or a letter lost its envelope
     UNTRANSFORMED = "untransformed"  # a transform failed on it: it is as it came
     UNENCODABLE = "unencodable"  # its sink cannot encode it: a field is missing, or its kind is unknown
     FAILED = "failed"  # the API accepted it, and said later that it failed

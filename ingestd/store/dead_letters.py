@@ -191,6 +191,29 @@ def count(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT state, letters FROM letter_counts"))
 
 
+def find_lost(connection: sqlite3.Connection, now: float) -> int:
+    """Letters whose envelope is damaged would be seen by nobody, though what each has for itself, its event
+    too, may be whole: from here on they wait for a person, without a sink. Gives how many."""
+    lost = connection.execute(_LOST).fetchall()
+    if lost:
+        envelopes.replace(connection, lost, now)
+    return sum(row[-1] for row in lost)
+
+
+_LOST = (
+    "WITH ranges AS (SELECT id, id + letters AS past FROM envelopes UNION ALL SELECT 0, 0"
+    " UNION ALL SELECT 0x7fffffffffffffff, 0x7fffffffffffffff),"
+    " gaps AS (SELECT max(past) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS first,"
+    " id AS past FROM ranges)"
+    " SELECT min(one.envelope), max(one.envelope), min(one.id), max(one.id), min(one.offset),"
+    " max(one.offset), count(*) FROM gaps"
+    " CROSS JOIN sealed_letters AS one ON one.id >= gaps.first AND one.id < gaps.past"
+    " WHERE gaps.first < gaps.past GROUP BY gaps.past"
+)
+"""Sealed letters between the numbers of all envelopes. Most envelopes begin where the one before ends: what
+costs something are the others."""
+
+
 def forget_delivered(connection: sqlite3.Connection, before: float, *, most: int) -> int:
     """Delete letters that were delivered before this time, at most so many; gives how many."""
     return connection.execute(

@@ -11,6 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from ingestd.core.letter import fingerprint
+from ingestd.core.reasons import Reason
+
 LEAST = 2
 """Letters to an envelope: one alone is a single letter."""
 
@@ -217,3 +220,38 @@ def keep_keys(connection: sqlite3.Connection, events: Iterable[tuple[int, int, i
                 f" (SELECT one.id FROM {_OF_PLACES} AND envelope.reading = ?3 AND envelope.sink <> ?4)",
                 (around, json.dumps(offsets), reading, sink),
             )
+
+
+WORDS_OF_LOST = "what it shared with other dead letters is damaged: its sink, its request and why it failed"
+_NO_SOURCE = -1
+
+
+def replace(connection: sqlite3.Connection, lost: Iterable[Sequence[int]], now: float) -> None:
+    """Letters whose envelope is damaged or gone get one that says so, without a sink. Of each gap between the
+    others: (lowest and highest number of an envelope, of a letter and of a place; how many letters)."""
+    for number, other, first, last, first_offset, last_offset, count in lost:
+        taken = connection.execute("SELECT 1 FROM envelopes WHERE id = ?", (number,)).fetchone()
+        if taken or number != other or not 0 < number <= first:
+            connection.execute(
+                "UPDATE sealed_letters SET envelope = ?1 WHERE id BETWEEN ?1 AND ?2", (first, last)
+            )
+            number = first
+        shared = Shared(
+            source=_NO_SOURCE,
+            first_offset=first_offset,
+            last_offset=last_offset,
+            sink="",
+            reading=0,
+            failed=now,
+            reason=Reason.DAMAGED.value,
+            detail=WORDS_OF_LOST,
+            fingerprint=fingerprint(Reason.DAMAGED, WORDS_OF_LOST),
+            batch="",
+            batch_size=count,
+            attempts=0,
+            first_sent=0.0,
+            producer="",
+            form=0,
+        )
+        level = (last_offset - first_offset).bit_length()
+        connection.execute(_ENVELOPE, (number, last + 1 - number, level, *shared))

@@ -30,6 +30,7 @@ from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, system_rng
 from ingestd.core.ledger import Ledger
+from ingestd.core.units import counted
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.recovery import Recovery, restore_window
 from ingestd.intake.submission_group import DeliveryWaits
@@ -42,6 +43,7 @@ from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
+from ingestd.store.dead_letters import find_lost
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
@@ -162,6 +164,11 @@ async def open_pipeline(
             max_age_s=settings.window.max_age,
         )
         database.note(release_leases)
+        if lost := await database.run(partial(find_lost, now=clock.wall())):
+            warn(
+                f"of {counted(lost, 'dead letter')} sink, request and reason are lost: the state file is"
+                " damaged. Their events are there: see `ingestd dlq list --reason damaged`"
+            )
         metrics = metrics or Metrics(Ledger(), lambda: pipeline.gauges(oldest_s()))
         sinks = [*sections_of(settings)]
         unconfirmed = UnconfirmedEvents(metrics.ledger, sinks)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -12,21 +13,26 @@ from ingestd.core.letter import DeadLetter, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.store import absent_sinks, dead_letters, envelopes, letter_changes, letter_leases, new_letters
 from ingestd.store.connection import connect
-from ingestd.store.dead_letters import StoredLetter
+from ingestd.store.dead_letters import StoredLetter, find_lost
 from ingestd.store.lost_places import read_lost_places
+from tests.each import each
 
 NOW = 1_000_000.0
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    connection = connect(tmp_path / "state.db")
+    with closing(store_in(tmp_path / "state.db")) as connection:
+        yield connection
+
+
+def store_in(path: Path) -> sqlite3.Connection:
+    connection = connect(path)
     connection.execute(
         "INSERT INTO sources (id, path, device, inode, head, head_bytes, updated)"
         " VALUES (1, 'x', 1, 1, x'', 0, 0)"
     )
-    yield connection
-    connection.close()
+    return connection
 
 
 def letter(offset: int, **fields: Any) -> DeadLetter:
@@ -289,3 +295,46 @@ def test_letters_around_a_place_are_found_however_far_their_envelopes_reach(
             (min(places), crc32(letter(min(places)).payload))
         }
     assert len(envelopes.there(store, 1, "", [n for places in reach for n in places])) == 54
+
+
+DAMAGES = {
+    "gone": "DELETE FROM envelopes WHERE id = 4",
+    "another number": "UPDATE envelopes SET id = 1 << 40 WHERE id = 4",
+    "a number before": "UPDATE envelopes SET id = -7 WHERE id = 4",
+    "all": "DELETE FROM envelopes",
+    "the last two": "DELETE FROM envelopes WHERE id > 1",
+    "gone, and its number in a letter": "DELETE FROM envelopes WHERE id = 4; UPDATE sealed_letters SET"
+    " envelope = 1 << 50 WHERE id = 5",
+    "gone, and a letter has that of another": "DELETE FROM envelopes WHERE id = 4; UPDATE sealed_letters SET"
+    " envelope = 7 WHERE id = 4",
+}
+
+
+@each("damage", DAMAGES)
+def test_letters_whose_envelope_is_damaged_are_found_again_and_wait_for_a_person(
+    tmp_path: Path, damage: str
+) -> None:
+    with closing(store_in(tmp_path / f"{damage}.db")) as store:
+        insert(store, letter(1), letter(2), letter(3))
+        insert(store, letter(4), letter(5), letter(6))
+        insert(store, letter(7), letter(8))
+        insert(store, letter(9))
+        before = rows(store)
+        assert find_lost(store, NOW) == 0
+        store.executescript(DAMAGES[damage])
+        lost = 9 - len(rows(store))
+        found = find_lost(store, NOW + 9)
+        assert (found >= max(lost, 1), find_lost(store, NOW + 9)) == (True, 0)
+        after = rows(store)
+        own = ("id", "payload", "checksum", "offset", "line", "digest", "batch_index", "state")
+        assert [[getattr(row, name) for name in own] for row in after] == [
+            [getattr(row, name) for name in own] for row in before
+        ]
+        damaged = [row for row in after if row.reason == "damaged"]
+        assert {(row.sink, row.batch, row.source, row.last_failed) for row in damaged} == {
+            ("", "", -1, NOW + 9)
+        }
+        letter_changes.make_due(store, [row.id for row in damaged], NOW + 10)
+        letter_changes.purge(store, [row.id for row in after if row.reason != "damaged"])
+        assert [row.id for row in rows(store)] == [row.id for row in damaged]
+        assert dead_letters.count(store)["waiting"] == len(damaged)

@@ -12,10 +12,13 @@ from ingestd.store.spool_inspection import SpoolInspection
 from tests.event_api import events
 from tests.process.cli.run_support import Keeper, Told, assert_ledger, numbers, producer, serve
 from tests.process.cli.support import Place
+from tests.receiver import Reply
 
 pytestmark = pytest.mark.anyio
 
 CHUNKS, EACH = 12, 10
+REFUSED = json.dumps({"errors": [{"index": n, "status": 422, "message": "no"} for n in range(EACH)]}).encode()
+NONE = {"waiting": 0, "leased": 0, "delivered": 0}
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -105,3 +108,24 @@ async def test_a_flipped_bit_in_the_write_ahead_log_is_told(place: Place, share:
         await serving.stop()
     assert sorted(numbers(api.kept)) == [*before, *range(1_000, 1_000 + EACH)]
     assert (await _check(copy))[0] == 1
+
+
+async def test_letters_that_lost_what_they_shared_are_told_at_the_start_and_can_be_corrected(
+    place: Place,
+) -> None:
+    async with Keeper(lambda request: Reply(422, body=REFUSED)) as api:
+        async with serve(place, api) as serving, producer(serving.ingest_port) as one:
+            await one.give(events(EACH))
+            await serving.until(lambda told: told["dead_letters"].get("waiting") == EACH)
+            await serving.stop()
+        place.change_state("UPDATE envelopes SET id = 1 << 40")
+        assert json.loads((await place.run(*place.dlq("list", "--json"))).out)["total"] == 0
+        api.fault = lambda request: None
+        async with serve(place, api) as serving:
+            await serving.said(f"of {EACH} dead letters sink, request and reason are lost")
+            listed = json.loads((await place.run(*place.dlq("list", "--reason", "damaged", "--json"))).out)
+            assert (listed["total"], listed["letters"][0]["sink"]) == (EACH, None)
+            assert (await place.run(*place.dlq("retry", "--reason", "damaged"))).code == 0
+            await serving.until(lambda told: told["dead_letters"] == {**NONE, "delivered": EACH})
+            await serving.stop()
+    assert sorted(numbers(api.kept)) == [*range(EACH)]
