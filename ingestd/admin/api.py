@@ -190,6 +190,8 @@ class Api:
                     samples = samples[: limit - sent]
                 sent += len(samples)
                 lines = [json.dumps(one, ensure_ascii=False) for one in samples]
+                lines += [json.dumps({"note": one}) for one in listener.notes]
+                listener.notes.clear()
                 if listener.missed:
                     lines.append(json.dumps({"missed": listener.missed}))
                     listener.missed = 0

@@ -46,6 +46,8 @@ def tap(
                 click.echo(json.dumps(line))
             elif "missed" in line:
                 click.echo(f"… {line['missed']:,} more passed", err=True)
+            elif "note" in line:
+                click.echo(f"… {line['note']}", err=True)
             else:
                 click.echo(_row(line))
             sys.stdout.flush()

@@ -30,6 +30,7 @@ from ingestd.core.submission import DeferredSubmission, Submission, SubmissionOu
 from ingestd.intake.admission import SLICE_S
 from ingestd.intake.submission_group import SubmissionGroup
 from ingestd.processing.validate import Validator
+from ingestd.recording.event_trace import EventTrace
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError
 
@@ -74,7 +75,9 @@ class EdgeAdmission:
         accepted: Callable[[str, int], None],
         clock: Clock,
         within_s: float = 10.0,
+        trace: EventTrace | None = None,
     ) -> None:
+        self._trace = trace
         self.validator = validator
         self.counts = EdgeCounts()
         self.deferred: Counter[int] = Counter()
@@ -184,6 +187,8 @@ class EdgeAdmission:
         if failed := [one for one in found if isinstance(one, BaseException)]:
             self._refuse(group, failed[0])
         else:
+            if self._trace and self._trace.tap.open:
+                self._trace.submitted([piece[1] for piece in pieces], group.copies, group.refused)
             self._answer(group)
 
     def _keys(self) -> GroupKeys:

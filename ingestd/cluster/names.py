@@ -77,6 +77,11 @@ class StreamNames(NamedTuple):
         return f"ingestd.{self.spool}.probes"
 
     @property
+    def taps(self) -> str:
+        """Where a person who looks at passing events says so; nothing of it is kept."""
+        return f"ingestd.{self.spool}.taps"
+
+    @property
     def members(self) -> str:
         """Where edges and workers say that they are there; nothing of it is kept."""
         return f"ingestd.{self.spool}.members"

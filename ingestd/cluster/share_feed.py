@@ -133,6 +133,7 @@ class ShareFeed:
         new, duplicates, copies = self._window.take(chunk.digests, mine)
         if duplicates:
             self._events.duplicates(chunk, len(duplicates))
+            self._parts.show_duplicates(chunk, duplicates)
             self._journal.dismissed(chunk, duplicates, now=now)
         for position, digest in copies:
             self._window.follow(digest, WaitingCopy(chunk, position))
@@ -157,6 +158,7 @@ class ShareFeed:
             again = [at for at in positions if self._is_known(chunk.digests[at])]
             if again:  # their producers have sent them again meanwhile
                 self._events.duplicates(chunk, len(again))
+                self._parts.show_duplicates(chunk, again)
                 self._journal.dismissed(chunk, again, now=self._clock.wall())
             if left := [at for at in positions if at not in again]:
                 self._window.reclaim(digest for digest in pick(chunk.digests, left) if digest)

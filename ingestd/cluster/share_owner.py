@@ -192,6 +192,7 @@ class ShareOwner:
             clock=parts.clock,
             released=_nobody,
             unconfirmed=UnconfirmedEvents(ledger, [self.share.sink]),
+            saw_copies=parts.show_duplicates,
         )
         self.recorder = parts.make_recorder(events, self._journal, self._batcher.learn, self._waiting)
         self.lane = parts.make_lane(self.recorder, spool.rates.get(self.share.sink))

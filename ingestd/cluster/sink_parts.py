@@ -12,8 +12,10 @@ from ingestd.cluster.share_letters import LetterLimits, ShareLetters
 from ingestd.cluster.shared_rate import SharedRate
 from ingestd.cluster.stream_journal import StreamJournal
 from ingestd.cluster.stream_window import StreamWindow
+from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import Positions
+from ingestd.core.sequences import pick
 from ingestd.delivery.lane import BatchTransport, Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Batcher
@@ -21,6 +23,7 @@ from ingestd.delivery.sink_runner import RetryWorker
 from ingestd.intake.recovery import Recovery
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
+from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.sink_recorder import SinkRecorder
 from ingestd.sinks.sink import Sink
 from ingestd.store.frozen_batches import FrozenBatch
@@ -47,6 +50,7 @@ class SinkParts(msgspec.Struct, frozen=True):
     metrics: Metrics
     audit: Audit
     states: StateWatch
+    trace: EventTrace
     clock: Clock
     rng: random.Random
     warn: Callable[[str], None]
@@ -57,6 +61,11 @@ class SinkParts(msgspec.Struct, frozen=True):
         if rate:
             rate.lanes.add(lane)
         return lane
+
+    def show_duplicates(self, chunk: Chunk, positions: Sequence[int]) -> None:
+        """To somebody who looks at passing events."""
+        if self.trace.tap.open:
+            self.trace.tap.show("duplicate", pick(chunk.events, positions), sink=self.sink.name)
 
     def tell_parked(self, parked: bool, waiting: Callable[[], str]) -> None:
         """In the log, where it is news. ``waiting``: how much waits, in words."""
@@ -86,6 +95,7 @@ class SinkParts(msgspec.Struct, frozen=True):
             clock=self.clock,
             warn=self.warn,
             learn=learn,
+            trace=self.trace,
         )
 
     def make_recovery(self, frozen: Sequence[FrozenBatch], lane: Lane, window: StreamWindow) -> Recovery:

@@ -26,6 +26,7 @@ from ingestd.cluster.share_owner import ShareOwner
 from ingestd.cluster.shared_rate import SharedRate
 from ingestd.cluster.shared_spool import SharedSpool
 from ingestd.cluster.sink_parts import SinkParts
+from ingestd.cluster.tap_source import TapSource
 from ingestd.config import Settings
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, wait_until_set
@@ -69,7 +70,9 @@ class Worker:
         rng: random.Random,
         warn: Callable[[str], None],
         inform: Callable[[str], None],
+        tap_source: TapSource,
     ) -> None:
+        self._tap_source = tap_source
         self._settings = settings
         self.parts = parts
         self._member = member
@@ -178,6 +181,7 @@ class Worker:
                 tasks.start_soon(self.parking.run, connection, self._obey)
                 tasks.start_soon(self._say_at_once, connection)
                 tasks.start_soon(self._probes.run, connection)
+                tasks.start_soon(self._tap_source.run, connection)
                 tasks.start_soon(self._watch, connection, ended)
                 for rate in self.rates.values():
                     tasks.start_soon(rate.run, connection, self._names)

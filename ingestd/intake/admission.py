@@ -302,7 +302,7 @@ class Admission:
                 rejected=group.reasons,
             )
             if self._trace and self._trace.tap.open:
-                self._trace.submitted(chunks, group.copies, group.refused)
+                self._trace.submitted([chunk.events for chunk in chunks], group.copies, group.refused)
             for chunk in chunks:
                 self._offer(chunk)
             self._answer(group, chunks, owners)

@@ -6,7 +6,7 @@ settled together. A key is known from an event's acceptance where the spool keep
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -33,7 +33,8 @@ class KeysReleased(Protocol):
 
 class EventRecorder:
     """``released`` is called with known keys that may be used again. ``copies_resolved`` is set when copies
-    that waited for an event on its way are resolved."""
+    that waited for an event on its way are resolved; ``saw_copies`` is called with those that are duplicates:
+    chunk and positions."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class EventRecorder:
         clock: Clock,
         released: KeysReleased,
         unconfirmed: UnconfirmedEvents,
+        saw_copies: Callable[[Chunk, Sequence[int]], None] | None = None,
     ) -> None:
         self.ledger = ledger
         self.unconfirmed = unconfirmed
@@ -55,6 +57,7 @@ class EventRecorder:
         self._audit = audit
         self._clock = clock
         self._released = released
+        self._saw_copies = saw_copies
         self._freed: list[WaitingCopy] = []
 
     # --- the intake ---
@@ -187,6 +190,8 @@ class EventRecorder:
         copies = self._window.confirm(safe, self._clock.monotonic()) if safe else []
         for chunk, positions in (by_chunk := _by_chunk(copies)).items():
             self.duplicates(chunk, len(positions))
+            if self._saw_copies:
+                self._saw_copies(chunk, positions)
         self._dismissed(by_chunk)
         if not lost:
             return []

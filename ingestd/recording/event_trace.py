@@ -6,7 +6,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from ingestd.config.sections import TrailConfig
-from ingestd.core.chunk import Batch, Chunk, packed_keys
+from ingestd.core.chunk import Batch, packed_keys
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests
 from ingestd.core.sequences import pick
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 class EventTrace:
-    """Called for chunks and batches, never for each event. ``open`` before all else. ``spans``: None where
-    nothing is traced."""
+    """Called for chunks and batches, never for each event. Without ``open`` there is no trail. ``spans``:
+    None where nothing is traced."""
 
     def __init__(self, tap: Tap, spans: "Spans | None" = None) -> None:
         self.tap, self.spans = tap, spans
+        self._config = TrailConfig(max_age=0)
 
     def open(self, journal: Journal, config: TrailConfig) -> None:
         """``config.max_age`` of 0: no trail."""
@@ -41,13 +42,13 @@ class EventTrace:
 
     def submitted(
         self,
-        chunks: Sequence[Chunk],
+        chunks: Sequence[Sequence[bytes]],
         copies: Sequence[bytes],
         refused: Sequence[tuple[bytes, Reason, str, str]],
     ) -> None:
         """For somebody who looks: asked only while the tap is open."""
-        for chunk in chunks:
-            self.tap.show("accepted", chunk.events)
+        for events in chunks:
+            self.tap.show("accepted", events)
         self.tap.show("duplicate", copies)
         for event, reason, detail, _ in refused:
             self.tap.show("rejected", [event], why=f"{reason}: {detail}")

@@ -32,11 +32,13 @@ Sample = Mapping[str, Any]
 
 
 class TapReader:
-    """``samples`` waits for the next ones. ``sink``, ``what``: empty is any. ``missed``: were left out."""
+    """``samples`` waits for the next ones. ``sink``, ``what``: empty is any. ``missed``: were left out;
+    ``notes``: what who looks has to know."""
 
     def __init__(self, clock: Clock, *, sink: str, what: str, matches: Matches | None) -> None:
         self.sink, self.what, self.matches = sink, what, matches
         self.missed = 0
+        self.notes: list[str] = []
         self._waiting: deque[Sample] = deque()
         self._bucket = TokenBucket(PER_SECOND, PER_SECOND, clock.monotonic())
         self._clock = clock

@@ -22,6 +22,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.receipt import Positions
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.processing import routes
+from ingestd.recording.event_trace import EventTrace
 from ingestd.schemas.key_doubts import key_of
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
@@ -57,6 +58,7 @@ async def open_edge(
     accepted: Callable[[str, int], None],
     clock: Clock,
     warn: Warn,
+    trace: EventTrace | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> EdgeAdmission:
     """With a link that is not open yet. Raises UserError, BrokerAway."""
@@ -85,6 +87,7 @@ async def open_edge(
         keep_rejected=settings.ingest.keep_rejected,
         accepted=accepted,
         clock=clock,
+        trace=trace,
     )
 
 
@@ -122,6 +125,7 @@ async def open_sink_parts(
     *,
     metrics: Metrics,
     states: StateWatch,
+    trace: EventTrace,
     watch: Watch,
     clock: Clock,
     rng: random.Random,
@@ -171,6 +175,7 @@ async def open_sink_parts(
                 metrics=metrics,
                 audit=no_audit,
                 states=states,
+                trace=trace,
                 clock=clock,
                 rng=rng,
                 warn=warn,

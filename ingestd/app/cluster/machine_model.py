@@ -17,6 +17,7 @@ from ingestd.app.cluster import letters as stream_letters
 from ingestd.app.cluster import park
 from ingestd.app.cluster.machine_view import MachineView
 from ingestd.app.cluster.probe import probe
+from ingestd.app.cluster.tap_hub import TapHub
 from ingestd.app.cluster.where import where
 from ingestd.app.console.looks import Looks
 from ingestd.app.console.service_model import redacted
@@ -32,7 +33,7 @@ from ingestd.core.text import cut
 from ingestd.core.toml import spell
 from ingestd.store.dead_letters import Filter
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
-from ingestd.telemetry.tap import TapReader
+from ingestd.telemetry.tap import WHAT, TapReader
 from ingestd.wiring.factories import make_validator, redacted_paths
 from ingestd.wiring.producer_keys import console_tokens
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _OBEY_S = 2.0
 """So long it is waited for workers to say that they obey."""
-_NOT_HERE = "is not there with spool.workers"
 
 
 class MachineModel:
@@ -56,9 +56,11 @@ class MachineModel:
         view: MachineView,
         *,
         workers: Callable[[], dict[int, str]],
+        tap: TapHub,
         clock: Clock,
         audit: Audit,
     ) -> None:
+        self._tap = tap
         self._workers = workers
         self._load = load
         self._settings = settings
@@ -94,8 +96,11 @@ class MachineModel:
         return self._view.refusals.latest_first()
 
     def tap(self, *, sink: str, what: str, when: str) -> AbstractContextManager[TapReader]:
-        del sink, what, when
-        raise UserError(f"tap {_NOT_HERE}: events pass through several processes")
+        if sink and sink not in {*self._view.sinks, *self._settings.sinks}:
+            raise NotFound(f"there is no sink {cut(sink)}")
+        if what and what not in WHAT:
+            raise UserError(f"there is no {cut(what)}: choose one of {', '.join(WHAT)}")
+        return self._tap.listen(sink=sink, what=what, when=when)
 
     @property
     def redacts(self) -> bool:
@@ -236,11 +241,12 @@ def pages_of(
     view: MachineView,
     *,
     workers: Callable[[], dict[int, str]],
+    tap: TapHub,
     clock: Clock,
     audit: Audit,
 ) -> "list[web.RouteDef]":
     """The console and its API. Raises UserError for tokens that cannot be read."""
-    model = MachineModel(load, settings, view, workers=workers, clock=clock, audit=audit)
+    model = MachineModel(load, settings, view, workers=workers, tap=tap, clock=clock, audit=audit)
     access, tokens = Access(clock), console_tokens(settings.admin.tokens)
     for one in tokens:
         redaction.hide(one.token)

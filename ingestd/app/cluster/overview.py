@@ -57,17 +57,20 @@ def serve(
 ) -> int:
     """Until SIGTERM; the exit code. Raises UserError for console tokens that cannot be read."""
     from ingestd.app.cluster.machine_model import pages_of  # the other processes need nothing of it
+    from ingestd.app.cluster.tap_hub import TapHub
 
     clock, directory = SystemClock(), find_state_directory(settings)
     audit = open_audit(settings.audit, directory, rotates=False)
     view = MachineView(clock, str(directory))
     overview = MachineOverview(board, processes, clock)
-    more = pages_of(load, settings, view, workers=overview.workers, clock=clock, audit=audit)
+    tap = TapHub(settings, overview.edges_and_workers, clock)
+    more = pages_of(load, settings, view, workers=overview.workers, tap=tap, clock=clock, audit=audit)
 
     async def session() -> int:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with open_overview(sockets, overview, more), anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, overview, view, settings, audit)
+                tasks.start_soon(tap.run)
                 async for _ in signals:
                     break
                 tasks.cancel_scope.cancel()
@@ -128,6 +131,10 @@ class MachineOverview:
         self._clock = clock
         self._started = clock.monotonic()
         self._sums = SumOfMetrics()
+
+    def edges_and_workers(self) -> dict[str, int]:
+        """Process ids by name; 0: it does not run now."""
+        return {one.name: self._board.read(one.place)[0] for one in self._processes if one.kind in _ASKED}
 
     def workers(self) -> dict[int, str]:
         """Names of those that live, by process id."""

@@ -93,6 +93,7 @@ async def open_cluster_service(
                     login,
                     metrics=service.metrics,
                     states=service.states,
+                    trace=service.trace,
                     watch=service.watch,
                     clock=clock,
                     rng=system_rng(),
@@ -107,6 +108,7 @@ async def open_cluster_service(
                 rng=system_rng(),
                 warn=log.warning,
                 inform=log.info,
+                tap_source=service.tap_source,
             )
             for name in parts:
                 service.metrics.by_sink.sinks[name] = _sum_of_shares(service.worker, name)
@@ -145,6 +147,7 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
         accepted=service.own_metrics.producers.add,
         clock=clock,
         warn=log.warning,
+        trace=service.trace,
     )
     refusals = service.refusals = Refusals(log.change, _open_audit(service, stack), clock)
     keys = authenticator(settings.ingest, clock)
@@ -215,6 +218,7 @@ async def _run_edge(service: ClusterService) -> None:
         tasks.start_soon(link.run)
         if service.worker is None:
             tasks.start_soon(_tell_others, service)
+            tasks.start_soon(_show_events, service)
         while not service.closing:
             await service.clock.sleep(0.05)
         edge.closing = True
@@ -241,6 +245,23 @@ async def _tell_others(service: ClusterService) -> None:
                 await membership.tell(connection)
         except BrokerAway:
             pass  # the link opens another one
+        await service.clock.sleep(_LOOK_S)
+
+
+async def _show_events(service: ClusterService) -> None:
+    """To who looks at passing events, with each connection again."""
+    link = service.link
+    assert link
+    while True:
+        if connection := link.connection:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(service.tap_source.run, connection)
+                    while link.connection is connection:
+                        await service.clock.sleep(_LOOK_S)
+                    tasks.cancel_scope.cancel()
+            except* BrokerAway:
+                pass  # the link opens another one
         await service.clock.sleep(_LOOK_S)
 
 

@@ -17,6 +17,8 @@ from ingestd.app.service_parts import Load, describe_reloads
 from ingestd.cluster.edge_admission import EdgeAdmission
 from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.membership import Member
+from ingestd.cluster.names import StreamNames
+from ingestd.cluster.tap_source import TapSource
 from ingestd.cluster.worker import Worker
 from ingestd.config import Settings
 from ingestd.core.clock import Clock
@@ -25,6 +27,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.redaction import redact_tree
 from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
+from ingestd.recording.event_trace import EventTrace
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_file import AuditLog
@@ -34,8 +37,10 @@ from ingestd.telemetry.metrics import Metrics, ServiceGauges, ServiceMetrics
 from ingestd.telemetry.refusals import Refusals
 from ingestd.telemetry.state_watch import StateWatch
 from ingestd.telemetry.systemd import Systemd
+from ingestd.telemetry.tap import Tap
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.transport.watched_file import Watch
+from ingestd.wiring.factories import redacted_paths
 
 
 class Handed(msgspec.Struct, frozen=True):
@@ -78,6 +83,9 @@ class ClusterService:
         self.metrics = Metrics(Ledger())
         self.own_metrics = ServiceMetrics(self.metrics.registry, partial(read_gauges, self))
         self.metrics.registry.register(ClusterCensus(partial(read_cluster, self)))
+        self.trace = EventTrace(Tap(clock, redacted_paths(settings)))
+        names = StreamNames(settings.spool.name)
+        self.tap_source = TapSource(names, self.trace.tap, os.getpid(), clock)
         self.states = StateWatch(log.warning, clock, say=log.change)
         self.readiness = Readiness()
         self.watchdog = Watchdog(log.warning)

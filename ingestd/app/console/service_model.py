@@ -1,7 +1,6 @@
 """The console's contract (``admin/read_model.py``), of a running service."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from ingestd.core.json_path import Path
 from ingestd.core.redaction import redact_tree
 from ingestd.core.toml import spell
 from ingestd.intake.parking import BY_PERSON
-from ingestd.processing import routes
+from ingestd.processing.event_filter import event_filter
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.tap import WHAT, TapReader, mask_text
 
@@ -69,7 +68,7 @@ class ServiceModel:
             raise NotFound(f"there is no sink {sink}")
         if what and what not in WHAT:
             raise UserError(f"there is no {what}: choose one of {', '.join(WHAT)}")
-        return service.trace.tap.listen(sink=sink, what=what, matches=_matcher(when) if when else None)
+        return service.trace.tap.listen(sink=sink, what=what, matches=event_filter(when) if when else None)
 
     @property
     def redacts(self) -> bool:
@@ -148,21 +147,6 @@ class ServiceModel:
         if not self._service.opened:
             raise UserError("the service is starting: try again in a moment")
         return self._service
-
-
-def _matcher(when: str) -> Callable[[bytes], bool]:
-    """Raises UserError."""
-    try:
-        pattern = json.loads(when)
-    except ValueError as error:
-        raise UserError(f"the pattern is no JSON: {error}") from None
-    if not isinstance(pattern, dict):
-        raise UserError("a pattern is a JSON object, as in a sink's when")
-    try:
-        router = routes.compile({"tap": pattern})
-    except UserError as error:
-        raise UserError(str(error).removeprefix("sinks.tap.when: ")) from None
-    return lambda event: not router.route([event]).unmatched
 
 
 def redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
