@@ -5,6 +5,7 @@ from itertools import chain
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from ingestd.core import redaction
 from tests.effort import EXAMPLES, FUZZ, examples
@@ -80,6 +81,11 @@ def anyio_backend() -> str:
     """Everything runs on asyncio, as in production."""
     return "asyncio"
 
+
+if not FUZZ and hasattr(providers, "_get_local_constants"):
+    # What stands in the modules that a worker happens to have imported made its examples others than those of
+    # the next run, and to read it took seconds of each worker. `make fuzz` has it.
+    providers._get_local_constants = lambda: providers._local_constants
 
 settings.register_profile(
     "effort",

@@ -30,7 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    item.stash[_started] = _cpu_s()
+    if item.config.getoption("slow"):
+        item.stash[_started] = _cpu_s()
     return (yield)
 
 

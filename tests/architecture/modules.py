@@ -43,19 +43,22 @@ def tree_of(path: Path) -> ast.Module:
     return tree
 
 
+_NO_NODES = {str, int, float, complex, bytes, bool, type(None), type(...), ast.Load, ast.Store, ast.Del}
+
+
 def nodes_of(tree: ast.AST) -> list[ast.AST]:
-    """As ``ast.walk``. Of a module they are kept: many rules look at them."""
+    """As ``ast.walk``, without ``Load``, ``Store``, ``Del``. Of a module they are kept: many rules ask."""
     nodes: list[ast.AST] = getattr(tree, "nodes", [])
     if nodes:
         return nodes
     nodes.append(tree)
     for node in nodes:
-        for name in node._fields:
-            value = getattr(node, name, None)
-            if isinstance(value, ast.AST):
-                nodes.append(value)
-            elif isinstance(value, list):
+        for value in vars(node).values():
+            kind = type(value)
+            if kind is list:
                 nodes += [one for one in value if isinstance(one, ast.AST)]
+            elif kind not in _NO_NODES:
+                nodes.append(value)
     if isinstance(tree, ast.Module):
         tree.nodes = nodes  # type: ignore[attr-defined]
     return nodes

@@ -80,7 +80,9 @@ def _name(node: ast.expr) -> str:
 
 
 def _mentions(node: ast.expr, names: set[str]) -> bool:
-    return any(_name(one) in names for one in nodes_of(node) if isinstance(one, ast.expr))
+    if isinstance(node, ast.Name | ast.Constant):  # most are
+        return _name(node) in names
+    return any(_name(one) in names for one in nodes_of(node) if isinstance(one, ast.Name | ast.Attribute))
 
 
 @cache

@@ -90,7 +90,7 @@ def large(number: int, pad: int) -> bytes:
     return event(number, attributes={"pad": noise(number, pad)})
 
 
-@each(("count", "pad"), [(100, 5_000), (1_000, 200), (1_000, 5_000)])
+@each(("count", "pad"), [(100, 5_000), (1_000, 600), (1_000, 5_000)])
 async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
     tmp_path: Path, count: int, pad: int
 ) -> None:

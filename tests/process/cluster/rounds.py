@@ -90,8 +90,10 @@ async def play(
     sizes: Sequence[int] = (1, 3, 40),
     ill: float = 0.01,
     resize: bool = False,
+    pause_s: float = 0.02,
 ) -> tuple[Verdict, Counter[str]]:
-    """One run; what was done is counted by its name. ``resize``: partitions are changed, too."""
+    """One run; what was done is counted by its name. ``resize``: partitions are changed, too.
+    ``pause_s``: the most between two requests of a producer."""
     faults = (*kind.faults, *[("resize partitions", "kill resize")[n % 2] for n in range(4)] * resize)
     rng = random.Random(seed)
     done: Counter[str] = Counter()
@@ -113,7 +115,7 @@ async def play(
             edges.ports[member.name] = member.serving.ingest_port
         stop = asyncio.Event()
         makers = [
-            ClusterProducer(f"p{n}", random.Random(seed * 100 + n), sizes=sizes, ill=ill)
+            ClusterProducer(f"p{n}", random.Random(seed * 100 + n), sizes=sizes, ill=ill, pause_s=pause_s)
             for n in range(producers)
         ]
         works = [asyncio.create_task(one.work(edges, stop)) for one in makers]

@@ -23,6 +23,8 @@ from tests.process.cluster.support import Cluster, age_letters, ask, dead_letter
 from tests.receiver import Action, Receiver, Reply, Request
 
 _MOST_PAUSE_S = 0.25
+_PAUSE_S = 0.3
+"""The most between two requests of a producer: some are under way whenever somebody is killed."""
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
 
 
@@ -84,7 +86,7 @@ async def until(
 
 async def test_what_was_promised_is_kept_while_everything_is_killed(tmp_path: Path) -> None:
     """Workers, edges and the broker are killed and stopped; an API answers 503 to what it took."""
-    verdict, done = await play(tmp_path, 11, 6.0)
+    verdict, done = await play(tmp_path, 11, 6.0, pause_s=_PAUSE_S)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert verdict.acknowledged > 0
@@ -550,7 +552,7 @@ async def test_partitions_are_changed_while_events_come_and_a_copy_is_known_stil
 
 async def test_partitions_are_changed_while_everything_is_killed(tmp_path: Path) -> None:
     """Again and again, and `resize` is killed too; order by key is kept, and nothing is lost or doubled."""
-    verdict, done = await play(tmp_path, 5, 12.0, resize=True)
+    verdict, done = await play(tmp_path, 5, 12.0, resize=True, pause_s=_PAUSE_S)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert done["resize partitions"] > 0
