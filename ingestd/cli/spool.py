@@ -165,7 +165,7 @@ def park(sink: str, state_dir: str | None, settings: Any) -> None:
 
     Its events stay in the spool, in their order, and take no room from the others, up to spool.max_parked.
 
-    Where spool.kind is nats, with --config: all workers obey, and its events do take room of the spool.
+    Where spool.kind is nats, with --config: all workers obey.
     """
     if settings:
         _park_on_nats(settings, sink)
@@ -188,8 +188,10 @@ def resume(sink: str, state_dir: str | None, settings: Any) -> None:
     if settings:
         from ingestd.app.cluster import park as cluster
 
-        changed = cluster.park(settings, sink, on=False, wait_s=0.0).changed
-        click.echo(f"{sink} is resumed" if changed else f"{sink} was not parked")
+        done = cluster.park(settings, sink, on=False, wait_s=0.0)
+        click.echo(f"{sink} is resumed" if done.changed else f"{sink} was not parked")
+        if done.room:
+            click.echo(done.room, err=True)
         return
     from ingestd.app import spool as app
 
@@ -206,6 +208,8 @@ def _park_on_nats(settings: Any, sink: str) -> None:
         still = "has not said that it obeys" if out is None else f"still has {out} requests to it out"
         where = f"worker {worker.name} (process {worker.pid} on {worker.host})"
         click.echo(f"{sink} is parked, but after {WAIT_S:.0f} s {where} {still}")
+    if done.room:
+        click.echo(done.room, err=True)
     if done.late:
         raise SystemExit(3)
     click.echo(f"{sink} is parked" if done.changed else f"{sink} was parked before")

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -131,12 +132,19 @@ def stream_configs(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-async def create(connection: NatsConnection, settings: Settings, rng: random.Random) -> bool:
-    """Make the streams and the installation. False: all of it was there. Raises UserError, BrokerAway."""
+async def create(
+    connection: NatsConnection, settings: Settings, rng: random.Random, *, more_bytes: int = 0
+) -> bool:
+    """Make the streams and the installation. ``more_bytes``: that events may take while a sink is parked, if
+    the server has so much. False: all of it was there. Raises UserError, BrokerAway."""
     there = await read_installation(connection, StreamNames(settings.spool.name))
     for config in stream_configs(settings):
         if there and config["name"] == StreamNames(settings.spool.name).events:
             config["subjects"] = subjects_of(StreamNames(settings.spool.name), there)
+            if more_bytes:
+                with suppress(JetStreamError):
+                    await _make(connection, config | {"max_bytes": config["max_bytes"] + more_bytes})
+                    continue
         try:
             await _make(connection, config)
         except JetStreamError as error:

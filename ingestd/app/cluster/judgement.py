@@ -8,6 +8,7 @@ from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.app.cluster.local_server import on_this_machine
 from ingestd.cluster import installation
 from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
+from ingestd.cluster.parked_room import more_bytes
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
@@ -40,6 +41,7 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
             )
         )
     replicas: list[int] = []
+    more = await more_bytes(connection, settings)
     for config in installation.stream_configs(settings):
         name = config["name"]
         try:
@@ -49,7 +51,7 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
                 raise
             found.append(fail("spool", f"there is no stream {name}: `ingestd spool init` makes it"))
             continue
-        found += _judge(name, config, there)
+        found += _judge(name, config, there, more)
         replicas.append(int(there.get("num_replicas") or 1))
     if min(replicas, default=2) < 2 and not settings.spool.workers:
         found.append(
@@ -69,7 +71,8 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
     return found
 
 
-def _judge(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[Finding]:
+def _judge(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any], more: int) -> list[Finding]:
+    """``more``: bytes that events may take while a sink is parked."""
     found = []
     if there.get("retention") != "limits" or there.get("max_age") or int(there.get("max_msgs", -1)) > 0:
         found.append(
@@ -82,7 +85,7 @@ def _judge(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any]) -> li
     replicas = int(there.get("num_replicas") or 1)
     if replicas != wanted["num_replicas"]:
         found.append(warn("spool", f"{name} has {replicas} replicas, spool.replicas is another number"))
-    if wanted.get("max_bytes") and int(there.get("max_bytes", -1)) != wanted["max_bytes"]:
+    if (most := wanted.get("max_bytes")) and int(there.get("max_bytes", -1)) not in (most, most + more):
         found.append(
             warn("spool", f"{name}: max_bytes is {there.get('max_bytes')}, spool.max_bytes another number")
         )

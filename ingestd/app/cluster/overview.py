@@ -99,13 +99,13 @@ async def _figures(settings: Settings) -> SpoolFigures | None:
     names = StreamNames(settings.spool.name)
     try:
         async with open_connection(settings) as connection:
-            events = (await connection.ask(f"STREAM.INFO.{names.events}"))["state"]
+            stream = await connection.ask(f"STREAM.INFO.{names.events}")
             letters = (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"]
             parked = {sink: one.at for sink, one in (await read_parked(connection, names)).items()}
     except (BrokerAway, JetStreamError, UserError):
         return None
-    held, waiting = int(events["bytes"]), int(letters.get("num_subjects", 0))
-    return SpoolFigures(held, settings.spool.max_bytes, waiting, parked)
+    held, most = int(stream["state"]["bytes"]), int(stream["config"]["max_bytes"])
+    return SpoolFigures(held, most, int(letters.get("num_subjects", 0)), parked)
 
 
 @asynccontextmanager

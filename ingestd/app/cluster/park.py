@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ingestd.app.cluster.spool import on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.parked_room import make_room
 from ingestd.cluster.parked_sinks import (
     Parked,
     ParkEntry,
@@ -20,8 +21,9 @@ from ingestd.cluster.parked_sinks import (
 )
 from ingestd.config import Settings, find_state_directory
 from ingestd.core.clock import SystemClock
-from ingestd.core.errors import NotFound
+from ingestd.core.errors import NotFound, UserError
 from ingestd.core.text import cut, suggestion
+from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.wiring.factories import open_audit
@@ -30,12 +32,13 @@ from ingestd.wiring.factories import open_audit
 class ParkDone(NamedTuple):
     """``changed``: it was not so before; ``now``: as it is. ``late``: workers that have not said in time that
     nothing is sent any more, or that have requests out. ``silent``: process ids of workers that were
-    expected, and said nothing."""
+    expected, and said nothing. ``room``: what a person has to know of the room for what waits, or empty."""
 
     changed: bool
     now: Parked
     late: list[SendsStill]
     silent: list[int]
+    room: str
 
 
 def park(settings: Settings, sink: str, *, on: bool, wait_s: float) -> ParkDone:
@@ -47,6 +50,8 @@ def park(settings: Settings, sink: str, *, on: bool, wait_s: float) -> ParkDone:
     try:
         noted = partial(note, audit, sink, on=on)
         return change(settings, sink, on=on, wait_s=wait_s, noted=noted)
+    except BrokerAway as error:
+        raise UserError(f"{error}; the server of spool.workers runs with `ingestd run`: start that") from None
     finally:
         audit.close()
 
@@ -81,8 +86,9 @@ def change(
         changed, now = await set_parked(connection, names, sink, entry)
         if changed and noted:
             noted()
+        room = await make_room(connection, settings)
         if not wait_s or not on:
-            return ParkDone(changed, now, [], [])
+            return ParkDone(changed, now, [], [], room)
         late, silent = await wait_until_held(
             connection,
             names,
@@ -93,15 +99,16 @@ def change(
             expected=expected,
             obeying=obeying,
         )
-        return ParkDone(changed, now, late, silent)
+        return ParkDone(changed, now, late, silent, room)
 
     return on_nats(settings, work)
 
 
 def words(sink: str, done: ParkDone, workers: Mapping[int, str], *, on: bool) -> list[str]:
     """What a person has to know. ``workers``: names by process id."""
+    room = [done.room] if done.room else []
     if not on:
-        return [f"{sink} is not parked any more"]
+        return [f"{sink} is not parked any more", *room]
     out = sum(one.out or 0 for one in done.late)
     still = f", but for {out} requests that are out" if out else ""
     told = [f"{sink} is parked: nothing is sent to it{still}"]
@@ -110,4 +117,5 @@ def words(sink: str, done: ParkDone, workers: Mapping[int, str], *, on: bool) ->
             name = workers.get(one.member.pid, one.member.name)
             told.append(f"{name} has not said that it obeys: it may send still")
     reads = "does not answer now: it reads that the sink is parked before it sends again"
-    return told + [f"{workers[pid]} {reads}" for pid in done.silent if pid in workers]
+    told += [f"{workers[pid]} {reads}" for pid in done.silent if pid in workers]
+    return told + room

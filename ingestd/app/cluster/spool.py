@@ -13,6 +13,7 @@ from ingestd.cluster import installation
 from ingestd.cluster.chunk_message import EVENTS
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
 from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.parked_room import make_room, more_bytes
 from ingestd.cluster.parked_sinks import ParkEntry, read_parked, set_parked
 from ingestd.cluster.share_log import Reached, Record, last_record
 from ingestd.config import Settings
@@ -30,7 +31,12 @@ _MOST_MEMBERS = 10_000
 def init(settings: Settings) -> bool:
     """Make the streams and what all edges and workers have in common. False: all of it was there. Raises
     UserError."""
-    return on_nats(settings, lambda connection: installation.create(connection, settings, system_rng()))
+
+    async def make(connection: NatsConnection) -> bool:
+        more = await more_bytes(connection, settings)
+        return await installation.create(connection, settings, system_rng(), more_bytes=more)
+
+    return on_nats(settings, make)
 
 
 def check(settings: Settings) -> list[Finding]:
@@ -235,3 +241,4 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
                     raise
     await connection.ask(f"STREAM.PURGE.{names.state}", {"filter": names.entry(f"sink.{sink}")})
     await set_parked(connection, names, sink, ParkEntry(0.0))
+    await make_room(connection, settings)

@@ -17,7 +17,9 @@ import pytest
 
 from ingestd.app.console.service_model import PARKED
 from tests.machine import patience, patience_of_test
+from tests.nats_server import nats_server
 from tests.process.cli.run_support import Serving, post
+from tests.process.cluster.support import Cluster, stream_client
 from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
 from tests.process.cluster.test_one_machine import OneMachine, all_run, pids
 from tests.process.soak.events import Maker
@@ -83,16 +85,13 @@ async def test_a_parked_sink_stays_so_though_everything_dies_and_begins_again(tm
         async def give(serving: Serving) -> None:
             assert (await post(serving.ingest_port, maker.many(30, pad=0))).status == 202
 
-        def came(sink: str) -> int:
-            return sum(request.path.startswith(f"/{sink}/") for request in api.requests)
-
         async with machine.start() as serving, asking(serving) as client:
             await give(serving)
             await until(partial(delivered, client, one=30, two=30))
             done = await client.post("/v1/sinks/one/park")
             assert (done.status_code, done.json()["changed"]) == (200, 1)
             assert done.json()["words"] == ["one is parked: nothing is sent to it"]
-            before = came("one")
+            before = came(api, "one")
             shown = await sink_of(client, "one")
             assert (shown["state"], shown["parked"]) == ("parked", "person")
             await give(serving)
@@ -109,7 +108,7 @@ async def test_a_parked_sink_stays_so_though_everything_dies_and_begins_again(tm
             await until(partial(is_shown, client, "one", "person"))
             assert (await sink_of(client, "one"))["parked"] == "person"
             assert await serving.metric("ingestd_sink_parked", sink="one") == 1
-            assert came("one") == before
+            assert came(api, "one") == before
             await serving.stop()
         async with machine.start() as serving, asking(serving) as client:
             await give(serving)
@@ -117,9 +116,9 @@ async def test_a_parked_sink_stays_so_though_everything_dies_and_begins_again(tm
             await until(partial(is_shown, client, "one", "person"))
             assert (await sink_of(client, "one"))["parked"] == "person"
             assert (await machine.json("spool", "stat"))["parked"].keys() == {"one"}
-            assert came("one") == before
+            assert came(api, "one") == before
             assert await command(machine, "spool", "resume", "one") == (0, "one is resumed\n", "")
-            await until(lambda: came("one") > before)
+            await until(lambda: came(api, "one") > before)
             await until(partial(in_spool, machine, one=210, two=210))
             assert (await machine.json("spool", "stat"))["parked"] == {}
             await until(partial(is_shown, client, "one", None))
@@ -132,6 +131,42 @@ async def in_spool(machine: OneMachine, **delivered: int) -> bool:
     """So many events of these sinks are delivered, as the spool says: processes that died know nothing."""
     sinks = {one["name"]: one["delivered"] for one in (await machine.json("spool", "stat"))["sinks"]}
     return sinks | delivered == sinks
+
+
+async def test_requests_that_were_out_when_a_sink_was_parked_wait_for_the_next_owner(tmp_path: Path) -> None:
+    async with StrictApi() as api:
+        machine = machine_of(tmp_path, api)
+        async with machine.start() as serving, asking(serving) as client:
+            api.gate.clear()
+            given = Maker("p", random.Random(3), ill=0.0).many(40, pad=0)
+            assert (await post(serving.ingest_port, given)).status == 202
+            await until(lambda: came(api, "one") >= 1)
+            done = (await client.post("/v1/sinks/one/park")).json()
+            assert "requests that are out" in done["words"][0]
+            before = came(api, "one")
+            for name in ("worker-1", "worker-2"):
+                os.kill((await pids(serving))[name], signal.SIGKILL)
+            # with no worker there: it is parked, and that is said
+            words = (await client.post("/v1/sinks/one/park")).json()["words"]
+            assert words[0] == "one is parked: nothing is sent to it"
+            for name in ("worker-1", "worker-2"):
+                await until(partial(restarted, serving, name))
+            api.gate.set()
+            await until(partial(in_spool, machine, two=40))
+            assert came(api, "one") == before
+            await serving.stop()
+        code, _, err = await command(machine, "spool", "resume", "one")
+        assert (code, "start that" in err) == (2, True), err
+        async with machine.start() as serving:
+            assert await command(machine, "spool", "resume", "one") == (0, "one is resumed\n", "")
+            await until(partial(in_spool, machine, one=40, two=40))
+            assert all(len(bodies) == 1 for bodies in api.bodies.values())
+            assert sorted(api.taken) == sorted([*given, *given])
+            await serving.stop()
+
+
+def came(api: StrictApi, sink: str) -> int:
+    return sum(request.path.startswith(f"/{sink}/") for request in api.requests)
 
 
 async def is_shown(client: httpx.AsyncClient, sink: str, parked: str | None) -> bool:
@@ -167,6 +202,7 @@ async def test_who_may_park_and_what_is_said_to_the_others(tmp_path: Path) -> No
             code, _, err = await command(machine, "spool", "park", "onee")
             assert (code, "did you mean one?" in err, "Traceback" in err) == (2, True, False), err
             # however many press at once, each is told what it has changed, and the last state is one
+            total = 0
             for _ in range(5):
                 answers = await asyncio.gather(
                     *(client.post(f"/v1/sinks/one/{do}") for do in ("park", "resume", "park", "resume"))
@@ -176,8 +212,13 @@ async def test_who_may_park_and_what_is_said_to_the_others(tmp_path: Path) -> No
                 parked = (await machine.json("spool", "stat"))["parked"]
                 assert (await sink_of(client, "one"))["parked"] == ("person" if parked else None)
                 assert sum(changed) >= 1
-            noted = [line["state"] for line in audited(tmp_path, "SINK_PARKED")]
-            assert noted.count("person") - noted.count("resumed") == len(parked)
+                total += sum(changed)
+
+            def all_is_noted() -> bool:
+                noted = [line["state"] for line in audited(tmp_path, "SINK_PARKED")]
+                return len(noted) == total and noted.count("person") - noted.count("resumed") == len(parked)
+
+            await until(all_is_noted)
             # a request that is out is told, and nothing more follows it
             await client.post("/v1/sinks/one/resume")
             api.gate.clear()
@@ -287,3 +328,71 @@ async def test_workers_of_a_spool_on_other_machines_obey_too(tmp_path: Path) -> 
 
 async def owns_some(worker: Serving) -> bool:
     return bool((await worker.status()).get("shares"))
+
+
+class OneIsShut(StrictApi):
+    """``shut``: the first sink is refused, whatever it sends."""
+
+    shut = True
+
+    async def _answer(self, request: Request) -> Action:
+        if self.shut and request.path.startswith("/one/"):
+            return Reply(403)
+        return await super()._answer(request)
+
+
+async def test_what_waits_for_a_parked_sink_takes_no_room_from_the_others(tmp_path: Path) -> None:
+    async with OneIsShut() as api:
+        with nats_server(tmp_path / "nats") as nats:
+            sizes = '1MiB"\nmax_parked = "2MiB'
+            cluster = Cluster(tmp_path, nats, api.url, {"one": "", "two": ""}, max_bytes=sizes)
+            await cluster.init()
+            async with cluster.start() as service:
+                maker, given = Maker("p", random.Random(3), ill=0.0), list[bytes]()
+
+                async def fill() -> None:
+                    """Until producers are told to wait."""
+                    while True:
+                        events = maker.many(30, pad=3000)
+                        answer = await post(service.ingest_port, events)
+                        if answer.status == 503:
+                            assert b"full" in answer.body
+                            break
+                        assert answer.status == 202
+                        given.extend(events)
+
+                async def held() -> tuple[int, int]:
+                    async with stream_client(nats.url) as client:
+                        found = await client.jetstream().stream_info("t-events")
+                    return found.state.bytes, found.config.max_bytes or 0
+
+                await fill()
+                assert 0.8 * 2**20 < (await held())[0] <= 2**20 == (await held())[1]
+                assert await cluster.command("spool", "park", "one") == (0, "one is parked\n", "")
+                before = len(given)
+                await fill()
+                assert 2.8 * 2**20 < (await held())[0] <= 3 * 2**20 == (await held())[1]
+                assert len(given) > 2 * before
+                assert (await cluster.command("spool", "check"))[0] == 0
+                assert (await cluster.command("spool", "init"))[0] == 0  # as a supervisor does when it begins
+                assert (await held())[1] == 3 * 2**20
+                stat = await cluster.json("spool", "stat")
+                await until(partial(all_of, cluster, "two", len(given)))  # nothing keeps it from the others
+                assert stat["parked"].keys() == {"one"}
+                api.shut = False
+                assert await cluster.command("spool", "resume", "one") == (0, "one is resumed\n", "")
+                assert (await held())[1] == 2**20  # nothing of what is in it is lost
+                await until(partial(all_of, cluster, "one", len(given)))
+                # What was refused with 503 may be in part there: its producer would send it again.
+                assert {*given} <= {*api.taken}
+                await until(partial(is_taken, service, maker))
+                await service.stop()
+
+
+async def is_taken(service: Serving, maker: Maker) -> bool:
+    return (await post(service.ingest_port, maker.many(1, pad=0))).status == 202
+
+
+async def all_of(cluster: Cluster, sink: str, least: int) -> bool:
+    sinks = {one["name"]: one for one in (await cluster.json("spool", "stat"))["sinks"]}
+    return bool(sinks[sink]["delivered"] >= least and not sinks[sink]["in_flight"])
