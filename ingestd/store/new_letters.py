@@ -8,7 +8,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import groupby
 from typing import Any
 from zlib import crc32
 
@@ -64,13 +63,16 @@ def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> 
 
 
 def _runs(letters: Sequence[DeadLetter]) -> Iterator[tuple[Sequence[DeadLetter], _Columns]]:
-    """Those that stand together and were of one request."""
+    """Those of one request and reason, wherever they stand: of what is refused as it is read, reasons take
+    turns, and each envelope and each question of what is there costs more than a letter."""
     columns = _columns_of(letters)
     if all(columns[at].count(columns[at][0]) == len(letters) for at in _SHARED):
         yield letters, columns  # as nearly always, where there are many
         return
-    for _, some in groupby(letters, lambda one: (one[1], one[3], one[7], one[9:])):
-        run = list(some)
+    runs: dict[tuple[Any, ...], list[DeadLetter]] = {}
+    for one in letters:
+        runs.setdefault((one[1], one[3], one[7], one[9:]), []).append(one)
+    for run in runs.values():
         yield run, _columns_of(run)
 
 

@@ -165,7 +165,8 @@ def test_letters_are_found_by_their_event_its_producer_and_any_text(tmp_path: Pa
         DeadLetter(one, Reason.INVALID, f"no: 10{n}%", 1, n, n, producer=["shop", "till"][n % 2])
         for n, one in enumerate(payloads)
     ]
-    new_letters.insert_letters(connection, letters, NOW)
+    for letter in letters:  # those that are written together are numbered by producer
+        new_letters.insert_letters(connection, [letter], NOW)
     for where, ids in (
         (Filter(event_id="a-1"), [1, 2]),
         (Filter(event_type="note"), [3]),
