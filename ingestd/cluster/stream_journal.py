@@ -41,7 +41,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Digests, Positions
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.store import letter_leases
-from ingestd.store.frozen_batches import body_digest, pack_positions
+from ingestd.store.frozen_batches import digest_of, pack_positions
 from ingestd.store.writer import Work
 
 _STILL_OURS_S = 30.0
@@ -107,9 +107,8 @@ class StreamJournal:
             self._again.freeze(batch)
             return
         keys = packed_keys(batch.digests)
-        body = body_digest(batch.body)
         self._notes.frozen[batch.id] = Frozen(
-            batch.id, now, len(batch.events), body, places_of(batch.segments), keys
+            batch.id, now, len(batch.events), digest_of(batch), places_of(batch.segments), keys
         )
         self._open.add(batch.id)
         self._dirty = True

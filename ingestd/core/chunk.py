@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ingestd.core.accelerator import crc32
 from ingestd.core.receipt import Digests, Positions, Receipt, Routed
 from ingestd.core.sequences import COMPILED, pick
 
@@ -191,10 +192,10 @@ class Batch:
     ``id`` is the request id and the idempotency key: both constant for the batch's life. ``new_id`` makes it,
     where ``batch_id`` is none, and those of its parts.
     ``segments`` say where the events came from, in order; they are empty for a batch made of dead
-    letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent,
-    set once by ``freeze``. Times are the monotonic clock's, except ``first_sent_wall``. ``claims``: numbers
-    of letters whose keys were free, and where their events were read: a key that is known now is of an event
-    that was accepted after its letter.
+    letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent, set once
+    by ``freeze``; ``checksum``: their CRC-32. Times are the monotonic clock's, except ``first_sent_wall``.
+    ``claims``: numbers of letters whose keys were free, and where their events were read: a key that is known
+    now is of an event that was accepted after its letter.
     """
 
     __slots__ = (
@@ -202,6 +203,7 @@ class Batch:
         "attempts",
         "bisection",
         "body",
+        "checksum",
         "claims",
         "cuts",
         "digests",
@@ -241,10 +243,9 @@ class Batch:
         self.new_id = new_id
         self.events = events
         self.digests = digests
-        self.segments = segments
-        self.letters = letters
+        self.segments, self.letters = segments, letters
         self.claims: Mapping[int, Place] = {}
-        self.body = b""
+        self.body, self.checksum = b"", 0
         self.step = 0  # of a sink that sends an event in several requests, one after the other
         self.transformed = False  # its events are not as they came, by an earlier process
         self.noted = False  # what rebuilds it after a crash is in the journal
@@ -259,8 +260,7 @@ class Batch:
         self.cuts = 0  # connections in a row that were lost before all of it was sent
         self.drain_tries = 0  # failed attempts since the process is to end
         self.ambiguous = False  # an attempt may have been taken without our knowing
-        self.last_answer = ""
-        self.last_status = 0
+        self.last_answer, self.last_status = "", 0
         self.latency_s = 0.0  # of the last attempt
         self.exemplar: dict[str, str] | None = None  # its trace, for histograms, where it is traced
         self.bisection: object | None = None  # the bisection it is part of, see ``delivery.bisection``
@@ -276,7 +276,7 @@ class Batch:
     def freeze(self, body: bytes) -> None:
         if self.body and body != self.body:
             raise AssertionError(f"batch {self.id} was about to change under its key")
-        self.body = body
+        self.body, self.checksum = body, crc32(body)  # soon, while it is in the processor's cache
 
     def part(self, indices: Sequence[int]) -> "Batch":
         """A new batch, with an id of its own, of the events at ``indices`` (ascending).
