@@ -116,6 +116,6 @@ def words(sink: str, done: ParkDone, workers: Mapping[int, str], *, on: bool) ->
         if one.out is None:
             name = workers.get(one.member.pid, one.member.name)
             told.append(f"{name} has not said that it obeys: it may send still")
-    reads = "does not answer now: it reads that the sink is parked before it sends again"
+    reads = "does not answer: when it begins again it reads that first; one that stood still may send once"
     told += [f"{workers[pid]} {reads}" for pid in done.silent if pid in workers]
     return told + room

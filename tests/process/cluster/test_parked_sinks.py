@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from anyio import to_thread
 
+from ingestd.app.cluster.park import change
 from ingestd.app.console.service_model import PARKED
+from ingestd.cluster.membership import Member, ParkedHere
+from ingestd.config import load
 from tests.machine import patience, patience_of_test
 from tests.nats_server import nats_server
 from tests.process.cli.run_support import Serving, post
@@ -324,6 +329,35 @@ async def test_workers_of_a_spool_on_other_machines_obey_too(tmp_path: Path) -> 
             assert sorted(api.taken) == sorted(given)
             await settled(cluster)
             await second.stop()
+
+
+async def test_a_worker_that_does_not_know_of_parked_sinks_is_named(tmp_path: Path) -> None:
+    """One of an older version says nothing of them; one with requests out says so."""
+    async with (
+        StrictApi() as api,
+        one_sink(tmp_path, api) as cluster,
+        stream_client(cluster.nats.url) as client,
+    ):
+        settings = load(str(cluster.config), {})
+        told, stop = {"older": None, "slow": ParkedHere(1_000, 2), "edge": None}, asyncio.Event()
+
+        async def speak() -> None:
+            while not stop.is_set():
+                for name, out in told.items():
+                    kind = "edge" if name == "edge" else "worker"
+                    parked = {"one": out} if out else {}
+                    member = Member(name, kind, pid=7, sinks=["one"], parked=parked)
+                    await client.publish("ingestd.t.members", msgspec.json.encode(member))
+                await asyncio.sleep(0.1)  # a beat
+
+        speaking = asyncio.create_task(speak())
+        done = await to_thread.run_sync(partial(change, settings, "one", on=True, wait_s=patience(2)))
+        assert {late.member.name: late.out for late in done.late} == {"older": None, "slow": 2}
+        told["older"], told["slow"] = ParkedHere(1_000, 0), ParkedHere(1_000, 0)
+        done = await to_thread.run_sync(partial(change, settings, "one", on=True, wait_s=patience(60)))
+        assert (done.changed, done.late) == (False, [])
+        stop.set()
+        await speaking
 
 
 async def owns_some(worker: Serving) -> bool:
