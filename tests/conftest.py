@@ -11,8 +11,8 @@ from ingestd.core import redaction
 from tests.effort import EXAMPLES, FUZZ, examples
 
 pytest_plugins = (
-    "tests.directories",
     "tests.limits",
+    "tests.directories",  # after it, and so asked before it: limits measure the disk that tests use
     "tests.reports",
     "tests.slow",
     "tests.warm",

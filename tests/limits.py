@@ -111,6 +111,8 @@ def _limit(item: pytest.Item) -> float:
 def _within(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def limited(*arguments: object, **named: object) -> None:
+        if getattr(asyncio.get_running_loop(), "owns_time", False):  # an hour of it may take no time
+            return await test(*arguments, **named)
         try:
             async with asyncio.timeout(limit) as given:
                 await test(*arguments, **named)

@@ -72,8 +72,8 @@ def _work() -> float:
 
 
 def _sync() -> float:
-    """What a store does before it answers."""
-    with tempfile.TemporaryFile() as file:
+    """What a store does before it answers, where the tests run: see ``tests/directories.py``."""
+    with tempfile.TemporaryFile(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as file:
         started = time.perf_counter()
         for _ in range(4):
             file.write(bytes(4096))

@@ -233,10 +233,14 @@ async def test_a_batch_that_no_api_takes_does_not_keep_the_circuit_open() -> Non
 
 
 async def test_batches_that_no_api_takes_do_not_keep_all_others_from_being_tried() -> None:
-    """Both fail before anything else is sent: the circuit opens, and not every probe may be one of them."""
+    """Both fail before anything else is taken: the circuit opens, and not every probe may be one of them."""
 
-    def script(request: Request) -> Action:
-        return Reply(503) if b'i-0"' in request.body or b'i-1"' in request.body else Reply()
+    async def script(request: Request) -> Action:
+        if b'i-0"' in request.body or b'i-1"' in request.body:
+            return Reply(503)
+        while not r.book.states:  # noqa: ASYNC110 - one of them may be sent before the second has failed
+            await asyncio.sleep(0.01)
+        return Reply()
 
     async with rig(script, circuit_threshold=2, give_up_after_s=0.5, max_in_flight=2) as r:
         await r.deliver([make_batch([n]) for n in (0, 1, 2, 3)])

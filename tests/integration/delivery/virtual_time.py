@@ -22,7 +22,10 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """For code that waits for nothing outside the process: no sockets, no threads."""
+    """For code that waits for nothing outside the process: no sockets, no threads. ``owns_time``: limits of a
+    test (``tests/limits.py``) are not in its seconds."""
+
+    owns_time = True
 
     def __init__(self) -> None:
         self._own = _Selector()

@@ -10,6 +10,7 @@ from ingestd.httpd.head import BadRequest, Head
 from ingestd.httpd.reader import KnownHeads, RequestReader
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server, serve
+from tests.each import each
 from tests.integration.httpd.wire_client import POST, Echo, connect
 
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
@@ -173,7 +174,7 @@ async def is_refused(server: Server, application: Echo, raw: bytes, status: int)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("raw", SHAPES.values(), ids=SHAPES.keys())
+@each("raw", SHAPES.values())
 async def test_a_shape_that_smuggles_is_refused_and_what_follows_is_not_believed(
     server: Server, application: Echo, raw: bytes
 ) -> None:
@@ -181,7 +182,7 @@ async def test_a_shape_that_smuggles_is_refused_and_what_follows_is_not_believed
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
+@each(
     "raw",
     [
         b"POST / HTTP/1.1\nHost: a\n\n",
@@ -200,13 +201,13 @@ async def test_what_cannot_become_a_request_is_refused_before_its_head_is_comple
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("raw", SPOKEN_ELSEWHERE.values(), ids=SPOKEN_ELSEWHERE.keys())
+@each("raw", SPOKEN_ELSEWHERE.values())
 async def test_another_version_of_http_is_answered_505(server: Server, application: Echo, raw: bytes) -> None:
     await is_refused(server, application, raw, 505)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("coding", [b"gzip, chunked", b"foo, chunked", b"gzip,\tchunked"])
+@each("coding", [b"gzip, chunked", b"foo, chunked", b"gzip,\tchunked"])
 async def test_a_transfer_coding_that_is_not_known_is_answered_501(
     server: Server, application: Echo, coding: bytes
 ) -> None:
@@ -294,10 +295,10 @@ def test_requests_are_the_same_however_the_network_cuts_them(messages: list[byte
     pieces = [whole[a:b] for a, b in zip([0, *points], [*points, len(whole)], strict=True)]
     found, at_once = all_requests(pieces), all_requests([whole])
     # where a refusal comes from may differ (an incomplete head is looked at too), not what was believed
-    assert [each for each in found if not isinstance(each, int)] == [
-        each for each in at_once if not isinstance(each, int)
+    assert [one for one in found if not isinstance(one, int)] == [
+        one for one in at_once if not isinstance(one, int)
     ]
-    assert [isinstance(each, int) for each in found] == [isinstance(each, int) for each in at_once]
+    assert [isinstance(one, int) for one in found] == [isinstance(one, int) for one in at_once]
 
 
 @given(st.lists(st.sampled_from(GOOD), min_size=1, max_size=4))
@@ -313,8 +314,8 @@ def test_good_requests_are_all_taken(messages: list[bytes]) -> None:
 @given(st.binary(max_size=300), st.sampled_from([b"", POST, CHUNKED, POST + b"Content-Length: 3\r\n\r\n"]))
 def test_no_bytes_raise_anything_but_bad_request(junk: bytes, start: bytes) -> None:
     for pieces in ([start + junk + b"\r\n\r\n"], [start, junk, b"\r\n\r\n"]):
-        for each in all_requests(pieces):
-            assert not isinstance(each, int) or each in {400, 413, 417, 431, 501, 505}
+        for one in all_requests(pieces):
+            assert not isinstance(one, int) or one in {400, 413, 417, 431, 501, 505}
 
 
 @pytest.mark.anyio

@@ -18,6 +18,7 @@ from ingestd.schemas.json_schema import JsonSchema
 from ingestd.schemas.load import load
 from ingestd.schemas.pydantic_model import PydanticSchema
 from ingestd.schemas.schema import Schema
+from tests.each import each
 from tests.effort import examples
 
 
@@ -75,14 +76,14 @@ REFUSED = [
 ] + ["[1," + "9" * 5_000 + "]", '{"a":["' + "9" * 9_000 + '",' + "9" * 4_301 + "]}"]
 
 
-@pytest.mark.parametrize("number", TAKEN, ids=lambda text: f"{text[:8]}_{len(text)}")
+@each("number", TAKEN)
 def test_what_is_a_number_to_one_schema_is_one_to_all(
     schemas: list[tuple[Schema, bytes]], number: str
 ) -> None:
     assert [verdict(schema, event % number.encode()) for schema, event in schemas] == [None] * len(schemas)
 
 
-@pytest.mark.parametrize("number", REFUSED, ids=lambda text: f"{text[:2]}{text[-6:]}_{len(text)}")
+@each("number", REFUSED)
 def test_a_number_that_is_too_long_is_so_to_all(schemas: list[tuple[Schema, bytes]], number: str) -> None:
     told = {verdict(schema, event % number.encode()) for schema, event in schemas}
     assert told == {f"a number has more than {MAX_DIGITS} digits before its point"}
