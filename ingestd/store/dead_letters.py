@@ -191,6 +191,13 @@ def count(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT state, letters FROM letter_counts"))
 
 
+def count_requested(connection: sqlite3.Connection) -> int:
+    count: int = connection.execute(
+        "SELECT count(*) FROM single_letters WHERE state = 'waiting' AND requested <> 0"
+    ).fetchone()[0]
+    return count
+
+
 def find_lost(connection: sqlite3.Connection, now: float) -> int:
     """Letters whose envelope is damaged would be seen by nobody, though what each has for itself, its event
     too, may be whole: from here on they wait for a person, without a sink. Gives how many."""

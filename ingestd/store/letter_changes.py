@@ -9,13 +9,14 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ingestd.core.errors import UserError
 from ingestd.store import envelopes
 from ingestd.store.chosen_letters import ChosenLetter, MarkedLetters, PurgeResult
-from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain
+from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain, is_full
 from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S, Filter
 from ingestd.store.letter_leases import BROKEN, OLD
 
@@ -105,13 +106,6 @@ def _mark_risky(connection: sqlite3.Connection, obstacles: Mapping[str, str], no
     return count
 
 
-def count_requested(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute(
-        "SELECT count(*) FROM single_letters WHERE state = 'waiting' AND requested <> 0"
-    ).fetchone()[0]
-    return count
-
-
 def edit_payload(connection: sqlite3.Connection, number: int, payload: bytes) -> int:
     """Replace a letter's payload: it leaves its request, whose bytes must not change under their key. Gives
     how many others of that request wait for a person now."""
@@ -176,14 +170,9 @@ class LetterChanges:
     @staticmethod
     @contextmanager
     def open(
-        directory: Path,
-        *,
-        step_letters: int = STEP_LETTERS,
-        step_bytes: int = _STEP_BYTES,
-        busy_timeout_s: float = _BUSY_TIMEOUT_S,
-        give_way: Callable[[float], None] = time.sleep,
+        directory: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S, **limits: Any
     ) -> "Iterator[LetterChanges]":
-        """Raises StoreFailed, also for what goes wrong in the block."""
+        """``limits``: as of ``LetterChanges``. Raises StoreFailed, also for what goes wrong in the block."""
         path = directory / FILE_NAME
         try:
             uri = f"{path.absolute().as_uri()}?mode=rw"
@@ -196,13 +185,7 @@ class LetterChanges:
                         f"{path} is in use by an ingestd of another version: use that one's command"
                     )
                 connection.execute("PRAGMA busy_timeout=0")  # from here on _begin waits
-                changes = LetterChanges(
-                    connection,
-                    step_letters=step_letters,
-                    step_bytes=step_bytes,
-                    busy_timeout_s=busy_timeout_s,
-                    give_way=give_way,
-                )
+                changes = LetterChanges(connection, busy_timeout_s=busy_timeout_s, **limits)
                 try:
                     yield changes
                 finally:
@@ -290,17 +273,36 @@ class LetterChanges:
         self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (batch TEXT PRIMARY KEY)")
         try:
             for piece in self.pieces(where, now, payloads=False):
-                with self._transaction():
-                    deleted, cut = purge(self._connection, [letter.id for letter in piece])
-                    self._connection.executemany(
-                        "INSERT OR IGNORE INTO cut VALUES (?)", [(batch,) for batch in cut]
-                    )
-                done.deleted += deleted
+                self._purge([letter.id for letter in piece], done)
         finally:
             done.left = self._connection.execute(
                 "SELECT count(*) FROM cut JOIN single_letters AS one ON one.batch = cut.batch AND ambiguous"
                 " AND state = 'waiting'"
             ).fetchone()[0]
+
+    def _purge(self, numbers: Sequence[int], done: PurgeResult) -> None:
+        """On a full disk the log is used again, and where all of it is too small, less is deleted at once."""
+        parts, again = [numbers], True
+        while parts:
+            part = parts[-1]
+            try:
+                with self._transaction():
+                    deleted, cut = purge(self._connection, part)
+                    self._connection.executemany("INSERT OR IGNORE INTO cut VALUES (?)", zip(cut))
+            except sqlite3.Error as error:
+                if not is_full(error) or (len(part) == 1 and not again):
+                    raise
+                if again:
+                    with suppress(sqlite3.Error):  # where the file would have to grow
+                        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                else:
+                    half = self._step_letters = (len(part) + 1) // 2
+                    parts[-1:] = part[half:], part[:half]
+                again = False
+            else:
+                done.deleted += deleted
+                parts.pop()
+                again = True
 
     def park(self, where: Filter, *, now: float) -> int:
         """Letters wait for a person, requests that may have been taken whole; gives how many did not."""

@@ -9,8 +9,10 @@ from ingestd.app.letters.letters import find
 from ingestd.app.state_place import directory_of
 from ingestd.config.sections import AuditConfig
 from ingestd.core.clock import SystemClock
+from ingestd.core.units import counted
 from ingestd.store import letter_leases
 from ingestd.store.chosen_letters import PurgeResult
+from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
@@ -29,7 +31,8 @@ def purge(
 ) -> PurgeResult:
     """What was deleted. Beside a process that uses the directory, what it is sending stays.
 
-    ``confirm`` is called with the number of letters, and may raise. ``who``: for the audit log.
+    ``confirm`` is called with the number of letters, and may raise. ``who``: for the audit log. Raises
+    UserError; of a store that failed it says how many were deleted before.
     """
     now = SystemClock.wall()
     with find(state_dir, where, limit=0, now=now) as (_, count):
@@ -39,6 +42,7 @@ def purge(
     if confirm:
         confirm(count)
     directory, done = directory_of(state_dir), PurgeResult()
+    failed: StoreFailed | None = None
     try:
         lock: DirectoryLock | None = DirectoryLock(directory)
     except DirectoryInUse:
@@ -50,11 +54,17 @@ def purge(
             changes.purge(where, now=now, done=done)
     except KeyboardInterrupt:
         done.interrupted = True
+    except StoreFailed as error:
+        if not done.deleted:
+            raise
+        failed = StoreFailed(f"{counted(done.deleted, 'letter')} deleted, and then: {error}")
     finally:
         if lock:
             lock.release()
     with beside_log(directory) as audit:
         audit(AuditEntry.LETTERS_PURGED, count=done.deleted, who=who or None)
+    if failed:
+        raise failed
     return done
 
 

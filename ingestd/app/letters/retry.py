@@ -23,10 +23,10 @@ from ingestd.core.redaction import MASK
 from ingestd.core.text import cut
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.processing import routes
-from ingestd.store import letter_changes, letter_leases
+from ingestd.store import letter_leases
 from ingestd.store.chosen_letters import ChosenLetter
 from ingestd.store.connection import StoreFailed
-from ingestd.store.dead_letters import Filter
+from ingestd.store.dead_letters import Filter, count_requested
 from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
@@ -247,7 +247,7 @@ async def _send(
         database, ledger = pipeline.database, pipeline.ledger
         await marking.run(alone=True)
         await pipeline.runners[0].letters.assign()  # before they are counted: one may become several
-        total = await database.run(letter_changes.count_requested) if result.sent else 0
+        total = await database.run(count_requested) if result.sent else 0
         try:
             async with Tasks() as tasks:
                 for runner in pipeline.runners:

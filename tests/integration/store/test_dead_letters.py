@@ -176,9 +176,9 @@ def test_only_what_a_person_asked_for_is_leased_where_that_is_wanted(store: sqli
     insert(store, letter(1), letter(2, Reason.INVALID), letter(3, Reason.INVALID))
     assert lease(store, requested_only=True) == []
     want(store, 2)
-    assert letter_changes.count_requested(store) == 1
+    assert dead_letters.count_requested(store) == 1
     assert offsets(lease(store, NOW, requested_only=True)) == [2]
-    assert letter_changes.count_requested(store) == 0
+    assert dead_letters.count_requested(store) == 0
 
 
 # --- settling ---
@@ -236,7 +236,7 @@ def test_making_one_letter_due_takes_its_whole_request_along(
 ) -> None:
     insert(store, *whole_batch("b1", 10), *whole_batch("b2", 20), letter(30))
     want(store, 2)
-    assert letter_changes.count_requested(store) == 3
+    assert dead_letters.count_requested(store) == 3
     assert offsets(lease(store, NOW, requested_only=requested_only)) == [10, 11, 12]
     assert lease(store, NOW, requested_only=requested_only) == []
 

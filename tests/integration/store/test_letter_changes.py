@@ -1,6 +1,7 @@
 """Dead letters are changed by a second process while the first one writes."""
 
 import asyncio
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
+from ingestd.app.letters.purge import purge as purge_letters
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.letter import DeadLetter
@@ -24,7 +27,10 @@ from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.letter_leases import letters_delivered
 from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.new_letters import insert_letters
+from tests.event_api import noise
 from tests.ids import new_id
+from tests.integration.store.tmpfs import fill as fill_disk
+from tests.integration.store.tmpfs import small_disk
 from tests.machine import patience
 
 pytestmark = pytest.mark.anyio
@@ -290,3 +296,38 @@ async def test_what_an_interrupted_change_has_done_so_far_stays_and_is_told(data
         Interrupting(connection).purge(Filter(), now=NOW, done=done)
     assert (done.deleted, done.left) == (1, 2)
     assert rows(directory, "id, due") == [(1, None), (3, None)]
+
+
+async def test_on_a_full_disk_letters_are_deleted_a_few_at_a_time_and_make_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=8) as disk:
+        database = Database(disk)
+        await database.open()
+        letters = [letter(number)._replace(payload=noise(number, 500).encode()) for number in range(6_000)]
+        await fill(database, *letters)
+        await database.close()
+        await database.open()
+        filler = fill_disk(disk)
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - 400_000)
+        with LetterChanges.open(disk) as changes:
+            changes.purge(Filter(), now=NOW, done=(done := PurgeResult()))
+        assert done.deleted == 6_000
+        filler.unlink()
+        await database.close()
+
+
+async def test_what_was_deleted_before_the_store_failed_is_told_and_in_the_audit_file(
+    database: Database,
+) -> None:
+    directory = await fill(database, *map(letter, range(2_500)))
+    await database.run(
+        lambda c: c.execute(
+            "CREATE TRIGGER ordered BEFORE DELETE ON sealed_letters WHEN old.id > 2400"
+            " BEGIN SELECT RAISE(ABORT, 'as ordered'); END"
+        )
+    )
+    await database.close()
+    with pytest.raises(StoreFailed, match=r"^2,000 letters deleted, and then: .*as ordered"):
+        await to_thread.run_sync(purge_letters, str(directory), Filter())
+    told = json.loads((directory / "audit.jsonl").read_text())
+    assert (told["event"], told["count"]) == ("LETTERS_PURGED", 2_000)
