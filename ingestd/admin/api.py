@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
-from anyio import move_on_after
 
 from ingestd.admin.access import Access
 from ingestd.admin.openapi import document
@@ -40,8 +39,6 @@ EXPORT_HEADERS = {
     "Content-Type": "application/x-ndjson",
     "Content-Disposition": 'attachment; filename="dead-letters.ndjson"',
 }
-_LEAVES_S = 1.0
-"""So often it is asked whether who looks at a tap is still there."""
 Change = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 """With the name of who asks."""
 
@@ -179,22 +176,10 @@ class Api:
         with self._model.tap(**wanted) as listener:
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
             await response.prepare(request)
-            sent = 0
-            while not limit or sent < limit:
-                samples: list[Mapping[str, Any]] = []
-                with move_on_after(_LEAVES_S):
-                    samples = await listener.samples()
+            async for told in listener.lines(limit):
                 if request.transport is None or request.transport.is_closing():
                     break  # nobody looks any more: the place is free again, also when no event comes
-                if limit:
-                    samples = samples[: limit - sent]
-                sent += len(samples)
-                lines = [json.dumps(one, ensure_ascii=False) for one in samples]
-                lines += [json.dumps({"note": one}) for one in listener.notes]
-                listener.notes.clear()
-                if listener.missed:
-                    lines.append(json.dumps({"missed": listener.missed}))
-                    listener.missed = 0
+                lines = [json.dumps(one, ensure_ascii=False) for one in told]
                 with suppress(ConnectionError):  # gone meanwhile: seen at the next turn
                     await response.write("".join(f"{line}\n" for line in lines).encode())
             with suppress(ConnectionError):

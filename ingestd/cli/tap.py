@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -22,35 +23,57 @@ _COLOURS = {"delivered": "green", "rejected": "red", "dead_lettered": "red", "du
 )
 @click.option("--when", metavar="PATTERN", default="", help="Only events that match, as in a sink's `when`.")
 @click.option("--limit", type=click.IntRange(0), default=0, metavar="N", help="End after so many [0: never].")
+@click.option("--config", "config_file", metavar="FILE", help="Of a spool on NATS: all its processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def tap(
-    url: str, token_file: str | None, sink: str, what: str | None, when: str, limit: int, as_json: bool
+    url: str,
+    token_file: str | None,
+    sink: str,
+    what: str | None,
+    when: str,
+    limit: int,
+    config_file: str | None,
+    as_json: bool,
 ) -> None:
     """Look at events of a running service as they pass: accepted, duplicate, rejected, delivered.
 
     These are samples, at most 200 a second: the service is never slowed down. What admin.redact names is
-    masked. URL is the admin address (http://127.0.0.1:9464). Ctrl-C ends it.
+    masked. URL is the admin address (http://127.0.0.1:9464); instead --config names a spool on NATS, and its
+    edges and workers are asked. Ctrl-C ends it.
 
     \b
     Examples:
       ingestd tap --limit 10
       ingestd tap --what rejected
+      ingestd tap --config /etc/ingestd.toml
       ingestd tap --sink crm --when '{"attributes": {"priority": [{"numeric": [">", 5]}]}}'
     """
+    show = partial(_show, as_json=as_json)
+    if config_file:
+        from ingestd.app.cluster import tap as cluster
+        from ingestd.config import load
+
+        settings = load(config_file, {})
+        cluster.tap(settings, sink=sink, what=what or "", when=when, limit=limit, tell=show)
+        return
     from ingestd.app.admin_client import AdminClient
 
     query = {"sink": sink, "what": what or "", "when": when, "limit": limit or ""}
     with AdminClient(url, token_file=token_file) as client:
         for line in client.lines("/v1/tap", **query):
-            if as_json:
-                click.echo(json.dumps(line))
-            elif "missed" in line:
-                click.echo(f"… {line['missed']:,} more passed", err=True)
-            elif "note" in line:
-                click.echo(f"… {line['note']}", err=True)
-            else:
-                click.echo(_row(line))
-            sys.stdout.flush()
+            show(line)
+
+
+def _show(line: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(line))
+    elif "missed" in line:
+        click.echo(f"… {line['missed']:,} more passed", err=True)
+    elif "note" in line:
+        click.echo(f"… {line['note']}", err=True)
+    else:
+        click.echo(_row(line))
+    sys.stdout.flush()
 
 
 def _row(line: Mapping[str, Any]) -> str:

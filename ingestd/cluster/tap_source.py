@@ -45,10 +45,11 @@ class TapWish(msgspec.Struct):
 
 
 class TapNews(msgspec.Struct):
-    """From a process: samples, as JSON, and how many were left out."""
+    """From a ``process``, by its name as a member: samples, as JSON, and how many were left out."""
 
     id: str
     pid: int
+    process: str
     samples: list[msgspec.Raw] = []
     missed: int = 0
 
@@ -62,12 +63,12 @@ class _Look(msgspec.Struct):
 
 
 class TapSource:
-    """``run`` with each connection of a process. ``pid``: its own."""
+    """``run`` with each connection of a process. ``pid``, ``process``: its id, and its name as a member."""
 
-    def __init__(self, names: StreamNames, tap: Tap, pid: int, clock: Clock) -> None:
+    def __init__(self, names: StreamNames, tap: Tap, pid: int, process: str, clock: Clock) -> None:
         self._names = names
         self._tap = tap
-        self._pid = pid
+        self._pid, self._process = pid, process
         self._clock = clock
         self._wishes: deque[TapWish] = deque(maxlen=_MOST_WISHES)
         self._looks: dict[str, _Look] = {}
@@ -128,7 +129,7 @@ class TapSource:
             if samples or missed or now - look.told_at >= _PULSE_S:
                 look.told_at = now
                 for part, left_out in _messages(samples, missed):
-                    news = TapNews(name, self._pid, part, left_out)
+                    news = TapNews(name, self._pid, self._process, part, left_out)
                     await connection.publish(look.inbox, msgspec.json.encode(news))
 
 

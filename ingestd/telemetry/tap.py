@@ -7,8 +7,8 @@ chunk, so many a second, and what is not taken in time is left out, with its num
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -23,6 +23,8 @@ MAX_READERS = 4
 PER_SECOND, PER_CHUNK = 200.0, 20
 """Events that one reader gets."""
 MAX_WAITING = 1_000
+TURN_S = 1.0
+"""So often it is asked whether who looks is still there."""
 MAX_EVENT_BYTES = 16 * 1024
 """Of a larger event only the beginning is shown, as text."""
 WHAT = ("accepted", "duplicate", "rejected", "delivered", "dead_lettered", "dropped")
@@ -62,6 +64,25 @@ class TapReader:
             self._news = asyncio.Event()
             await self._news.wait()
         return self.taken()
+
+    async def lines(self, limit: int, *, turn_s: float = TURN_S) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """What to show, for machines: samples, notes, and how many were left out; at least every ``turn_s``,
+        then it may be nothing. ``limit``: samples, after which it ends; 0: never."""
+        sent = 0
+        while not limit or sent < limit:
+            samples: list[Sample] = []
+            with suppress(TimeoutError):
+                async with asyncio.timeout(turn_s):
+                    samples = await self.samples()
+            if limit:
+                samples = samples[: limit - sent]
+            sent += len(samples)
+            told = [*samples, *({"note": one} for one in self.notes)]
+            if self.missed:
+                told.append({"missed": self.missed})
+            self.missed = 0
+            self.notes.clear()
+            yield told
 
     def taken(self) -> list[Sample]:
         """Those that are there."""

@@ -84,8 +84,6 @@ class ClusterService:
         self.own_metrics = ServiceMetrics(self.metrics.registry, partial(read_gauges, self))
         self.metrics.registry.register(ClusterCensus(partial(read_cluster, self)))
         self.trace = EventTrace(Tap(clock, redacted_paths(settings)))
-        names = StreamNames(settings.spool.name)
-        self.tap_source = TapSource(names, self.trace.tap, os.getpid(), clock)
         self.states = StateWatch(log.warning, clock, say=log.change)
         self.readiness = Readiness()
         self.watchdog = Watchdog(log.warning)
@@ -101,6 +99,8 @@ class ClusterService:
             version=__version__,
             since=clock.wall(),
         )
+        names = StreamNames(settings.spool.name)
+        self.tap_source = TapSource(names, self.trace.tap, os.getpid(), self.member.name, clock)
         add = self.readiness.add
         add("service", self._phase)
         add("spool", self._out_of_reach)

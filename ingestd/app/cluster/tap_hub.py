@@ -6,7 +6,7 @@ somebody looks.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,26 +28,47 @@ SILENT_S = 3.0
 _AGAIN_S = 1.0
 _NOT_SHOWN = "what it does with events is not shown"
 _NATS = "what passes"
-Processes = Callable[[], Mapping[str, int]]
-"""Process ids of all edges and workers by name; 0: it does not run now."""
+Key = str | int
+Processes = Callable[[], Mapping[str, Key]]
+"""All edges and workers by the name that is shown, with what their news are known by; 0 or empty: it does not
+run now."""
+
+
+async def _nothing(connection: NatsConnection) -> None:
+    """There is nothing else to hear."""
+
+
+def by_pid(news: TapNews) -> Key:
+    return news.pid
 
 
 class _Look(msgspec.Struct, eq=False):
-    """``heard``: by process id when, on the monotonic clock; ``told``: what was said last of a process;
+    """``heard``: of whom when, on the monotonic clock; ``told``: what was said last of a process;
     ``shown``: whether it was said that all are shown."""
 
     wish: TapWish
     reader: TapReader
     began: float
-    heard: dict[int, float] = {}
+    heard: dict[Key, float] = {}
     told: dict[str, str] = {}
     shown: bool = False
 
 
 class TapHub:
-    """``run`` for as long as somebody may ``listen``."""
+    """``run`` for as long as somebody may ``listen``. ``key``: by what news are known to be of a process;
+    ``opened`` is called with each connection."""
 
-    def __init__(self, settings: Settings, processes: Processes, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        processes: Processes,
+        clock: Clock,
+        *,
+        key: Callable[[TapNews], Key] = by_pid,
+        opened: Callable[[NatsConnection], Awaitable[None]] = _nothing,
+    ) -> None:
+        self._key, self._opened = key, opened
+        self._idle = asyncio.Event()
         self._settings = settings
         self._names = StreamNames(settings.spool.name)
         self._processes = processes
@@ -55,7 +76,7 @@ class TapHub:
         self._looks: dict[str, _Look] = {}
         self._ended: list[TapWish] = []
         self._news = asyncio.Event()
-        self._began_s: dict[int, float] = {}  # when a process was seen first
+        self._began_s: dict[Key, float] = {}  # when a process was seen first
 
     @contextmanager
     def listen(self, *, sink: str, what: str, when: str) -> Iterator[TapReader]:
@@ -68,6 +89,7 @@ class TapHub:
         reader = TapReader(self._clock, sink=sink, what=what, matches=None)
         wish = TapWish(name, "", sink, what, when)
         self._looks[name] = _Look(wish, reader, self._clock.monotonic())
+        self._idle.clear()
         self._news.set()
         try:
             yield reader
@@ -77,12 +99,17 @@ class TapHub:
             self._ended.append(wish)
             self._news.set()
 
+    async def left(self, within_s: float = 2.0) -> None:
+        """Nobody looks any more, and the processes have heard that, or the time is over."""
+        await wait_until_set(self._idle, within_s, self._clock)
+
     async def run(self) -> None:
         """Until cancelled: a connection while somebody looks."""
         while True:
             if not self._looks:
                 self._ended.clear()
                 self._news.clear()
+                self._idle.set()
                 await self._news.wait()
             try:
                 async with open_connection(self._settings) as connection:
@@ -94,6 +121,7 @@ class TapHub:
     async def _serve(self, connection: NatsConnection) -> None:
         """While somebody looks. Raises BrokerAway."""
         inbox = await connection.listen(self._hear)
+        await self._opened(connection)
         for look in self._looks.values():
             self._note(look, _NATS, "")
         while connection.is_open:
@@ -115,9 +143,9 @@ class TapHub:
         except (ValueError, RecursionError):
             return  # of nobody of ours
         if look := self._looks.get(news.id):
-            if news.pid not in look.heard:
+            if (key := self._key(news)) not in look.heard:
                 self._news.set()
-            look.heard[news.pid] = self._clock.monotonic()
+            look.heard[key] = self._clock.monotonic()
             look.reader.missed += news.missed
             for first in range(0, len(samples), PER_CHUNK):
                 part = samples[first : first + PER_CHUNK]
@@ -125,18 +153,24 @@ class TapHub:
 
     def _look_for_silent(self) -> None:
         now, processes = self._clock.monotonic(), self._processes()
-        self._began_s = {pid: self._began_s.get(pid, now) for pid in processes.values() if pid}
+        self._began_s = {key: self._began_s.get(key, now) for key in processes.values() if key}
         for look in self._looks.values():
-            look.heard = {pid: at for pid, at in look.heard.items() if pid in self._began_s}
-            for name, pid in processes.items():
-                if not pid:
+            look.heard = {key: at for key, at in look.heard.items() if key in self._began_s}
+            if not processes and now - look.began > SILENT_S:
+                self._note(look, "", "no edge and no worker says that it is there")
+            for name, key in processes.items():
+                if not key:
                     self._note(look, name, f"{name} does not run now: {_NOT_SHOWN}")
-                elif now - look.heard.get(pid, max(look.began, self._began_s[pid])) > SILENT_S:
+                elif now - look.heard.get(key, max(look.began, self._began_s[key])) > SILENT_S:
                     self._note(look, name, f"{name} does not answer: {_NOT_SHOWN}")
-                elif pid in look.heard:
+                elif key in look.heard and (name in look.told or not look.shown):
                     self._note(look, name, "")
-            if not look.shown and look.heard.keys() >= {*processes.values()}:
+                elif key in look.heard:  # it has come since
+                    look.told[name] = ""
+                    look.reader.notes.append(f"what passes {name} is shown")
+            if not look.shown and processes and look.heard.keys() >= {*processes.values()}:
                 look.shown = True
+                look.told |= dict.fromkeys(processes.keys() - look.told.keys(), "")
                 look.reader.notes.append(f"what passes {', '.join(processes)} is shown")
 
     def _note_all(self, words: str) -> None:

@@ -1,6 +1,7 @@
 """Events as they pass through several processes, for somebody who looks."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -15,7 +16,7 @@ from tests.event_api import event
 from tests.machine import patience_of_test
 from tests.process.admin.test_tap import looking
 from tests.process.cli.run_support import Serving, post
-from tests.process.cluster.test_cluster import StrictApi, until
+from tests.process.cluster.test_cluster import StrictApi, one_sink, until
 from tests.process.cluster.test_one_machine import OneMachine, pids
 from tests.process.cluster.test_parked_sinks import OF_A_VIEWER, asking, restarted, tokens
 from tests.process.soak.events import Maker
@@ -141,6 +142,46 @@ async def test_who_looks_is_told_what_was_left_out_and_which_process_is_down(tmp
             _, err = await command.communicate()
             assert command.returncode in (0, 2)
             assert b"Traceback" not in err
+
+
+async def test_a_command_asks_edges_and_workers_wherever_they_are(tmp_path: Path) -> None:
+    async with (
+        StrictApi() as api,
+        one_sink(tmp_path, api, more=MASKED) as cluster,
+        cluster.start("--edge") as edge,
+        cluster.start("--worker") as worker,
+    ):
+        for words, told in (
+            (["--when", "{"], "the pattern is no JSON"),
+            (["--sink", "two"], "there is no sink two"),
+        ):
+            code, _, err = await cluster.command("tap", *words)
+            assert (code, told in err, "Traceback" in err) == (2, True, False), err
+        words = ["tap", "--json", "--limit", "8", "--config", str(cluster.config)]
+        command = await warm().start(words, env={"PATH": ""})
+        assert command.stdout
+        names = [(await one.status())["name"] for one in (edge, worker)]
+        lines: list[dict[str, Any]] = []
+        while not any(all(name in note for name in names) for note in notes(lines)):
+            lines.append(json.loads(await command.stdout.readline()))
+        await worker.kill()
+        while not any("does not run now" in note and names[1] in note for note in notes(lines)):
+            lines.append(json.loads(await command.stdout.readline()))
+        async with cluster.start("--worker") as other:
+            name = (await other.status())["name"]
+            while f"what passes {name} is shown" not in notes(lines):
+                lines.append(json.loads(await command.stdout.readline()))
+            given = Maker("p", random.Random(3), ill=0.0).many(4, pad=0)
+            assert (await post(edge.ingest_port, given)).status == 202
+            await until(lambda: sorted(api.taken) == sorted(given))
+            out, err = await command.communicate()
+            assert command.returncode == 0, (name, err)
+            lines += map(json.loads, out.splitlines())
+            assert counts(lines)["accepted"] == 4
+            assert sum(counts(lines).values()) == 8
+            assert {line["event"]["routingMetadata"]["queueId"] for line in shown(lines)} == {"***"}
+            await other.stop()
+            await edge.stop()
 
 
 async def there_is_room(serving: Serving) -> bool:
