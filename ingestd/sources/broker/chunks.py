@@ -109,9 +109,11 @@ class Cutter:
         *,
         where: Where,
         max_messages: int = MAX_CHUNK_MESSAGES,
+        max_bytes: int = MAX_CHUNK_BYTES,
     ) -> None:
         self._where = where
         self._max_messages = max_messages
+        self._max_bytes = max_bytes
         self._source = source
         self._read = read
         self._known = deque(sorted(set(known)))
@@ -145,7 +147,7 @@ class Cutter:
                     yield from self.flush()
                 continue
             size += len(message.payload)
-            if free and (size > MAX_CHUNK_BYTES or len(free) >= self._max_messages):
+            if free and (size > self._max_bytes or len(free) >= self._max_messages):
                 yield self._chunk(free)
                 free, size = [], len(message.payload)
             free.append(message)
@@ -157,7 +159,7 @@ class Cutter:
         ends, first = [*accumulate(map(len, messages.payloads), initial=0)], 0
         while first < len(messages):
             most = min(first + self._max_messages, len(messages))
-            last = bisect_right(ends, ends[first] + MAX_CHUNK_BYTES, first + 2, most + 1) - 1
+            last = bisect_right(ends, ends[first] + self._max_bytes, first + 2, most + 1) - 1
             yield self._chunk(messages.part(first, last), ends[last] - ends[first])
             first = last
 

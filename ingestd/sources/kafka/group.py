@@ -13,15 +13,7 @@ from typing import Any, TypeVar
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.sources.kafka import client
-from ingestd.sources.kafka.client import (
-    NONE,
-    REQUEST_S,
-    Admin,
-    Given,
-    Place,
-    Run,
-    Start,
-)
+from ingestd.sources.kafka.client import NONE, REQUEST_S, Admin, Given, Place, Run, Start
 from ingestd.sources.kafka.owner import CommitsMade, Owner
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
@@ -67,6 +59,8 @@ class Group:
         self._thread = threading.Thread(target=self._work, name="kafka", daemon=True)
         self._closing = threading.Event()
         self._room = threading.Event()
+        self._wakes = threading.Event()
+        """There is room again, or a commit that is waited for, or an end."""
         self._wanted: frozenset[Place] | None = None
         self._lock = threading.Lock()
         self._due: dict[Place, Start] = {}
@@ -89,6 +83,8 @@ class Group:
 
     def has_room(self, room: bool) -> None:
         self._room.set() if room else self._room.clear()
+        if room:
+            self._wakes.set()
 
     def want(self, places: frozenset[Place] | None) -> None:
         """Only of these messages are read; None: of all."""
@@ -106,6 +102,8 @@ class Group:
         with self._lock:
             self._due.update(due)
             self._is_urgent = self._is_urgent or urgent
+        if urgent:
+            self._wakes.set()
 
     def join_again(self) -> None:
         self._joins_again = True  # it leaves, and comes back: the group deals its partitions out anew
@@ -113,7 +111,7 @@ class Group:
     def close(self) -> None:
         """Blocks until the last commit is made and the thread has ended, or a while."""
         self._closing.set()
-        self._room.set()
+        self._wakes.set()
         if self._thread.is_alive():
             self._thread.join(2 * REQUEST_S)
 
@@ -153,7 +151,8 @@ class Group:
         wait_s = _BUSY_WAIT_S if self.is_busy else _WAIT_S
         if not self._room.is_set():
             if self._clock.monotonic() - self._full_since < _PAUSE_AFTER_S:
-                self._room.wait(wait_s)
+                self._wakes.wait(_WAIT_S)
+                self._wakes.clear()  # what it was set for was there before, and is looked at now
                 return []
             return list(consumer.consume(1, wait_s))
         self._full_since = self._clock.monotonic()

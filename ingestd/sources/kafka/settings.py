@@ -115,6 +115,11 @@ class KafkaConfig(Section):
     def logs_in(self) -> bool:
         return bool(self.user or self.oauth_token_url)
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Of payloads, that a chunk has at most: as much as one of a file, or as one of the spool."""
+        return (256 if self.spool else 1024) * 1024
+
     def _check(self) -> None:
         if not self.topics:
             raise ValueError("topics is missing: the names of the topics to read")

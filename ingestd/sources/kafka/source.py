@@ -275,7 +275,8 @@ class KafkaSource:
         self._news.set()
 
     def _cutter(self, number: int, cuts: Sequence[Cut], where: Callable[[Message], str]) -> Cutter:
-        return Cutter(number, self._read, cuts, where=where, max_messages=self._chunk_messages)
+        most, most_bytes = self._chunk_messages, self._settings.chunk_bytes
+        return Cutter(number, self._read, cuts, where=where, max_messages=most, max_bytes=most_bytes)
 
     # --- chunks ---
 
