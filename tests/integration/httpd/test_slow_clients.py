@@ -142,7 +142,7 @@ async def test_a_refused_client_cannot_send_gigabytes(application: Echo) -> None
 @pytest.mark.anyio
 async def test_thousands_of_idle_connections_cost_next_to_nothing(application: Echo) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(10_000, (soft - 500) // 2)
+    wanted = min(3_000, (soft - 500) // 2)
     clients: list[socket.socket] = []
     async with serve(application, ServerLimits(max_connections=wanted + 10), "127.0.0.1", 0) as server:
         try:
@@ -162,7 +162,7 @@ async def test_thousands_of_idle_connections_cost_next_to_nothing(application: E
             spent = time.process_time()
             for connection in list(state.connections):
                 connection.enforce_deadline(asyncio.get_running_loop().time())
-            assert time.process_time() - spent < patience(0.2)
+            assert time.process_time() - spent < patience(0.06)
             async with await connect(server.port) as client:
                 client.send(post(b"served"))
                 assert (await client.answer()).body == b"served"
