@@ -23,7 +23,7 @@ _OF_REQUEST = (
 )
 """Columns that all letters of a request have in common; their words may differ."""
 
-_OFFSET, _DETAIL = 4, 2
+_OFFSET, _DETAIL, _BATCH = 4, 2, 7
 _SHARED = (1, 3, 7, *range(9, len(DeadLetter._fields)))
 """Of the columns of a ``DeadLetter`` those that letters of one request have in common, but their words."""
 
@@ -68,6 +68,11 @@ def _runs(letters: Sequence[DeadLetter]) -> Iterator[tuple[Sequence[DeadLetter],
     columns = _columns_of(letters)
     if all(columns[at].count(columns[at][0]) == len(letters) for at in _SHARED):
         yield letters, columns  # as nearly always, where there are many
+        return
+    of_first = columns[_BATCH].count(letters[0].batch)
+    if 1 < of_first < len(letters) and {*columns[_BATCH][:of_first]} == {letters[0].batch}:
+        yield from _runs(letters[:of_first])  # as those of an answer before the copies of their events
+        yield from _runs(letters[of_first:])
         return
     runs: dict[tuple[Any, ...], list[DeadLetter]] = {}
     for one in letters:
