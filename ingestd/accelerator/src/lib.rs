@@ -117,14 +117,9 @@ impl KeyTable {
 
     /// Those that are not pending.
     fn settled<'py>(&self, digests: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let mut found = Vec::new();
-        for digest in digests.try_iter()? {
-            let digest = digest?;
-            if self.table.state(&one(&digest)?) != State::Pending {
-                found.push(digest);
-            }
-        }
-        Ok(found)
+        let given = digests.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let all = given.iter().map(one).collect::<PyResult<Vec<_>>>()?;
+        Ok(self.table.settled(&all).into_iter().map(|index| given[index].clone()).collect())
     }
 
     fn is_pending(&self, digest: &Bound<'_, PyAny>) -> PyResult<bool> {

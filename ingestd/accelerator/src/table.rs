@@ -129,14 +129,30 @@ impl Table {
     }
 
     pub fn release(&mut self, digests: &[Digest]) {
-        for digest in digests {
-            if let Ok(slot) = self.find(digest)
-                && self.tags[slot] == PENDING
-            {
-                self.remove(slot);
-                self.pending -= 1;
+        for block in digests.chunks(BLOCK) {
+            self.touch(block);
+            self.touch_tags(block);
+            for digest in block {
+                if let Ok(slot) = self.find(digest)
+                    && self.tags[slot] == PENDING
+                {
+                    self.remove(slot);
+                    self.pending -= 1;
+                }
             }
         }
+    }
+
+    /// Indices of those that are not pending.
+    pub fn settled(&self, digests: &[Digest]) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (number, block) in digests.chunks(BLOCK).enumerate() {
+            self.touch(block);
+            self.touch_tags(block);
+            let there = block.iter().enumerate().filter(|(_, digest)| self.state(digest) != State::Pending);
+            found.extend(there.map(|(index, _)| number * BLOCK + index));
+        }
+        found
     }
 
     /// Known keys are free again.
