@@ -90,9 +90,11 @@ async def play(
     sizes: Sequence[int] = (1, 3, 40),
     ill: float = 0.01,
     resize: bool = False,
+    park: bool = False,
     pause_s: float = 0.02,
 ) -> tuple[Verdict, Counter[str]]:
-    """One run; what was done is counted by its name. ``resize``: partitions are changed, too.
+    """One run; what was done is counted by its name. ``resize``: partitions are changed, too; ``park``: sinks
+    are parked and resumed.
     ``pause_s``: the most between two requests of a producer."""
     faults = (*kind.faults, *[("resize partitions", "kill resize")[n % 2] for n in range(4)] * resize)
     rng = random.Random(seed)
@@ -119,18 +121,26 @@ async def play(
             for n in range(producers)
         ]
         works = [asyncio.create_task(one.work(edges, stop)) for one in makers]
-        until = time.monotonic() + seconds
+        until, faults_done = time.monotonic() + seconds, list[str]()
         while time.monotonic() < until:
             await asyncio.sleep(rng.uniform(0.5, 2.0))
             fault = "resize partitions" if resize and not done else rng.choice(faults)
+            if park and len(faults_done) % 2 == 0:
+                fault = "resume sink" if len(faults_done) % 6 == 4 else "park sink"
             done[fault] += 1
-            verdict.kills += 1
-            if "resize" in fault:
+            verdict.kills += "sink" not in fault
+            if "sink" in fault:
+                await _park(cluster, fault, api, rng, verdict, calm="stop worker" not in faults_done[-1:])
+            elif "resize" in fault:
                 await _resize(cluster, rng, kill=fault.startswith("kill"))
             else:
                 await _do(fault, members, edges, nats, rng)
+            faults_done.append(fault)
             if fault != kind.fault and kind.servers == _BALANCED_AMONG:
                 _balance(await cluster.json("spool", "stat"), verdict)
+        for sink in ("one", "two") * park:
+            code, out, err = await cluster.command("spool", "resume", sink)
+            assert code == 0, (out, err)
         stop.set()
         await ended(works, *(member.serving for member in members))
         for one in makers:
@@ -150,6 +160,25 @@ async def play(
         for member in members:
             await member.end()
     return verdict, done
+
+
+async def _park(
+    cluster: Cluster, fault: str, api: TwoFacedApi, rng: random.Random, verdict: Verdict, *, calm: bool
+) -> None:
+    """Once it is said nothing comes any more; but of a worker that has just stood still (not ``calm``)."""
+    sink = rng.choice(["one", "two"])
+    code, out, err = await cluster.command("spool", fault.split()[0], sink)
+    if code or fault != "park sink":
+        assert code in (0, 2, 3), (out, err)  # 2: there is no broker at this moment
+        return
+    before = _came(api, sink)
+    await asyncio.sleep(rng.uniform(0.3, 1.0))
+    if calm and (more := _came(api, sink) - before):
+        verdict.problems.append(f"{more} requests came to {sink}, which is parked")
+
+
+def _came(api: TwoFacedApi, sink: str) -> int:
+    return sum(request.path.startswith(f"/{sink}/") for request in api.requests)
 
 
 async def _resize(cluster: Cluster, rng: random.Random, *, kill: bool) -> None:

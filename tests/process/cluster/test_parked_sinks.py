@@ -24,6 +24,7 @@ from ingestd.config import load
 from tests.machine import patience, patience_of_test
 from tests.nats_server import nats_server
 from tests.process.cli.run_support import Serving, post
+from tests.process.cluster.rounds import play
 from tests.process.cluster.support import Cluster, stream_client
 from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
 from tests.process.cluster.test_one_machine import OneMachine, all_run, pids
@@ -362,6 +363,15 @@ async def test_a_worker_that_does_not_know_of_parked_sinks_is_named(tmp_path: Pa
 
 async def owns_some(worker: Serving) -> bool:
     return bool((await worker.status()).get("shares"))
+
+
+async def test_what_was_promised_is_kept_while_sinks_are_parked_and_everything_is_killed(
+    tmp_path: Path,
+) -> None:
+    verdict, done = await play(tmp_path, 21, 8.0, park=True)
+    print(verdict, dict(done))
+    assert verdict.good, verdict
+    assert done["park sink"]
 
 
 class OneIsShut(StrictApi):
