@@ -19,6 +19,16 @@ class Heir(Protocol):
         ...
 
 
+class Nobody:
+    """Where messages go into the spool: there are no batches of theirs."""
+
+    def superseded(self, number: int, named: Collection[str]) -> None:
+        """Nothing is known of it."""
+
+    def adopt(self, batches: Sequence[FrozenBatch]) -> None:
+        """There are none."""
+
+
 class Heirs:
     """One is told, in their order, also of what happened before there was one."""
 

@@ -23,7 +23,7 @@ from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.kafka.client import Admin, Run
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.group import Group
-from ingestd.sources.kafka.heirs import Heirs
+from ingestd.sources.kafka.heirs import Heirs, Nobody
 from ingestd.sources.kafka.lag import count
 from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.partitions import Partitions
@@ -87,6 +87,8 @@ class KafkaSource:
         self._is_mixed = is_mixed
         self._commits = Commits(journal, clock)
         self.heirs = Heirs()
+        if settings.spool:
+            self.heirs.found(Nobody())
         self.takeover: Takeover | None = None
         """Tells the next owner of a partition what is on its way; None: it is not told."""
         if settings.exact_takeover and not settings.spool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.sources.kafka.note import read_note
+from ingestd.sources.kafka.source import KafkaSource
 from tests.event_api import EventApi, event, events, events_of, key, once_each
 from tests.process.sources.support import running, settings, until
 from tests.receiver import Reply, Request
@@ -219,3 +220,33 @@ async def test_a_batch_of_its_own_that_another_owner_had_and_names_is_repeated_a
             assert service.ledger["duplicate"] == 7
         assert_order([one for batch in once_each(api.batches).values() for one in batch], published)
         assert api.keys[0] == api.keys[1]
+
+
+async def test_through_the_spool_nothing_is_kept_for_batches_that_there_are_none_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a partition comes back that another member has read on."""
+    kafka = ScriptedKafka(a=1).install(monkeypatch)
+    kafka.produce("a", 0, *events(40))
+    async with EventApi() as api:
+        given = settings(tmp_path, api.url, {**BROKER, "topics": "a", "spool": True}, kind="kafka")
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+
+            def come_back(offset: int) -> None:
+                member.take(("a", 0))
+                kafka.committed["a", 0] = offset, ANOTHER
+                member.give(("a", 0))
+
+            member.do(lambda: member.give(("a", 0)))
+            await service.settled(40)
+            for offset in (37, 38, 39):
+                kafka.produce("a", 0, *events(1, first=3 * offset))
+                member.do(lambda at=offset: come_back(at))  # type: ignore[misc]
+                await until(lambda at=offset: event(3 * at) in api.events)
+            source = service.service.brokers.feeds[0].source
+            assert isinstance(source, KafkaSource)
+            assert source._partitions.by_place["a", 0].number > 1, "it had several numbers"
+            assert source.heirs._waiting == []
+        assert len(api.events) == 43
