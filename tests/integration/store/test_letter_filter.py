@@ -121,7 +121,7 @@ def test_a_list_is_printed_as_it_is_read(tmp_path: Path) -> None:
             out.flush()
             if as_json:
                 peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+                tracemalloc.stop()
     first, table = listed.read_text().split("\n", 1)
     told = json.loads(first)
     assert (told["total"], len(told["letters"]), told["letters"][7]["id"]) == (1000, 999, 8)

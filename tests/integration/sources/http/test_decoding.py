@@ -95,7 +95,7 @@ def test_the_expansion_is_limited_beyond_a_small_size(coding: str) -> None:
 @codings
 def test_a_bomb_costs_no_more_than_the_limit(coding: str) -> None:
     packer = zlib.compressobj(wbits=31) if coding == "gzip" else zstd.ZstdCompressor()
-    bomb = b"".join([packer.compress(bytes(1 << 20)) for _ in range(256)]) + packer.flush()
+    bomb = b"".join([packer.compress(bytes(1 << 20)) for _ in range(64)]) + packer.flush()
     scene = Scene(max_body_bytes=2 << 20, max_expansion=1_000_000)
     tracemalloc.start()
     try:
