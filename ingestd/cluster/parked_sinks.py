@@ -7,6 +7,7 @@ there, and the sink would be parked again.
 import asyncio
 import base64
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -164,11 +165,13 @@ class SharedParking:
 
     async def run(self, connection: NatsConnection, changed: Callable[[], None]) -> None:
         """Until it is cancelled. Looks by itself, too: what was said may not have been heard. Raises
-        JetStreamError, BrokerAway."""
+        BrokerAway."""
         changed()
         while True:
             await wait_until_set(self._news, self._look_s, self._clock)
             self._news.clear()
-            before, self.parked = self.parked, await read_parked(connection, self._names)
+            before = self.parked
+            with suppress(JetStreamError):  # no leader at this moment: it stays as it was
+                self.parked = await read_parked(connection, self._names)
             if before != self.parked:
                 changed()

@@ -22,7 +22,7 @@ from ingestd.core.units import rfc3339
 MAX_READERS = 4
 PER_SECOND, PER_CHUNK = 200.0, 20
 """Events that one reader gets."""
-MAX_WAITING = 1_000
+MAX_WAITING, MAX_NOTES = 1_000, 100
 TURN_S = 1.0
 """So often it is asked whether who looks is still there."""
 MAX_EVENT_BYTES = 16 * 1024
@@ -40,7 +40,7 @@ class TapReader:
     def __init__(self, clock: Clock, *, sink: str, what: str, matches: Matches | None) -> None:
         self.sink, self.what, self.matches = sink, what, matches
         self.missed = 0
-        self.notes: list[str] = []
+        self.notes: deque[str] = deque(maxlen=MAX_NOTES)
         self._waiting: deque[Sample] = deque()
         self._bucket = TokenBucket(PER_SECOND, PER_SECOND, clock.monotonic())
         self._clock = clock

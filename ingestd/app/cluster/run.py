@@ -174,11 +174,12 @@ async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
 
 
 def _open_audit(service: ClusterService, stack: AsyncExitStack) -> Audit:
-    """The file of the supervisor, which rotates it; edges on machines of their own have none."""
+    """The file of the supervisor; edges on machines of their own have none. Strangers can make an edge write
+    much, so it rotates, too."""
     if service.handed is None:
         return no_audit
     settings = service.handed.configured
-    service.audit = open_audit(settings.audit, find_state_directory(settings), rotates=False)
+    service.audit = open_audit(settings.audit, find_state_directory(settings))
     stack.callback(service.audit.close)
     return service.audit
 

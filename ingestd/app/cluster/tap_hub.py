@@ -6,6 +6,7 @@ somebody looks.
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,8 @@ from ingestd.telemetry.tap import MAX_READERS, PER_CHUNK, TapReader
 SILENT_S = 3.0
 """A process that was not heard for so long is told to who looks."""
 _AGAIN_S = 1.0
+_MOST_ENDED = 100
+"""Looks of which the processes have to hear still that they ended; of others they notice it by themselves."""
 _NOT_SHOWN = "what it does with events is not shown"
 _NATS = "what passes"
 Key = str | int
@@ -74,7 +77,7 @@ class TapHub:
         self._processes = processes
         self._clock = clock
         self._looks: dict[str, _Look] = {}
-        self._ended: list[TapWish] = []
+        self._ended: deque[TapWish] = deque(maxlen=_MOST_ENDED)
         self._news = asyncio.Event()
         self._began_s: dict[Key, float] = {}  # when a process was seen first
 
@@ -126,7 +129,8 @@ class TapHub:
             self._note(look, _NATS, "")
         while connection.is_open:
             self._news.clear()
-            ended, self._ended = self._ended, []
+            ended = [*self._ended]
+            self._ended.clear()
             for wish in [*ended, *(look.wish for look in self._looks.values())]:
                 wish.inbox = inbox
                 await connection.publish(self._names.taps, msgspec.json.encode(wish))
