@@ -134,7 +134,7 @@ async def play(directory: Path, seed: int, seconds: float) -> tuple[Verdict, Cou
             ]
             until = time.monotonic() + seconds
             while time.monotonic() < until:
-                await asyncio.sleep(rng.uniform(0.2, 1.5))
+                await asyncio.sleep(rng.uniform(0.2, 1.0))
                 fault = rng.choice(FAULTS)
                 done[fault] += 1
                 await _do(fault, members, nats, rng)

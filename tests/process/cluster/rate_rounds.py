@@ -97,7 +97,7 @@ async def play(
             until = time.monotonic() + seconds
             end = until + patience(60.0)
             while time.monotonic() < until or (len(api.came) <= requests and time.monotonic() < end):
-                await asyncio.sleep(rng.uniform(0.5, 2.0))
+                await asyncio.sleep(rng.uniform(0.3, 1.2))
                 fault = rng.choice(FAULTS)
                 done[fault] += 1
                 verdict.kills += 1

@@ -123,7 +123,7 @@ async def play(
         works = [asyncio.create_task(one.work(edges, stop)) for one in makers]
         until, faults_done = time.monotonic() + seconds, list[str]()
         while time.monotonic() < until:
-            await asyncio.sleep(rng.uniform(0.5, 2.0))
+            await asyncio.sleep(rng.uniform(0.3, 1.2))
             fault = "resize partitions" if resize and not done else rng.choice(faults)
             if park and len(faults_done) % 2 == 0:
                 fault = "resume sink" if len(faults_done) % 6 == 4 else "park sink"

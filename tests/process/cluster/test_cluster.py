@@ -431,7 +431,7 @@ async def test_workers_share_the_rate_of_an_api_and_its_retry_after(tmp_path: Pa
 async def test_a_shared_rate_holds_while_workers_and_the_broker_are_killed_and_stopped(
     tmp_path: Path,
 ) -> None:
-    verdict, done = await rate_rounds.play(tmp_path, 3, 12.0, requests=60)
+    verdict, done = await rate_rounds.play(tmp_path, 3, 9.0, requests=60)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert done["requests"] > 60
@@ -440,7 +440,7 @@ async def test_a_shared_rate_holds_while_workers_and_the_broker_are_killed_and_s
 async def test_letters_have_one_end_though_persons_change_them_and_everything_is_killed(
     tmp_path: Path,
 ) -> None:
-    verdict, done = await letter_rounds.play(tmp_path, 21, 12.0)
+    verdict, done = await letter_rounds.play(tmp_path, 21, 9.0)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert done["letters"] > 0
@@ -552,7 +552,7 @@ async def test_partitions_are_changed_while_events_come_and_a_copy_is_known_stil
 
 async def test_partitions_are_changed_while_everything_is_killed(tmp_path: Path) -> None:
     """Again and again, and `resize` is killed too; order by key is kept, and nothing is lost or doubled."""
-    verdict, done = await play(tmp_path, 5, 12.0, resize=True, pause_s=_PAUSE_S)
+    verdict, done = await play(tmp_path, 5, 9.0, resize=True, pause_s=_PAUSE_S)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert done["resize partitions"] > 0
