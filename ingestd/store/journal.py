@@ -255,6 +255,12 @@ class Journal(KnownSources):
         self._marks[source] = mark
         self._moved.add(source)
 
+    def superseded(self, source: int) -> None:
+        """It goes on under another number: of this one nothing is read again, and what is settled of it need
+        not be known."""
+        self._positions[source] = (_PASSED, 1)
+        self._look_beyond = True
+
     def processed(
         self, by: str, chunk: Chunk, positions: Positions, *, now: float, also: Work | None = None
     ) -> None:

@@ -217,6 +217,7 @@ class Partitions:
         numbers = self._left.setdefault(self._path(place), set())
         for old in sorted(numbers - {number}):
             self.awaited.discard(old)
+            self._journal.superseded(old)
             self._heirs.superseded(old, {one.id for one in note.batches(number) if not one.settled})
         self._left[self._path(place)] = {number}
 

@@ -377,6 +377,26 @@ async def test_numbers_that_a_partition_had_before_are_told_of_with_the_batches_
             await until(lambda: kafka.committed[T0][1].split()[1] != "00000000000000ff")
 
 
+async def test_what_is_settled_of_a_number_that_is_not_used_any_more_is_forgotten(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    kafka.produce("t", 0, *payloads(0, 5))
+    async with reader(tmp_path / "one", kafka, T0) as one:
+        await until(lambda: len(one.events) == 5)
+        one.deliver(await one.named(one.chunks[0], range(2)))
+        await one.journal.commit()
+        number = one.chunks[0].source
+    for is_over in (False, True):
+        async with reader(tmp_path / "one", kafka) as one:
+            left = [batch for batch in await one.journal.frozen_batches() if batch.is_of(number)]
+            assert [batch.settled for batch in left] == [True] * (not is_over)
+            kafka.committed[T0] = 0, "ingestd 00000000000000ff"
+            member = kafka.member
+            member.do(lambda m=member: m.give(T0))  # type: ignore[misc]
+            await until(lambda r=one: len(r.events) == 5)
+            await one.journal.commit()
+
+
 async def test_errors_are_told_and_end_and_that_of_a_copied_member_ends_the_source(
     tmp_path: Path, kafka: ScriptedKafka
 ) -> None:
