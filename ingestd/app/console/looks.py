@@ -18,14 +18,15 @@ class Looks:
     """``at_once`` may look, each in a thread; ``waiting`` others wait for their turn, in their order."""
 
     def __init__(self, *, at_once: int = AT_ONCE, waiting: int = MOST_WAITING) -> None:
-        self._limiter, self._waiting = CapacityLimiter(at_once), waiting
+        self._limiter = CapacityLimiter(at_once)
+        self._most, self._asked = at_once + waiting, 0
 
     async def take(self, work: Callable[[], T]) -> T:
         """Raises Busy where enough wait already."""
-        at_it = self._limiter.statistics()
-        if at_it.tasks_waiting >= self._waiting:
-            raise Busy(
-                f"{at_it.borrowed_tokens} are looking through the files, and {self._waiting} wait for it:"
-                " ask again in a moment"
-            )
-        return await to_thread.run_sync(work, limiter=self._limiter)
+        if self._asked >= self._most:  # the limiter counts who waits a moment later: many may come in it
+            raise Busy(f"{self._asked} others look through the files, or wait for it: ask again in a moment")
+        self._asked += 1
+        try:
+            return await to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._asked -= 1

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from ingestd.admin import server
+from ingestd.admin.access import Access
+from ingestd.admin.api import Api
+from ingestd.admin.console import Console
 from ingestd.admin.metrics_server import serve_metrics
+from ingestd.app.console.looks import Looks
+from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.telemetry.health import Readiness
 from tests.machine import patience
@@ -229,6 +235,42 @@ async def test_an_answer_takes_as_long_as_it_takes_and_what_is_asked_does_not(se
         for one in (writer, other):
             one.close()
             await asyncio.gather(one.wait_closed(), return_exceptions=True)
+
+
+class Crowd:
+    """A model in whose files few look at once, and each until ``found``."""
+
+    def __init__(self) -> None:
+        self._looks = Looks(at_once=1, waiting=1)
+        self.found = threading.Event()
+
+    async def where(self, key: str) -> dict[str, Any]:
+        await self._looks.take(self.found.wait)
+        return {"asked": key}
+
+    def redact(self, shown: dict[str, Any]) -> dict[str, Any]:
+        return shown
+
+
+async def test_few_look_through_the_files_at_once_and_others_are_told_to_come_again(service: Service) -> None:
+    model: Any = Crowd()
+    access = Access(SystemClock())
+    pages = [*Api(model, model, access).routes(), *Console(model, model, access).routes()]
+    async with (
+        service.serve(console=pages) as port,
+        httpx.AsyncClient(
+            timeout=patience(30), base_url=f"http://127.0.0.1:{port}", trust_env=False
+        ) as client,
+    ):
+        try:
+            asked = {asyncio.ensure_future(client.get("/v1/where?key=k")) for _ in range(3)}
+            refused, others = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            for answer in [await refused.pop(), await client.get("/where?key=k")]:
+                assert (answer.status_code, "ask again in a moment" in answer.text) == (503, True)
+        finally:
+            model.found.set()
+        assert [(await one).json() for one in others] == [{"asked": "k"}] * 2
+        assert (await client.get("/v1/where?key=another")).json() == {"asked": "another"}
 
 
 async def test_it_listens_on_ipv6(service: Service) -> None:

@@ -1,6 +1,5 @@
 """Where one event is: by key, as the event itself, by request id; in the page and in the terminal."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 from anyio import to_thread
 
 from ingestd.app.admin_client import AdminClient
-from ingestd.app.console.looks import AT_ONCE, MOST_WAITING
 from ingestd.core.errors import UserError
 from tests.each import each
 from tests.event_api import INVALID, event, write
@@ -109,31 +107,6 @@ def on_disk(place: Place, asked: str) -> dict[str, Any]:
     assert done.code in (0, 3), done
     found: dict[str, Any] = json.loads(done.out)
     return found
-
-
-async def test_few_look_through_the_audit_file_at_once_and_the_rest_are_told_to_come_again(
-    place: Place,
-) -> None:
-    place.state.mkdir(exist_ok=True)
-    line = json.dumps({"event": "BATCH_DELIVERED", "request_id": "another", "words": "x" * 400})
-    (place.state / "audit.jsonl").write_text(f"{line}\n" * 50_000)
-    api = Api()
-    async with api.server, serve(place, api.server, *configured(place)) as serving:
-        assert (await post(serving.ingest_port, [event(1, note="good")], token=CRM)).status == 202
-        await serving.until_empty()
-        url = f"http://127.0.0.1:{serving.admin_port}"
-        limits = httpx.Limits(max_connections=60)
-        async with httpx.AsyncClient(
-            timeout=patience(60), base_url=url, trust_env=False, limits=limits
-        ) as one:
-            asked = ["/v1/where", "/where"] * 25
-            answers = await asyncio.gather(*(one.get(path, params={"key": key(1)}) for path in asked))
-            refused = [answer for answer in answers if answer.status_code != 200]
-            assert {answer.status_code for answer in refused} == {503}
-            assert all("ask again in a moment" in answer.text for answer in refused)
-            assert sum("It is delivered" in answer.text for answer in answers) == len(answers) - len(refused)
-            assert len(answers) - len(refused) >= AT_ONCE + MOST_WAITING, "these have their turn"
-        assert (await ask(serving, key(1)))["words"] == "It is delivered: ingest_api."
 
 
 async def test_of_a_replay_what_is_on_disk_is_told(place: Place) -> None:
