@@ -47,6 +47,7 @@ from ingestd.httpd.server import serve
 from ingestd.recording.event_trace import EventTrace
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
+from ingestd.store.connection import StoreBlocked
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.refusals import Refusals
@@ -307,8 +308,12 @@ def _say_started(service: Service) -> None:
 
 async def _say_finished(service: Service) -> None:
     pipeline = service.pipeline
+    pipeline.database.end_waiting()
     if service.error is None:
-        await pipeline.journal.commit()
+        try:
+            await pipeline.journal.commit()
+        except StoreBlocked as error:
+            log.warning(f"what became of the last events is not written, they are sent again: {error}")
     ledger = describe_ledger(pipeline.ledger)
     ledger.pop("by_reason")
     log.info("stopped", spooled_events=service.ingest.spool.events, **ledger)

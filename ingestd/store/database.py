@@ -126,14 +126,16 @@ class Database:
         if self.blocked:
             self._on_block(str(self.blocked))
 
+    def end_waiting(self) -> None:
+        """The process ends: what cannot be written is tried once more from now on, else done again later."""
+        self._host.end(now=True)
+
     async def close(self) -> None:
         """Commit what was noted, then stop the thread. May be called twice."""
         if not self._open:
             return
         if self.blocked:
-            self._host.end(
-                now=True
-            )  # once more, but not for ever: what is not written now is done again later
+            self.end_waiting()
         try:
             if self._failed is None:
                 await self.commit()
@@ -189,10 +191,7 @@ class Database:
     def _start_group(self) -> None:
         self.groups += 1
         self._running = CommitGroup(
-            self._work,
-            self._appends,
-            self._waiters,
-            self._appended or self._loop.create_future(),
+            self._work, self._appends, self._waiters, self._appended or self._loop.create_future()
         )
         self._host.put(self._running)
         self._work, self._appends, self._waiters, self._appended = [], [], [], None

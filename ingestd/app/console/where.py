@@ -22,6 +22,7 @@ from ingestd.store.trail import Step, owner_at, steps_of, steps_of_batch
 
 MAX_ASKED_CHARS = 1_000_000
 MAX_LETTERS, MAX_ATTEMPTS = 50, 200
+_WRITTEN_S = 1.0
 _OUTCOMES = {"DEAD_LETTERED", "BATCH_DELIVERED", "BATCH_ACCEPTED"}
 """Lines of the audit file that tell what became of some events of a request."""
 
@@ -37,8 +38,9 @@ async def where(service: Service, asked: str) -> Fields:
     window, asked = pipeline.window, asked[:MAX_ASKED_CHARS]
     digests = [window.digest(key) for key in keys_of(pipeline.validator, asked)]
     pipeline.audit.flush()
-    with suppress(StoreFailed):  # what has just happened is to be seen, too
-        await pipeline.journal.commit()
+    with suppress(StoreFailed, TimeoutError):  # what has just happened is to be seen, too
+        async with service.clock.timeout(_WRITTEN_S):  # on a full disk it is never written
+            await pipeline.journal.commit()
     found, lines = await service.looks.take(
         partial(_look, pipeline.database.path, pipeline.audit.path, digests, asked)
     )

@@ -1,6 +1,7 @@
 """The state directory that cannot be written: full, locked, replaced, read-only, somebody else's."""
 
 import contextlib
+import json
 import os
 import secrets
 import sqlite3
@@ -8,12 +9,14 @@ import subprocess
 from itertools import chain
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ingestd.store.connection import PRAGMAS, VERSION
-from tests.event_api import event, events, noise, once_each
+from tests.event_api import event, events, events_of, noise, once_each
 from tests.integration.store.test_migration import make_old
-from tests.integration.store.tmpfs import make_read_only, small_disk
+from tests.integration.store.tmpfs import fill, make_read_only, small_disk
+from tests.machine import patience
 from tests.process.cli.run_support import (
     LOST,
     Keeper,
@@ -25,9 +28,12 @@ from tests.process.cli.run_support import (
     serve,
     words,
 )
-from tests.process.cli.support import Place
+from tests.process.cli.support import Place, until
+from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
+
+KEY = {"key": "i-000001,routing.interaction.queue,2026-01-01T09:00:00Z"}
 
 
 def large(number: int) -> bytes:
@@ -165,6 +171,38 @@ async def test_a_process_killed_on_a_full_disk_starts_there_and_delivers(place: 
                 await serving.until_empty()
                 await serving.stop()
     assert sorted(set(numbers(api.kept))) == list(range(taken))
+
+
+async def test_a_service_on_a_disk_that_stays_full_says_where_an_event_is_and_ends_in_time(
+    place: Place,
+) -> None:
+    async with Keeper(lambda request: Reply(422, body=_refusals(request))) as api:
+        api.open_gate.clear()
+        with small_disk(place.state, megabytes=24):
+            env = {"INGESTD_DELIVERY_SHUTDOWN_TIMEOUT": "1s", "INGESTD_LETTERS_POLL_INTERVAL": "60s"}
+            async with serve(place, api, env=env) as serving, producer(serving.ingest_port) as one:
+                await one.give([*map(large, range(300))])
+                await until(lambda: (place.state / "state.db-wal").stat().st_size < 10_000)  # it has no room
+                (place.state / "ballast").unlink()
+                fill(place.state)
+                api.open_gate.set()
+                await serving.said("store: producers are told to wait")
+                url = f"http://127.0.0.1:{serving.admin_port}"
+                async with httpx.AsyncClient(base_url=url, timeout=patience(10), trust_env=False) as client:
+                    assert "It was accepted" in (await client.get("/v1/where", params=KEY)).text
+                await serving.stop()
+                await serving.said("what became of the last events is not written")
+            (place.state / "filler").unlink()
+            api.fault = lambda request: None
+            async with serve(place, api) as serving:
+                await serving.until_empty()
+                await serving.stop()
+    assert sorted(numbers(api.kept)) == [*range(300)]
+
+
+def _refusals(request: Request) -> bytes:
+    errors = [{"index": index, "status": 422, "message": "no"} for index in range(len(events_of(request)))]
+    return json.dumps({"errors": errors}).encode()
 
 
 def _fill(file: Path, *, leave_bytes: int) -> None:
