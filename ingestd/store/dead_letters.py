@@ -10,11 +10,14 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import RETRYABLE, Reason
 from ingestd.store import envelopes
+from ingestd.store.connection import connect
 
 if TYPE_CHECKING:
     from ingestd.core.chunk import Place
@@ -24,6 +27,8 @@ IDEMPOTENCY_WINDOW_S = 24 * 3600.0
 
 UNROUTED = "-"
 """For people: the sink of a letter that has none. No sink can have this name."""
+
+UNREADABLE = -1
 
 FIRST_RETRY_S = 60.0
 MAX_RETRY_S = 3600.0
@@ -198,12 +203,23 @@ def count_requested(connection: sqlite3.Connection) -> int:
     return count
 
 
-def find_lost(connection: sqlite3.Connection, now: float) -> int:
+def find_lost(path: Path, now: float) -> int:
     """Letters whose envelope is damaged would be seen by nobody, though what each has for itself, its event
-    too, may be whole: from here on they wait for a person, without a sink. Gives how many."""
-    lost = connection.execute(_LOST).fetchall()
-    if lost:
-        envelopes.replace(connection, lost, now)
+    too, may be whole: from here on they wait for a person, without a sink. Gives how many; UNREADABLE: the
+    damage is such that nothing can be done. With a connection of its own: one that has met such damage writes
+    nothing any more."""
+    try:
+        with closing(connect(path, read_only=True)) as connection:
+            lost = connection.execute(_LOST).fetchall()
+        if lost:
+            with closing(connect(path)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                envelopes.replace(connection, lost, now)
+                connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_CORRUPT":
+            return UNREADABLE
+        raise
     return sum(row[-1] for row in lost)
 
 

@@ -18,6 +18,7 @@ journal is noted, and the receipt of the chunk settled.
 """
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -43,7 +44,7 @@ from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import find_lost
+from ingestd.store.dead_letters import UNREADABLE, find_lost
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
@@ -164,7 +165,16 @@ async def open_pipeline(
             max_age_s=settings.window.max_age,
         )
         database.note(release_leases)
-        if lost := await database.run(partial(find_lost, now=clock.wall())):
+        try:
+            lost = find_lost(database.path, clock.wall())
+        except sqlite3.Error:  # the disk is full, or the file is locked: the next start looks again
+            lost = 0
+        if lost == UNREADABLE:
+            warn(
+                "the state file is damaged, where it has what dead letters share: `ingestd dlq` cannot show"
+                " all of them. Restore a copy, or move the file away when all else is delivered"
+            )
+        elif lost:
             warn(
                 f"of {counted(lost, 'dead letter')} sink, request and reason are lost: the state file is"
                 " damaged. Their events are there: see `ingestd dlq list --reason damaged`"

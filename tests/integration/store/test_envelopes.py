@@ -314,17 +314,18 @@ DAMAGES = {
 def test_letters_whose_envelope_is_damaged_are_found_again_and_wait_for_a_person(
     tmp_path: Path, damage: str
 ) -> None:
-    with closing(store_in(tmp_path / f"{damage}.db")) as store:
+    path = tmp_path / f"{damage}.db"
+    with closing(store_in(path)) as store:
         insert(store, letter(1), letter(2), letter(3))
         insert(store, letter(4), letter(5), letter(6))
         insert(store, letter(7), letter(8))
         insert(store, letter(9))
         before = rows(store)
-        assert find_lost(store, NOW) == 0
+        assert find_lost(path, NOW) == 0
         store.executescript(DAMAGES[damage])
         lost = 9 - len(rows(store))
-        found = find_lost(store, NOW + 9)
-        assert (found >= max(lost, 1), find_lost(store, NOW + 9)) == (True, 0)
+        found = find_lost(path, NOW + 9)
+        assert (found >= max(lost, 1), find_lost(path, NOW + 9)) == (True, 0)
         after = rows(store)
         own = ("id", "payload", "checksum", "offset", "line", "digest", "batch_index", "state")
         assert [[getattr(row, name) for name in own] for row in after] == [

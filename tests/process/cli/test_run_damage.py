@@ -129,3 +129,19 @@ async def test_letters_that_lost_what_they_shared_are_told_at_the_start_and_can_
             await serving.until(lambda told: told["dead_letters"] == {**NONE, "delivered": EACH})
             await serving.stop()
     assert sorted(numbers(api.kept)) == [*range(EACH)]
+
+
+async def test_damage_in_what_letters_share_that_cannot_be_mended_holds_up_no_event(place: Place) -> None:
+    await _fill_and_kill(place)
+    with contextlib.closing(sqlite3.connect(place.state / "state.db")) as connection:
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'envelopes'")
+        ((size,),) = connection.execute("PRAGMA page_size")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with (place.state / "state.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+    async with Keeper() as api, serve(place, api) as serving:
+        await serving.said("the state file is damaged, where it has what dead letters share")
+        await serving.until_empty()
+        await serving.stop()
+    assert sorted(numbers(api.kept)) == [*range(CHUNKS * EACH)]
