@@ -16,7 +16,7 @@ from typing import Any
 from ingestd.core.errors import UserError
 from ingestd.store import envelopes
 from ingestd.store.chosen_letters import ChosenLetter, MarkedLetters, PurgeResult
-from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain, is_full
+from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain, is_full, text_of
 from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S, Filter
 from ingestd.store.letter_leases import BROKEN, OLD
 
@@ -179,6 +179,7 @@ class LetterChanges:
             with closing(
                 sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout_s)
             ) as connection:
+                connection.text_factory = text_of
                 connection.execute("PRAGMA synchronous=NORMAL")
                 if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
                     raise StoreFailed(  # no migration under its feet

@@ -331,3 +331,18 @@ async def test_what_was_deleted_before_the_store_failed_is_told_and_in_the_audit
         await to_thread.run_sync(purge_letters, str(directory), Filter())
     told = json.loads((directory / "audit.jsonl").read_text())
     assert (told["event"], told["count"]) == ("LETTERS_PURGED", 2_000)
+
+
+async def test_a_letter_whose_sink_is_no_text_any_more_holds_up_no_other(database: Database) -> None:
+    directory = await fill(database, letter(1), letter(2), letter(3))
+    await fill(database, letter(4), letter(5))
+    await database.run(lambda c: c.execute("UPDATE envelopes SET sink = CAST(x'61FF' AS TEXT) WHERE id = 1"))
+    with LetterChanges.open(directory) as changes:
+        pieces = [*changes.pieces(Filter(), NOW)]
+        assert [(one.id, one.sink) for one in pieces[0]] == [
+            *((number, "a\ufffd") for number in (1, 2, 3)),
+            *((number, "") for number in (4, 5)),
+        ]
+        assert changes.request([1, 4], now=NOW).chosen == 2
+        changes.purge(Filter(), now=NOW, done=(done := PurgeResult()))
+    assert done.deleted == 5
