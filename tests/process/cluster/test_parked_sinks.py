@@ -368,7 +368,7 @@ async def owns_some(worker: Serving) -> bool:
 async def test_what_was_promised_is_kept_while_sinks_are_parked_and_everything_is_killed(
     tmp_path: Path,
 ) -> None:
-    verdict, done = await play(tmp_path, 21, 8.0, park=True)
+    verdict, done = await play(tmp_path, 21, 8.0, park=True, pause_s=0.3)
     print(verdict, dict(done))
     assert verdict.good, verdict
     assert done["park sink"]
