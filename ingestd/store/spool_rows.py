@@ -236,6 +236,10 @@ def take_over(connection: sqlite3.Connection, *, sinks: Sequence[str], first: in
         " THEN abs(position) ELSE -abs(position) END",
         (json.dumps(counted),),
     )
+    # a crash may come before one has moved: then, too, a start without it must know what it has not had
+    connection.execute(
+        "INSERT OR IGNORE INTO cursors SELECT value, 1 FROM json_each(?)", (json.dumps(counted),)
+    )
 
 
 class ForgottenEvents(NamedTuple):

@@ -1,5 +1,6 @@
 """Reception, spool and feed together: who is answered what, and not before it is on disk."""
 
+import asyncio
 from pathlib import Path
 
 import anyio
@@ -203,9 +204,10 @@ async def test_a_request_with_much_to_look_at_keeps_no_other_waiting(tmp_path: P
     async with Receiver() as receiver, running(tmp_path / "state", receiver, deliver=False) as life:
         large = life.submit(*[b'{"eventTime":[],"routingMetadata":{}}'] * 20_000)
         await turns()
-        for number in range(5):
-            assert await life.take(event(number)) == AcceptedSubmission(1, 0, [])
+        small = [life.submit(event(number)) for number in range(5)]
+        await asyncio.wait([large, *small], return_when=asyncio.FIRST_COMPLETED)
         assert not large.done()
+        assert [await one for one in small] == [AcceptedSubmission(1, 0, [])] * 5
         taken = await large
         assert isinstance(taken, AcceptedSubmission)
         assert (taken.accepted, len(taken.rejected), taken.unlisted) == (0, 100, 19_900)

@@ -63,7 +63,7 @@ def test_a_rejected_event_that_was_corrected_becomes_one_letter_for_each_sink(
         ("b", 10, b"b"),
         ("c", 0, b"a b c"),
     ]
-    assert letter_changes.count_requested(store) == 4
+    assert dead_letters.count_requested(store) == 4
     assert [len(lease(store, sink)) for sink in "abc"] == [1, 2, 1]
     assert assign(store, by_words, now=NOW) == 0
 

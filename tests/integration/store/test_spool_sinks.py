@@ -107,6 +107,19 @@ async def test_a_sink_that_is_gone_while_chunks_wait_for_it_is_named(tmp_path: P
     assert rows(tmp_path) == [2, 3, 4]
 
 
+async def test_a_sink_is_known_from_the_start_on_not_from_the_first_chunk_that_it_had(tmp_path: Path) -> None:
+    """kill -9 just after the first events were accepted: nothing but them was ever written."""
+    database = Database(tmp_path, patient=True)
+    await database.open()
+    spool = Spool(database, sinks=("crm", "hooks"))
+    await spool.open(now=NOW)
+    await append(spool, b"1")
+    await spool.close()
+    await database.close()
+    async with opened(tmp_path, "crm") as spool:
+        assert spool.left_behind == {"hooks": 1}
+
+
 async def test_a_sink_that_went_with_nothing_waiting_does_not_wait_for_what_comes_later(
     tmp_path: Path,
 ) -> None:
