@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.core.clock import Clock
 from ingestd.sources.nats.connection import NatsConnection
@@ -79,10 +80,9 @@ class Membership:
         await connection.publish(self._names.members, msgspec.json.encode(self._describe()))
 
     def _hear(self, one: Any) -> None:
-        try:
-            member = msgspec.json.decode(one.data, type=Member)
-        except msgspec.DecodeError:
-            return  # of another version, or of nobody of ours
+        member = decoded(one, Member)
+        if member is None:
+            return
         if len(self._heard) < 10_000 or member.name in self._heard:
             self._heard[member.name] = self._clock.monotonic(), member
 

@@ -14,6 +14,7 @@ import msgspec
 
 from ingestd.cluster.installation import NO_MESSAGE, WRONG_SEQUENCE
 from ingestd.cluster.membership import SILENT_S, Member
+from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import StreamNames
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
@@ -111,9 +112,8 @@ async def wait_until_held(
     news = asyncio.Event()
 
     def hear(message: Any) -> None:
-        try:
-            member = msgspec.json.decode(message.data, type=Member)
-        except msgspec.DecodeError:
+        member = decoded(message, Member)
+        if member is None:
             return
         if member.kind != "edge" and sink in member.sinks and len(heard) < _MOST_MEMBERS:
             heard[member.name] = clock.monotonic(), member

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import StreamNames
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.sources.nats.connection import NatsConnection
@@ -59,11 +60,8 @@ class Probes:
                     await connection.publish(reply, msgspec.json.encode(answer))
 
     def _hear(self, message: Any) -> None:
-        try:
-            wish = msgspec.json.decode(message.data, type=ProbeWish)
-        except msgspec.DecodeError:
-            return  # of nobody of ours
-        if message.reply:
+        wish = decoded(message, ProbeWish)
+        if wish is not None and message.reply:
             self._waiting.append((wish.sink, message.reply))
             self._news.set()
 
@@ -83,11 +81,8 @@ async def probe(
     news = asyncio.Event()
 
     def hear(message: Any) -> None:
-        try:
-            answer = msgspec.json.decode(message.data, type=ProbeAnswer)
-        except msgspec.DecodeError:
-            return
-        if len(found) < _MOST_ANSWERS:
+        answer = decoded(message, ProbeAnswer)
+        if answer is not None and len(found) < _MOST_ANSWERS:
             found[answer.pid] = answer
             news.set()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import StreamNames
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
@@ -91,11 +92,9 @@ class TapSource:
                 self._end(name)
 
     def _hear(self, message: Any) -> None:
-        try:
-            self._wishes.append(msgspec.json.decode(message.data, type=TapWish))
-        except msgspec.DecodeError:
-            return  # of nobody of ours
-        self._news.set()
+        if (wish := decoded(message, TapWish)) is not None:
+            self._wishes.append(wish)
+            self._news.set()
 
     def _obey(self, wish: TapWish) -> None:
         """More than may look at once, or an invalid pattern, are not answered."""

@@ -4,6 +4,7 @@ output is checked."""
 import sqlite3
 from contextlib import closing
 from itertools import chain
+from typing import Any
 
 from ingestd.core.errors import UserError
 from ingestd.simulation.receivers import read_event
@@ -20,6 +21,9 @@ _WAITING = (
     " WHERE state = 'waiting' ORDER BY id"
 )
 
+_AT_ONCE: dict[str, Any] = {"busy_timeout_s": 0, "give_way": lambda seconds: None}
+"""Nobody else writes meanwhile, and no real time passes."""
+
 
 class People:
     """``chance``: which of the letters, from 0 to 1."""
@@ -35,7 +39,7 @@ class People:
         chosen = Filter() if chance < 0.5 else Filter(ids=(rows[int(chance * len(rows))][0],))
         now = self._world.clock.wall()
         try:
-            with LetterChanges.open(self._world.disk.directory, busy_timeout_s=0) as changes:
+            with LetterChanges.open(self._world.disk.directory, **_AT_ONCE) as changes:
                 letters = chain.from_iterable(changes.pieces(chosen, now))
                 numbers = [letter.id for letter in letters if is_valid(letter.payload)]
                 marked = changes.request(numbers, now=now)
@@ -62,7 +66,7 @@ class People:
             else payload
         )
         try:
-            with LetterChanges.open(self._world.disk.directory, busy_timeout_s=0) as changes:
+            with LetterChanges.open(self._world.disk.directory, **_AT_ONCE) as changes:
                 left = changes.edit(number, edited, now=self._world.clock.wall())
         except UserError as error:
             self._world.trace.say(f"dlq retry --edit fails: {error}")
@@ -94,7 +98,7 @@ class People:
         number, payload, sink, ambiguous, batch = rows[int(chance * len(rows))]
         done, directory = PurgeResult(), self._world.disk.directory
         try:
-            with LetterChanges.open(directory, busy_timeout_s=0) as changes:
+            with LetterChanges.open(directory, **_AT_ONCE) as changes:
                 changes.purge(Filter(ids=(number,)), now=self._world.clock.wall(), done=done)
         except UserError as error:
             self._world.trace.say(f"dlq purge fails: {error}")

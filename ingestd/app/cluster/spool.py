@@ -12,6 +12,7 @@ from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
 from ingestd.cluster.chunk_message import EVENTS
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
+from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.cluster.parked_room import make_room, more_bytes
 from ingestd.cluster.parked_sinks import ParkEntry, read_parked, set_parked
@@ -178,11 +179,8 @@ async def hear_members(connection: NatsConnection, names: StreamNames) -> list[M
     heard: dict[str, Member] = {}
 
     def hear(one: Any) -> None:
-        try:
-            member = msgspec.json.decode(one.data, type=Member)
-        except msgspec.DecodeError:
-            return
-        if len(heard) < _MOST_MEMBERS:
+        member = decoded(one, Member)
+        if member is not None and len(heard) < _MOST_MEMBERS:
             heard[member.name] = member
 
     await connection.listen(hear, names.members)

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from ingestd.app.cluster.spool import on_nats
 from ingestd.app.cluster.tap_hub import TapHub
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
 from ingestd.cluster.membership import SILENT_S, Member
+from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.tap_source import TapNews
 from ingestd.config import Settings
@@ -36,10 +35,9 @@ class HeardMembers:
         await connection.listen(self._hear, self._names.members)
 
     def _hear(self, message: Any) -> None:
-        try:
-            member = msgspec.json.decode(message.data, type=Member)
-        except msgspec.DecodeError:
-            return  # of nobody of ours
+        member = decoded(message, Member)
+        if member is None:
+            return
         if member.leaving:
             self._heard.pop(member.name, None)
         elif len(self._heard) < _MOST_MEMBERS or member.name in self._heard:
