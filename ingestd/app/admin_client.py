@@ -11,6 +11,7 @@ from typing import Any, Self
 from ingestd.admin.read_model import OURS
 from ingestd.core import redaction
 from ingestd.core.errors import NotFound, UserError
+from ingestd.core.regex import regex
 
 # httpx imports its own command line where click and rich are there: a tenth of a second for nothing. It copes
 # with their absence, so its module is marked absent.
@@ -20,6 +21,7 @@ import httpx  # noqa: E402
 DEFAULT_URL = "http://127.0.0.1:9464"
 TOKEN_VARIABLE = "INGESTD_CONSOLE_TOKEN"  # noqa: S105 - a name
 TIMEOUT_S = 10.0
+_ERRNO = regex(r"\[Errno -?\d+\] ")
 LOOK_TIMEOUT_S = 120.0
 """For what a service looks for in files of gigabytes, after others who asked before."""
 
@@ -84,8 +86,10 @@ class AdminClient:
                     raise self._refused(answer)
                 yield answer
         except httpx.ConnectError as error:
+            why = _ERRNO.sub("", str(error))
             raise UserError(
-                f"no service answers at {self._shown} ({error}): does it run, with this admin.listen?"
+                f"no service answers at {self._shown} ({why}): start it with `ingestd run`, "
+                "or name the address that its admin.listen has"
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UserError(f"{self._shown}: {error or type(error).__name__}") from None

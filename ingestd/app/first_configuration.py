@@ -43,7 +43,7 @@ class Answers:
         if self._prompt:
             value = self._prompt(words, (), proposal)
         elif proposal is None:
-            raise UserError(f"{words}: missing; give {flag}")
+            raise UserError(f"{flag} is missing: {words}")
         else:
             value = proposal
         if value:

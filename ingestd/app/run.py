@@ -48,6 +48,7 @@ from ingestd.recording.event_trace import EventTrace
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.store.connection import StoreBlocked
+from ingestd.store.lock import DirectoryInUse, holder_of
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.refusals import Refusals
@@ -103,25 +104,31 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         service.trace = EventTrace(Tap(service.clock, redacted_paths(settings)), spans)
         console = ServiceModel(service)
         host, port = parse_listen(settings.admin.listen)
-        service.admin_port = await stack.enter_async_context(
-            (outside.serve_admin or serve_admin)(
-                host,
-                port,
-                registry=service.metrics.registry,
-                health=service.watchdog.problem,
-                readiness=service.readiness,
-                status=console.status,
-                console=[
-                    *Api(console, console, service.access).routes(),
-                    *Console(console, console, service.access).routes(),
-                ],
+        directory = state_directory(settings, login)
+        try:
+            service.admin_port = await stack.enter_async_context(
+                (outside.serve_admin or serve_admin)(
+                    host,
+                    port,
+                    registry=service.metrics.registry,
+                    health=service.watchdog.problem,
+                    readiness=service.readiness,
+                    status=console.status,
+                    console=[
+                        *Api(console, console, service.access).routes(),
+                        *Console(console, console, service.access).routes(),
+                    ],
+                )
             )
-        )
+        except UserError:
+            if holder := holder_of(directory):  # that is who has the address, too
+                raise DirectoryInUse(directory, holder) from None
+            raise
         pipeline = service.pipeline = await stack.enter_async_context(
             open_pipeline(
                 settings,
                 login,
-                state_directory(settings, login),
+                directory,
                 clock=outside.clock,
                 rng=outside.rng,
                 engine=outside.engine,

@@ -14,6 +14,7 @@ from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.ledger import Ledger
+from ingestd.core.units import rfc3339
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
@@ -162,7 +163,7 @@ def describe_reloads(service: Reloadable) -> dict[str, Any]:
         "reloads": reloads.ok,
         "failed_reloads": reloads.failed,
         "last_ok": reloads.last_ok,
-        "last_success": reloads.last_success,
+        "last_success": rfc3339(reloads.last_success) if reloads.last_success else None,
         "last_error": service.reload_error or None,
         "needs_restart": service.needs_restart,
     }

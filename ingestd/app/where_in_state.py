@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.app.audit_lines import find_log
-from ingestd.app.console.where import attempts, keys_of, of_event, read_steps, words_of
+from ingestd.app.console.where import (
+    NOT_KNOWN,
+    attempts,
+    key_hint,
+    keys_of,
+    of_event,
+    read_steps,
+    words_of,
+)
 from ingestd.app.state_place import directory_of
 from ingestd.config import load
 from ingestd.core.redaction import redact_tree
@@ -38,6 +46,8 @@ def where_in_state(asked: str, state_dir: str | None, config_file: str | None) -
     found["attempts"] = lines if asked in batches else list(of_event(lines, found))
     known = found["state"] == "known" and not (found["steps"] or found["letters"] or found["waiting"])
     words = NO_TRAIL if known and not trail else words_of(found)
+    if words == NOT_KNOWN:
+        words += key_hint(make_validator(settings), asked)
     shown: Fields = redact_tree({"asked": asked, "words": words, **found})
     return shown
 

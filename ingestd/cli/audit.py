@@ -99,7 +99,7 @@ def tail(
     _print_lines(chosen(lines), as_json=as_json, live=follow)
 
 
-@audit.command()
+@audit.command(short_help="Show the lines that contain TEXT and match the options.")
 @click.argument("text", metavar="[TEXT]", default="")
 @click.option("--event", "events", metavar="NAME", multiple=True, help="Lines of this event. Repeatable.")
 @click.option("--since", metavar="TIME", help="Lines that are not older than this, e.g. 1h.")

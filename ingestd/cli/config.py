@@ -21,7 +21,7 @@ def config() -> None:
     """
 
 
-@config.command()
+@config.command(short_help="Print every setting as TOML, with where it came from.")
 @api_options
 @common_options
 @listen_options

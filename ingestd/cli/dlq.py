@@ -115,7 +115,7 @@ def show(number: int, state_dir: str | None, settings: Any, as_json: bool, paylo
             tables.print_letter(letters.get(state_dir, number), as_json=as_json)
 
 
-@dlq.command()
+@dlq.command(short_help="Check letters again and send them.")
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
@@ -189,7 +189,7 @@ def retry(
     raise SystemExit(result.exit_code)
 
 
-@dlq.command()
+@dlq.command(short_help="Write payloads as NDJSON, for `ingestd replay`.")
 @_filters
 @_state
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of standard output.")
@@ -219,7 +219,7 @@ def export(output: Path | None, state_dir: str | None, settings: Any, as_json: b
         say(f"{bent} of them held line breaks, which are spaces now")
 
 
-@dlq.command()
+@dlq.command(short_help="Keep letters from being sent by themselves.")
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All that wait.")

@@ -235,7 +235,7 @@ def sync(name: str, url: str | None, secret: str | None, file: str | None, **opt
         raise SystemExit(work.NOT_FINISHED_CODE)
 
 
-@triggers.command()
+@triggers.command(short_help="Tell whether a trigger takes an event, and why not.")
 @_NAME
 @click.argument("event", metavar="EVENT", type=click.File("rb"))
 @_FILE

@@ -26,7 +26,7 @@ def routes() -> None:
     """
 
 
-@routes.command()
+@routes.command(short_help="Print which sinks each event reaches, and why.")
 @click.argument("event", metavar="EVENT|FILE|-")
 @click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each event.")

@@ -33,7 +33,7 @@ def spool() -> None:
     """
 
 
-@spool.command()
+@spool.command(short_help="Make the streams of a spool on NATS.")
 @click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
 @click.pass_context
 def init(ctx: click.Context, config_file: str | None) -> None:
@@ -47,7 +47,7 @@ def init(ctx: click.Context, config_file: str | None) -> None:
     ctx.exit(_print_findings(app.check(settings), as_json=False))
 
 
-@spool.command()
+@spool.command(short_help="Change the number of partitions of a spool on NATS.")
 @click.argument("partitions", type=click.IntRange(1, 64))
 @click.option("--config", "config_file", metavar="FILE", help="TOML configuration.")
 def resize(partitions: int, config_file: str | None) -> None:
@@ -112,7 +112,7 @@ def check(ctx: click.Context, state_dir: str | None, settings: Any, as_json: boo
     ctx.exit(1 if found["problems"] else 0)
 
 
-@spool.command()
+@spool.command(short_help="Write the events to standard output as NDJSON.")
 @state_options
 @click.option("--damaged", is_flag=True, help="Print the raw remains of damaged chunks instead.")
 def dump(state_dir: str | None, damaged: bool) -> None:
@@ -124,7 +124,7 @@ def dump(state_dir: str | None, damaged: bool) -> None:
     sys.stdout.buffer.flush()
 
 
-@spool.command()
+@spool.command(short_help="Drop the events that wait for a removed sink.")
 @click.argument("sink", metavar="SINK")
 @spool_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -155,7 +155,7 @@ def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: 
         click.echo(f"dropped {_words(dropped, sink)}")
 
 
-@spool.command()
+@spool.command(short_help="Set a sink aside: nothing is sent there until it is resumed.")
 @click.argument("sink", metavar="SINK")
 @spool_options
 def park(sink: str, state_dir: str | None, settings: Any) -> None:

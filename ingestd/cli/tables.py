@@ -139,9 +139,7 @@ def print_groups(groups: Sequence[Mapping[str, Any]], *, as_json: bool, now: flo
         for values in group["values"]:
             told = ", ".join(f"{printable(value)} ({count:,})" for value, count in values)
             click.echo(f"    differs in: {told}")
-        click.echo(
-            f"    {ago(group['last_failed'], now)} ago{sink}; see `ingestd dlq show {group['example']}`"
-        )
+        click.echo(f"    {ago(group['last_failed'], now)} ago{sink}; for example letter {group['example']}")
 
 
 def print_letter(letter: Mapping[str, Any], *, as_json: bool) -> None:
@@ -152,7 +150,8 @@ def print_letter(letter: Mapping[str, Any], *, as_json: bool) -> None:
     payload = found.pop("payload", None) or f"(base64) {found.pop('payload_base64', '')}"
     for name, value in found.items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' '):18}{printable(str(value), keep=_LINES)}")
+            shown = str(value) if not isinstance(value, bool) else "yes" if value else "no"
+            click.echo(f"{name.replace('_', ' '):18}{printable(shown, keep=_LINES)}")
     click.echo("payload")
     click.echo(printable(payload, keep=_LINES))
 

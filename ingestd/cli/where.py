@@ -67,6 +67,12 @@ def _on_nats(config_file: str) -> Any:
     return settings if settings.spool.kind == "nats" else None
 
 
+def _attempts(step: dict[str, Any]) -> str:
+    from ingestd.core.units import counted
+
+    return counted(step["attempts"], "attempt") if step.get("attempts") else ""
+
+
 def _chunk(step: dict[str, Any]) -> str:
     """Where it is in a spool on NATS."""
     if "partition" not in step:
@@ -86,7 +92,7 @@ def _print(found: dict[str, Any]) -> None:
             step["what"],
             step["sink"] or "-",
             step["batch"] or "-",
-            str(step.get("producer") or step.get("why") or step.get("attempts") or _chunk(step)),
+            str(step.get("producer") or step.get("why") or _attempts(step) or _chunk(step)),
         )
         for step in found["steps"]
     ]

@@ -35,7 +35,10 @@ def resolve_login(api: ApiConfig) -> Login:
         url, by_region = genesys_regions.hosts(api.region)
         token_url = token_url or by_region
     if not url:
-        raise UserError("No API is set. Use --api URL or --region NAME (or --sandbox to try it out).")
+        raise UserError(
+            "No API is set. Use --api URL or --region NAME. "
+            "To try it out: `ingestd replay --sandbox`, or the API of an `ingestd sandbox`."
+        )
     for name, value in (("--api", url), ("--token-url", token_url)):
         if value and not value.startswith(("http://", "https://")):
             raise UserError(f"{name} {show_url(value)}: it must begin with https:// (or http://)")

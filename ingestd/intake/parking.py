@@ -87,7 +87,11 @@ class Parking:
         for runner in self._runners:
             self._note_held(runner, notes.parked.get(runner.name))
             if runner.name in notes.parked:
-                self._set(runner, BY_PERSON, "by a person: nothing is sent until `ingestd spool resume`")
+                self._set(
+                    runner,
+                    BY_PERSON,
+                    f"by a person: nothing is sent until `ingestd spool resume {runner.name}`",
+                )
             elif runner.name in self._over and self._bounds[runner.name].parks:
                 self._set(runner, BY_BOUND, self._over[runner.name])
             else:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
+from ingestd.core import json_path
 from ingestd.core.chunk import Chunk, size_of
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
@@ -73,6 +74,11 @@ class Validator:
         self._together = schema if isinstance(schema, ExplainsTogether) else None
         self._custom = key_paths
         self._paths = key_paths or (KeyPaths(schema.default_key) if schema.default_key else None)
+
+    @property
+    def key_parts(self) -> list[str]:
+        """The paths of an event's key; none where there is none."""
+        return [json_path.names(path) for path in self._paths.paths] if self._paths else []
 
     @property
     def without_key(self) -> int:

@@ -15,6 +15,7 @@ from ingestd.app import audit_lines
 from ingestd.app.letters.shape import as_dict
 from ingestd.app.service_parts import Service
 from ingestd.core.redaction import redact_tree
+from ingestd.core.units import counted
 from ingestd.processing.validate import Validator
 from ingestd.store.connection import StoreFailed, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, StoredLetter
@@ -25,6 +26,8 @@ MAX_LETTERS, MAX_ATTEMPTS = 50, 200
 _WRITTEN_S = 1.0
 _OUTCOMES = {"DEAD_LETTERED", "BATCH_DELIVERED", "BATCH_ACCEPTED"}
 """Lines of the audit file that tell what became of some events of a request."""
+
+NOT_KNOWN = "No event with this key, and no request with this id, is known: it never came, or too long ago."
 
 Fields = dict[str, Any]
 
@@ -47,7 +50,10 @@ async def where(service: Service, asked: str) -> Fields:
     found["state"] = next(filter("new".__ne__, map(window.state_of_digest, digests)), "new")
     found["waiting"] = _waiting(service, found.pop("chunks"))
     found["attempts"] = lines
-    shown: Fields = redact_tree({"asked": asked, "words": words_of(found), **found})
+    words = words_of(found)
+    if words == NOT_KNOWN:
+        words += key_hint(pipeline.validator, asked)
+    shown: Fields = redact_tree({"asked": asked, "words": words, **found})
     return shown
 
 
@@ -87,7 +93,15 @@ def words_of(found: Fields) -> str:
         return "It was accepted; what became of it is not known any more, or no sink wants it."
     if found["state"] == "pending":
         return "It is being accepted at this moment."
-    return "No event with this key, and no request with this id, is known: it never came, or too long ago."
+    return NOT_KNOWN
+
+
+def key_hint(validator: Validator, asked: str) -> str:
+    """What a key is, for somebody who asked for one with fewer or more parts; else empty."""
+    parts = validator.key_parts
+    if not parts or asked.startswith("{") or asked.count(",") + 1 == len(parts):
+        return ""
+    return f" The key of an event here has {counted(len(parts), 'part')}: {','.join(parts)}."
 
 
 def read_steps(path: Path, digests: Sequence[bytes], asked: str) -> Fields:

@@ -88,8 +88,12 @@ def format_of(request: Request) -> Format:
         return Format.BINARY
     found = FORMATS.get(media_type.name)
     if found is None:
-        what = "this Content-Type is not taken" if value else "the header Content-Type is missing"
-        raise RefusedRequest(415, f"{what}; {ACCEPT_POST[0]} lists what is", headers=[ACCEPT_POST])
+        what = "this Content-Type is not accepted" if value else "the header Content-Type is missing"
+        raise RefusedRequest(
+            415,
+            f"{what}: send application/json, or another that {ACCEPT_POST[0]} lists",
+            headers=[ACCEPT_POST],
+        )
     if media_type.charset and media_type.charset not in UTF_8:
         raise RefusedRequest(415, "the only charset taken is utf-8", headers=[ACCEPT_POST])
     return found

@@ -46,6 +46,26 @@ def test_every_command_that_help_names_exists_and_is_described(name: str) -> Non
     assert command.help
 
 
+def test_a_command_that_there_is_not_is_told_with_the_one_that_is_most_like_it() -> None:
+    shown = CliRunner().invoke(cli, ["repaly", "events.ndjson"])
+    assert (shown.exit_code, shown.output.splitlines()[-1]) == (
+        2,
+        "Error: No such command 'repaly'. Did you mean 'replay'?",
+    )
+
+
+def test_the_help_of_a_group_names_its_commands_in_whole_sentences() -> None:
+    groups = {path[0] for path, _ in everything(cli) if len(path) > 1}
+    cut = {
+        f"{name}: {line.strip()}"
+        for name in groups
+        for line in CliRunner().invoke(cli, [name, "--help"]).output.split("\nCommands:")[1].splitlines()
+        if line.endswith("...")
+    }
+    assert groups
+    assert not cut
+
+
 def test_every_option_of_replay_and_dlq_says_what_it_is_for() -> None:
     obvious = {"as_json"}
     for path, command in everything(cli):

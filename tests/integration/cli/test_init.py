@@ -61,10 +61,10 @@ def test_what_is_given_stands_in_the_file_and_it_says_what_to_do_next(tmp_path: 
 @each(
     ("words", "said"),
     [
-        (["--sink", "webhook"], "URL that events go to: missing; give --set sinks.webhook.url="),
-        ([], "Region of Genesys Cloud, as eu-central-1: missing; give --region or --api"),
+        (["--sink", "webhook"], "--set sinks.webhook.url=… is missing: URL that events go to"),
+        ([], "--region or --api is missing: Region of Genesys Cloud, as eu-central-1"),
         (["--sink", "webhok"], "there is no webhok; there are: "),
-        (["--source", "nats", "--no-auth"], "give --set ingest.nats.main.stream="),
+        (["--source", "nats", "--no-auth"], "--set ingest.nats.main.stream=… is missing"),
         (["--region", "eu-central-1", "--set", "batch.max_evnts=1"], "did you mean max_events?"),
         (["--region", "eu-central-1", "--set", "batch.max_events=no"], "batch.max_events: "),
         (["--region", "eu-central-1", "--set", "max_events"], "write it as section.setting=VALUE"),

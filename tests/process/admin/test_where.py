@@ -44,6 +44,9 @@ async def test_each_event_is_found_with_all_that_became_of_it(place: Place) -> N
             await serving.until_empty()
             assert [one["what"] for one in (await ask(serving, key(1)))["steps"]] == ["accepted", "delivered"]
             assert (await ask(serving, key(3)))["words"] == "It is delivered: ingest_api."
+            assert (await ask(serving, "i-000003"))["words"].endswith(
+                " The key of an event here has 3 parts: interactionId,eventType,eventTime."
+            )
 
 
 async def first_life(place: Place, api: Api, words: list[object]) -> None:

@@ -77,6 +77,7 @@ async def test_letters_are_listed_grouped_and_shown(place: Place) -> None:
     assert "no such queue" in shown["detail"]
     words = place.call(*place.dlq("show", 1))
     assert INVALID.decode() in words.out
+    assert "maybe taken       no" in words.out.splitlines()
     missing = place.call(*place.dlq("show", 99))
     assert (missing.code, missing.said) == (2, ["ingestd: there is no dead letter 99"])
 

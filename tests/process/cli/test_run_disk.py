@@ -146,6 +146,8 @@ async def test_a_log_that_is_removed_under_the_service_costs_nothing(place: Plac
             assert "was removed or replaced" in (await serving.status())["store"]["repaired"]
             done = await place.run(*words(place, api))
             assert f"is in use by process {serving.process.pid}" in _one_line(place, done.err)
+            done = await place.run(*words(place, api), "--admin-listen", f"127.0.0.1:{serving.admin_port}")
+            assert f"is in use by process {serving.process.pid}" in _one_line(place, done.err)
             await one.give(events(10, first=10))
             await serving.kill()
         api.open_gate.set()

@@ -2,6 +2,7 @@
 
 import signal
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ async def reloaded(serving: Serving) -> Told:
         )
     )
     found: Told = after["config"]
+    assert datetime.fromisoformat(found["last_success"]).tzinfo
     return found
 
 

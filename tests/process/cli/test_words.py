@@ -13,7 +13,7 @@ API = ("--api", "http://127.0.0.1:9", "--no-auth")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "No API is set. Use --api URL or --region NAME (or --sandbox to try it out)."),
+        ((), "No API is set. Use --api URL or --region NAME. To try it out: `ingestd replay --sandbox`"),
         (("--region", "us-west-3"), "did you mean us-west-2?"),
         (("--region", "us-east-1"), "no credentials"),
         (("--region", "mypurecloud.de"), "no credentials"),
