@@ -25,16 +25,16 @@ async def watch_states(pipeline: Pipeline) -> None:
         pipeline.states.look()
 
 
-async def keep_house(pipeline: Pipeline, *, count_letters: bool | None = None) -> None:
+async def maintain(pipeline: Pipeline, *, count_letters: bool | None = None) -> None:
     """Twice a second: what was noted becomes durable although nothing is sent; gauges and files are fresh."""
     window = pipeline.settings.window
     if count_letters is None:
         count_letters = pipeline.settings.metrics.port is not None
     ticks, told, behind = 0, "", False
     bounds = pipeline.bounds
-    count_ticks = round(bounds.count_letters_s / bounds.housekeeping_s)
+    count_ticks = round(bounds.count_letters_s / bounds.maintenance_s)
     while True:
-        await pipeline.clock.sleep(bounds.housekeeping_s)
+        await pipeline.clock.sleep(bounds.maintenance_s)
         await pipeline.journal.commit()
         pipeline.audit.flush()
         _look_at_lock(pipeline)

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from ingestd.app.maintenance import compare_api, keep_house, tell_keys, tell_restored, watch_states
+from ingestd.app.maintenance import compare_api, maintain, tell_keys, tell_restored, watch_states
 from ingestd.app.outside import OpenSignals, Outside, open_signals
 from ingestd.app.replay_sources import close_files, oldest_s, open_files, refuse_left_out
 from ingestd.config import Login, Settings, state_directory
@@ -179,7 +179,7 @@ async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], 
     fed = asyncio.Event()
     async with Tasks() as tasks:
         tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
-        tasks.start_soon(keep_house, pipeline)
+        tasks.start_soon(maintain, pipeline)
         tasks.start_soon(watch_states, pipeline)
         for runner in pipeline.runners:
             if pipeline.settings.letters.retry:
@@ -229,14 +229,14 @@ async def _run_lane(replay: Replay, intake: ReplayIntake, runner: SinkRunner) ->
 async def _wait_for_confirmations(replay: Replay, runner: SinkRunner) -> None:
     """What the API has accepted, until it has said what became of it. An interrupt ends that, or silence:
     then it stays for the next run to ask about."""
-    confirmer, clock = runner.status_poller, replay.pipeline.clock
-    if not confirmer or runner.lost:
+    poller, clock = runner.status_poller, replay.pipeline.clock
+    if not poller or runner.lost:
         return
-    pending, since = confirmer.pending.count, clock.monotonic()
-    while not (confirmer.pending.none_left.is_set() or replay.interrupted):
-        await wait_until_set(confirmer.pending.none_left, _LOOK_AGAIN_S, clock)
-        if confirmer.pending.count != pending:
-            pending, since = confirmer.pending.count, clock.monotonic()
+    pending, since = poller.pending.count, clock.monotonic()
+    while not (poller.pending.none_left.is_set() or replay.interrupted):
+        await wait_until_set(poller.pending.none_left, _LOOK_AGAIN_S, clock)
+        if poller.pending.count != pending:
+            pending, since = poller.pending.count, clock.monotonic()
         elif clock.monotonic() - since >= runner.confirm_timeout_s:
             log.warning(
                 f"sink {runner.name}: the API has accepted {pending} events and does not say what became of"

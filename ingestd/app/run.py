@@ -20,7 +20,7 @@ from ingestd.admin.server import serve_admin
 from ingestd.app.console.overview import sample
 from ingestd.app.console.service_model import ServiceModel
 from ingestd.app.event_loop import run_loop
-from ingestd.app.maintenance import compare_api, keep_house, tell_keys, tell_restored, watch_states
+from ingestd.app.maintenance import compare_api, maintain, tell_keys, tell_restored, watch_states
 from ingestd.app.outside import Outside
 from ingestd.app.reload import reload
 from ingestd.app.service_parts import (
@@ -198,7 +198,7 @@ async def run(service: Service) -> None:
                 _say_started(service)
                 service.systemd.ready()
                 tasks.start_soon(service.systemd.keep_alive)
-                tasks.start_soon(partial(keep_house, pipeline, count_letters=True))
+                tasks.start_soon(partial(maintain, pipeline, count_letters=True))
                 tasks.start_soon(watch_states, pipeline)
                 tasks.start_soon(_measure, service)
                 tasks.start_soon(service.ingest.parking.run)

@@ -66,7 +66,7 @@ def run_session(
     from ingestd.cli.say import say
     from ingestd.config import load, state_directory
 
-    del as_json  # it is said by whoever prints
+    del as_json  # the command prints it
     if sandbox and given["region"]:
         raise click.UsageError("Use either --sandbox or --region, not both.")
     own = {name: value for name, value in given.items() if not (sandbox and name in ("api", "token_url"))}

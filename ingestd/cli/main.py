@@ -44,7 +44,7 @@ def _run() -> int | str | None:
     try:
         code: int | str | None = cli.main(prog_name="ingestd", standalone_mode=False)
     except SystemExit as done:
-        # click has put this there: whoever read us has seen enough
+        # click has put this there: the reader of our output has closed it
         return 0 if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else done.code
     except UserError as error:
         say(error)

@@ -103,7 +103,7 @@ def publish(
         again = f"the same words with --id {words.id} --time {words.time} have the same key"
     else:
         again = "the same event again has the same key"
-    fate = send(
+    published = send(
         make_event(words) if event is None else read_input(event),
         settings,
         sink_name=sink_name,
@@ -111,35 +111,35 @@ def publish(
         sandbox=sandbox,
         wait_s=wait_s,
         tell=say,
-        on_accepted=lambda fate: None if as_json else click.echo(accepted_line(fate)),
+        on_accepted=lambda published: None if as_json else click.echo(accepted_line(published)),
     )
-    _show(fate, again, as_json=as_json)
-    raise SystemExit(fate.exit_code)
+    _show(published, again, as_json=as_json)
+    raise SystemExit(published.exit_code)
 
 
-def accepted_line(fate: "PublishedEvent") -> str:
-    tries = f" at attempt {fate.attempts}" if fate.attempts > 1 else ""
-    key = f", key {fate.key}" if fate.key else ""
-    status = "409: it has it already" if fate.status == 409 else str(fate.status)
-    return f"accepted   {fate.id or '(the API gave no id)'}  ({status}{tries}{key})"
+def accepted_line(published: "PublishedEvent") -> str:
+    tries = f" at attempt {published.attempts}" if published.attempts > 1 else ""
+    key = f", key {published.key}" if published.key else ""
+    status = "409: it has it already" if published.status == 409 else str(published.status)
+    return f"accepted   {published.id or '(the API gave no id)'}  ({status}{tries}{key})"
 
 
-def _show(fate: "PublishedEvent", again: str, *, as_json: bool) -> None:
+def _show(published: "PublishedEvent", again: str, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({**asdict(fate), "seconds": round(fate.seconds, 3)}))
-    elif fate.interrupted:
-        say(f"interrupted: {_known(fate, again)}")
-    elif fate.outcome == "delivered":
-        click.echo(f"delivered  {fate.id}  (after {units.human_seconds(fate.seconds)})")
-    elif fate.outcome != "accepted":
-        perhaps = fate.maybe_taken and fate.outcome in ("unavailable", "refused")
+        click.echo(json.dumps({**asdict(published), "seconds": round(published.seconds, 3)}))
+    elif published.interrupted:
+        say(f"interrupted: {_known(published, again)}")
+    elif published.outcome == "delivered":
+        click.echo(f"delivered  {published.id}  (after {units.human_seconds(published.seconds)})")
+    elif published.outcome != "accepted":
+        perhaps = published.maybe_taken and published.outcome in ("unavailable", "refused")
         more = f"; it may have been taken: {again}" if perhaps else ""
-        say(f"{fate.outcome.replace('_', ' ')}: {fate.detail}{more}")
+        say(f"{published.outcome.replace('_', ' ')}: {published.detail}{more}")
 
 
-def _known(fate: "PublishedEvent", again: str) -> str:
-    if fate.outcome == "unsent":
+def _known(published: "PublishedEvent", again: str) -> str:
+    if published.outcome == "unsent":
         return "nothing was sent"
-    if fate.outcome == "accepted":
-        return f"accepted as {fate.id or 'an event without an id'}; what became of it is not known"
+    if published.outcome == "accepted":
+        return f"accepted as {published.id or 'an event without an id'}; what became of it is not known"
     return f"it is not known whether the API has taken it; {again}"

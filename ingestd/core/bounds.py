@@ -31,7 +31,7 @@ class Bounds(msgspec.Struct, frozen=True):
     """How often a lane checks the deadline of an outage while nothing happens."""
     look_at_states_s: float = 1.0
     """How often it is looked at whether a sink stands still, and why."""
-    housekeeping_s: float = 0.5
+    maintenance_s: float = 0.5
     """How often what was noted becomes durable although nothing is sent, and files are looked at."""
     measure_s: float = 1.0
     """How often a service measures how fast its spool empties, and what its console shows."""

@@ -13,7 +13,7 @@ class Meaning(Enum):
     RETRY = auto()  # send the same batch again, after backoff
     SPLIT = auto()  # the batch is too large: send it in halves
     REJECTED = auto()  # some events are bad: those in ``items``; without items, search for them
-    PAUSED = auto()  # no event is to blame: pause the lane and probe
+    PAUSED = auto()  # no event is the cause: pause the lane and probe
     UNAUTHORIZED = auto()  # the token is no longer good
     PERMANENT = auto()  # the API will never accept any of its events
 

@@ -86,7 +86,7 @@ class FlowControl:
             return Done(self.error)
         latest = now + self._settings.outage_look_s
         if held_back or not more or (self.active and self.active >= self.limiter.limit):
-            return Wait(latest)  # whoever ends that wakes the lane
+            return Wait(latest)  # the end of that wakes the lane
         if self.error is None and self._may_send(now):
             if found := self.queues.take(now, probing=self.is_probing, repeats_from=self._retries.next_at):
                 return found

@@ -27,7 +27,7 @@ MANIFEST_PREFIX, MANIFEST_SUFFIX = "_", ".manifest.json"
 ZSTD_LEVEL = 3
 _ZSTD: dict[int, int] = {
     zstd.CompressionParameter.compression_level: ZSTD_LEVEL,
-    zstd.CompressionParameter.checksum_flag: 1,  # a flipped bit is noticed by whoever reads the file
+    zstd.CompressionParameter.checksum_flag: 1,  # a reader of the file notices a flipped bit
 }
 SUFFIXES = {"ndjson": ".ndjson.zst", "parquet": ".parquet"}
 CONTENT_TYPES = {"ndjson": "application/zstd", "parquet": "application/vnd.apache.parquet"}

@@ -70,7 +70,7 @@ class LakeFileWriter:
         try:
             layout = LakeLayout.decode(load.layout)
             files = await asyncio.to_thread(lambda: files_of(rows, layout))
-            trouble = await self._write_files([f for f in files if f.name not in self._whole], layout)
+            failure = await self._write_files([f for f in files if f.name not in self._whole], layout)
         except StoreFailed:
             raise
         except (Unreachable, UserError) as error:
@@ -80,18 +80,18 @@ class LakeFileWriter:
             return WriteFailure(
                 f"{type(error).__name__} while writing rows {load.first} to {load.last}", lasting=True
             )
-        return trouble or Written(rows, len(files))
+        return failure or Written(rows, len(files))
 
     async def _write_files(self, files: Sequence[LakeFile], layout: LakeLayout) -> WriteFailure | None:
         left = iter(files)
-        troubles: list[WriteFailure] = []
+        failures: list[WriteFailure] = []
 
         async def work() -> None:
             for file in left:
-                trouble = await self._write_file(file, layout)
-                if trouble:
-                    troubles.append(trouble)
-                if troubles:
+                failure = await self._write_file(file, layout)
+                if failure:
+                    failures.append(failure)
+                if failures:
                     return
 
         try:
@@ -100,17 +100,17 @@ class LakeFileWriter:
                     workers.create_task(work())
         except* Exception as group:
             raise first_cause(group) from None
-        return troubles[0] if troubles else None
+        return failures[0] if failures else None
 
     async def _write_file(self, file: LakeFile, layout: LakeLayout) -> WriteFailure | None:
         async with self._encoding:
             encoded = await asyncio.to_thread(encode, file, layout)
-        trouble = await self._send(encoded.name, encoded.body, encoded.content_type)
-        trouble = trouble or await self._send(encoded.manifest_name, encoded.manifest, "application/json")
-        if trouble is None:
+        failure = await self._send(encoded.name, encoded.body, encoded.content_type)
+        failure = failure or await self._send(encoded.manifest_name, encoded.manifest, "application/json")
+        if failure is None:
             self._whole.add(file.name)
             self._on_file(encoded, len(file.events))
-        return trouble
+        return failure
 
     async def _send(self, key: str, body: bytes, content_type: str) -> WriteFailure | None:
         answer, generation = await self._store.send(key, body, {"Content-Type": content_type})

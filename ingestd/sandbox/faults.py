@@ -1,4 +1,4 @@
-"""Faults to order: the grammar ``429:0.05``, scripts, and which request gets which fault.
+"""Fault injection: the grammar ``429:0.05``, scripts, and which request gets which fault.
 
 Parsed for ``cli/sandbox.py`` and ``POST /_sandbox/faults``; asked once per request by ``sandbox/server.py``.
 """

@@ -26,7 +26,7 @@ from ingestd.simulation.world import SimulatedWorld
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.wiring.pipeline import Pipeline
 
-_PATIENCE_S = 30.0
+_LAST_WRITE_S = 30.0
 """For a write to come that the life ends with."""
 _SOON_S, _SETTLE_S, _ASKED_S = 60.0, 1800.0, 5400.0
 """Once everything works again, all accepted events are resolved within this time. An API may be asked later
@@ -78,10 +78,10 @@ class Life:
             raise
         finally:
             world.clock.stop()
-            self._bury(main)
+            self._tear_down(main)
         world.trace.judge()
 
-    def _bury(self, main: "asyncio.Task[None]") -> None:
+    def _tear_down(self, main: "asyncio.Task[None]") -> None:
         """Files and connections are closed; what is done meanwhile has no effect."""
         loop, self.over = self.loop, True
         loop.set_exception_handler(lambda loop, context: None)
@@ -112,7 +112,7 @@ class Life:
                 chunk_bytes=world.plan.chunk_bytes,
                 spool_memory_bytes=plan.memory_bytes,
                 outage_look_s=60.0,
-                housekeeping_s=5.0,
+                maintenance_s=5.0,
                 look_at_states_s=60.0,
                 measure_s=15.0,
                 look_at_backlog_s=20.0 if self.last else 4.0,
@@ -186,7 +186,7 @@ class Life:
             return
         if "write" in end:
             disk.crash_after(self.plan.steps, self._crash)
-            loop.call_later(_PATIENCE_S, self._crash)
+            loop.call_later(_LAST_WRITE_S, self._crash)
         else:
             loop.kill_after(self.plan.steps)
 

@@ -48,11 +48,11 @@ class SimulatedWorld:
         self.producers.told_delivered = self._check_delivered
         self.parked: set[str] = set()
         self._purged: set[tuple[str, int]] = set()
-        self._excused: set[int] = set()  # a person was told that they may arrive twice
+        self._may_be_doubled: set[int] = set()  # a person was told that they may arrive twice
         self._edited: dict[int, list[bytes]] = {}
         self.file = root / f"events.{plan.file}"
         self._in_file: list[int] = []
-        self._damaged_chunks: set[int] = set()  # that somebody must be told of
+        self._damaged_chunks: set[int] = set()  # a report has to name these
         self._ever_damaged: set[int] = set()
         self._forgotten: set[str] = set()
         self._damaged: set[int] = set()  # numbers of events that were in them
@@ -136,7 +136,7 @@ class SimulatedWorld:
 
     def excuse(self, payloads: Iterable[bytes]) -> None:
         for payload in payloads:
-            self._excused.update(_numbers_in(payload))
+            self._may_be_doubled.update(_numbers_in(payload))
 
     def purged(self, sink: str, payload: bytes) -> None:
         self._purged |= {(sink, number) for number in _numbers_in(payload)}
@@ -170,7 +170,7 @@ class SimulatedWorld:
         for receiver in self.receivers.values():  # a request with one of these cannot be made again
             for body in receiver.bodies.values():
                 numbers = {event.number for event in receiver.events(body)}
-                self._excused |= numbers if numbers & self._damaged else set()
+                self._may_be_doubled |= numbers if numbers & self._damaged else set()
 
     def _forget(self, sink: str) -> None:
         """``spool forget``."""
@@ -219,9 +219,9 @@ class SimulatedWorld:
             self._check_leases(rows)
             self._check_file(rows)
         self._note_letters(letters)
-        buried = {(sink, number) for sink, payload, _ in letters for number in _numbers_in(payload)}
+        dead_lettered = {(sink, number) for sink, payload, _ in letters for number in _numbers_in(payload)}
         for name, receiver in self.receivers.items():
-            self._check_sink(name, receiver, buried)
+            self._check_sink(name, receiver, dead_lettered)
         # an event that was accepted again and refused again has a letter that waits beside the superseded one
         waits = {
             (sink, n) for sink, payload, state in letters if state == "waiting" for n in _numbers_in(payload)
@@ -242,7 +242,7 @@ class SimulatedWorld:
         if stuck := self._leased & set(rows(_LEASED)):
             self.trace.breach(f"letters {sorted(stuck)} are leased still, by a process that ended")
 
-    def _check_sink(self, name: str, receiver: Receiver, buried: set[tuple[str, int]]) -> None:
+    def _check_sink(self, name: str, receiver: Receiver, dead_lettered: set[tuple[str, int]]) -> None:
         trace, counts, has = self.trace, receiver.counts(), receiver.has()
         for number in self.producers.safe:
             event = read_event(self.producers.payloads[number])
@@ -252,12 +252,12 @@ class SimulatedWorld:
                 continue
             if number in has:
                 continue
-            if not {(name, number), ("", number)} & (buried | self._purged):
+            if not {(name, number), ("", number)} & (dead_lettered | self._purged):
                 trace.breach(
                     f"event {number} was acknowledged, and is lost: {name} has it not, nor is it a letter"
                 )
         for number, count in counts.items():
-            if count > 1 and number not in self._excused and not self._came_anew(number):
+            if count > 1 and number not in self._may_be_doubled and not self._came_again(number):
                 trace.breach(f"event {number} is at {name} under {count} keys")
         for event in receiver.order:
             came, edited = self.producers.payloads[event.number], self._edited.get(event.number, [])
@@ -267,7 +267,7 @@ class SimulatedWorld:
         if self.plan.ordered:
             self._check_order(receiver)
 
-    def _came_anew(self, number: int) -> bool:
+    def _came_again(self, number: int) -> bool:
         """Somebody sent it once more, and its key was free: nobody remembers keys, or it had become a dead
         letter."""
         free = number in self._letters or not self.plan.knows_copies
@@ -276,8 +276,8 @@ class SimulatedWorld:
     def _check_order(self, receiver: Receiver) -> None:
         last: dict[str, int] = {}
         for event in receiver.order:
-            late = event.number in self._letters | self._excused | receiver.put_off or event.edited
-            late = late or self._came_anew(event.number)
+            late = event.number in self._letters | self._may_be_doubled | receiver.put_off or event.edited
+            late = late or self._came_again(event.number)
             if late:
                 continue
             if event.number < last.get(event.queue, -1):
@@ -302,7 +302,11 @@ class SimulatedWorld:
         counts = Counter(number for line in self.disk.lake.lines() for number in _numbers_in(line))
         name = "" if self.plan.lake == "accepted" else next(iter(self.plan.kinds))
         for number, count in counts.items():
-            if count > 1 and number not in self._letters | self._excused and not self._came_anew(number):
+            if (
+                count > 1
+                and number not in self._letters | self._may_be_doubled
+                and not self._came_again(number)
+            ):
                 self.trace.breach(f"event {number} is {count} times in the lake")
         wanted = set(self.producers.safe)
         if name:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ingestd.core.errors import UserError
 
 NAME = "lock"
-_PATIENCE_S = 1.0
+_LOCK_TIMEOUT_S = 1.0
 """For a directory whose file no process holds: it may be a program that only looks, as systemd-tmpfiles
 does."""
 
@@ -76,7 +76,7 @@ class DirectoryLock:
         return file
 
     def _take(self, descriptor: int) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while not _lock(descriptor, fcntl.LOCK_EX):
             if not _is_free(self._path) or time.monotonic() > deadline:
                 raise DirectoryInUse(self._path.parent, _written_in(self._path) or "unknown")

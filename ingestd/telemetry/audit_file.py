@@ -26,7 +26,7 @@ _OURS = frozenset(("sink", "request_id"))
 BUFFER_BYTES = 64 * 1024
 MAX_HELD_BYTES = 1024 * 1024
 """Of lines that cannot be written now; what comes after them is only counted."""
-PATIENCE_S = 0.5
+LOCK_TIMEOUT_S = 0.5
 """Longest wait for the lock, which is held for some 50 us. Past it we write all the same, and do not wait
 again while that lasts: better a line of which ``audit verify`` complains than none, or a service that
 waits."""
@@ -66,7 +66,7 @@ class AuditLog:
         self._bodies: list[bytes] = []
         self._waiting_bytes = 0
         self._file = -1
-        self._patience_s = PATIENCE_S
+        self._lock_timeout_s = LOCK_TIMEOUT_S
         self._second, self._written = -1.0, ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ class AuditLog:
 
     def _lock_current(self) -> None:
         """Alone with the file at the path: another process may have rotated, a person may have moved it."""
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._lock_timeout_s
         while True:
             locked = lock(self._file, fcntl.LOCK_EX, deadline=deadline)
             with suppress(FileNotFoundError):
@@ -160,7 +160,7 @@ class AuditLog:
             if time.monotonic() > deadline:
                 locked = False
                 break
-        self._locked, self._patience_s = locked, PATIENCE_S if locked else 0.0
+        self._locked, self._lock_timeout_s = locked, LOCK_TIMEOUT_S if locked else 0.0
 
     def _append(self) -> None:
         bodies, chain = self._bodies, copy(self._chain)
@@ -214,7 +214,7 @@ class AuditLog:
         for number in range(count, 0, -1):
             self._numbered(number).replace(self._numbered(number + 1))
         self.path.replace(self._numbered(1))
-        self._open()  # this ends the lock on the old one: whoever waits for it looks at the path again
+        self._open()  # this ends the lock on the old one: a process that waits for it looks at the path again
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

@@ -15,7 +15,7 @@ from ingestd.telemetry.audit_file import lock, unlock
 
 MAX_LINE_BYTES = 1024 * 1024
 POLL_S = 0.2
-PATIENCE_S = 2.0
+COMPLETE_WITHIN_S = 2.0
 _BLOCK_BYTES = 64 * 1024
 
 
@@ -132,7 +132,7 @@ def _lock_newest(path: Path) -> AuditPart:
 
     For a moment of every rotation there is none, and what we waited to lock is the one before.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + COMPLETE_WITHIN_S
     while True:
         patient = time.monotonic() < deadline
         try:

@@ -27,7 +27,7 @@ MAX_TRACEBACK_CHARS = 8_000
 MAX_FIELDS = 50
 MAX_RAW_CHARS = 100_000
 """More of a message is not even looked at."""
-PATIENCE_MS = 20
+WRITE_TIMEOUT_MS = 20
 
 _LOGGER = logging.getLogger("ingestd")
 
@@ -141,7 +141,7 @@ class LineWriter:
     """Puts lines where they belong if that can be done at once; if not, they are lost.
 
     Straight to the descriptor: what a full disk leaves in the stream's own buffer would fail again at
-    exit, and make the status 120. And without waiting for longer than PATIENCE_MS, once: a log collector
+    exit, and make the status 120. And without waiting for longer than WRITE_TIMEOUT_MS, once: a log collector
     that stopped reading would otherwise stop the event loop.
     """
 
@@ -174,7 +174,7 @@ class LineWriter:
         rest = memoryview(data)
         try:
             while rest:
-                self._stuck = not poll.poll(0 if self._stuck else PATIENCE_MS)
+                self._stuck = not poll.poll(0 if self._stuck else WRITE_TIMEOUT_MS)
                 if self._stuck:
                     return False
                 # what is writable takes this much without blocking, and no more is promised

@@ -33,7 +33,7 @@ class Say(Protocol):
     def __call__(self, words: str, /, *, well: bool, **fields: Field) -> None: ...
 
 
-class Trouble(msgspec.Struct):
+class BadState(msgspec.Struct):
     """``what``: what it means, in words; ``why``: an API's answer, or the reason. Times are monotonic."""
 
     state: str
@@ -63,7 +63,7 @@ class StateWatch:
         self._audit = audit
         self._remind_s = remind_s
         self._checks: dict[str, tuple[Callable[[], str | None], Waiting]] = {}
-        self._troubles: dict[tuple[AuditEntry, str], Trouble] = {}
+        self._bad: dict[tuple[AuditEntry, str], BadState] = {}
 
     def add_check(self, name: str, check: Callable[[], str | None], waiting: Waiting = _nothing) -> None:
         """``check`` says why producers are not welcome, or None."""
@@ -82,8 +82,8 @@ class StateWatch:
     ) -> None:
         """``name`` is in this state. What differs in numbers only is no other reason."""
         now, key = self._clock.monotonic(), (entry, name)
-        known, one = self._troubles.get(key), Trouble(state, what, why, now, now, waiting)
-        self._troubles[key] = one
+        known, one = self._bad.get(key), BadState(state, what, why, now, now, waiting)
+        self._bad[key] = one
         if known:
             one.since = known.since
             if (known.state, shape(known.why)) == (state, shape(why)):
@@ -103,7 +103,7 @@ class StateWatch:
     ) -> None:
         """``name`` works again. That a lake does is told by the lines of what it has written."""
         key = entry, name
-        if one := self._troubles.pop(key, None):
+        if one := self._bad.pop(key, None):
             lasted_s = self._clock.monotonic() - one.since
             told: dict[str, Field] = {_kind(entry): name, "state": state, "seconds": round(lasted_s, 1)}
             if entry is not AuditEntry.DATA_LAKE_SYNC:
@@ -125,7 +125,7 @@ class StateWatch:
             else:
                 self.well(name, "ready", "producers are welcome again", entry=_READINESS)
         now = self._clock.monotonic()
-        for (entry, name), one in self._troubles.items():
+        for (entry, name), one in self._bad.items():
             if now - one.told_at >= self._remind_s:
                 one.told_at = now
                 lasted_s, count = now - one.since, one.waiting()

@@ -58,7 +58,7 @@ class Systemd:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.settimeout(SEND_TIMEOUT_S)
                 sender.sendto(text.encode("utf-8", "replace"), self._address)
-        except OSError:  # whoever started us has gone; the service goes on
+        except OSError:  # systemd has gone; the service goes on
             return False
         return True
 

@@ -33,7 +33,7 @@ class TracingConfig(Section):
     @property
     def wrong(self) -> str:
         """What is wrong with the endpoint; empty: nothing."""
-        with suppress(ValueError):  # brackets without their other half, a port that is none
+        with suppress(ValueError):  # brackets without their other half, an invalid port
             parts = urlsplit(self.endpoint)
             if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
                 return ""

@@ -183,7 +183,7 @@ async def _open(
     runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, transforms)
     runner.order_watch = lane_of.order_watch
     if confirm and pending:
-        runner.status_poller = await _confirmer(
+        runner.status_poller = await _open_status_poller(
             context, recorder, confirm, client, auth, pending, on_room=lane.wake
         )
         runner.confirm_timeout_s = confirm.timeout + settings.delivery.startup_timeout
@@ -306,7 +306,7 @@ def _on_refresh(context: SinkContext) -> OnRefresh:
     return refreshed
 
 
-async def _confirmer(
+async def _open_status_poller(
     context: PipelineContext,
     recorder: SinkRecorder,
     confirm: ConfirmConfig,
@@ -317,7 +317,7 @@ async def _confirmer(
     on_room: Callable[[], None],
 ) -> StatusPoller:
     store = Confirmations(context.database, recorder.sink)
-    confirmer = StatusPoller(
+    poller = StatusPoller(
         recorder.sink,
         question_template(recorder.sink, confirm, context.login),
         client=StatusClient(client, auth, context.clock),
@@ -340,9 +340,9 @@ async def _confirmer(
         on_room=on_room,
         warn=context.warn,
     )
-    await confirmer.open()
+    await poller.open()
     recorder.still_unconfirmed(await store.places())
-    return confirmer
+    return poller
 
 
 def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:

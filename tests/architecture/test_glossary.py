@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -34,11 +35,10 @@ def avoided() -> dict[str, str]:
     }
 
 
-def test_no_class_or_module_is_named_with_a_word_that_is_not_used() -> None:
+def test_nothing_is_named_with_a_word_that_is_not_used() -> None:
     offenders = []
     for module, path in modules().items():
-        named = [node.name for node in tree_of(path).body if isinstance(node, ast.ClassDef)]
-        for name in [module.rpartition(".")[2], *named]:
+        for name in {module.rpartition(".")[2], *names_in(tree_of(path))}:
             offenders += [
                 f"{module}: {name} ({word}: say {avoided()[word]})"
                 for word in words_of(name)
@@ -47,13 +47,22 @@ def test_no_class_or_module_is_named_with_a_word_that_is_not_used() -> None:
     assert offenders == []
 
 
-def test_each_public_class_name_stands_for_one_class() -> None:
-    places: dict[str, list[str]] = {}
-    for module, path in modules().items():
-        for node in tree_of(path).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append(module)
-    assert {name: there for name, there in places.items() if len(there) > 1} == {}
+def names_in(tree: ast.Module) -> Iterator[str]:
+    """Of classes, functions, parameters, variables and attributes, where they are defined."""
+    for node in nodes_of(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr | ast.For | ast.withitem):
+            targets = node.targets if isinstance(node, ast.Assign) else [_target(node)]
+            for one in (one for target in targets if target for one in nodes_of(target)):
+                if isinstance(one, ast.Name | ast.Attribute):
+                    yield one.id if isinstance(one, ast.Name) else one.attr
+
+
+def _target(node: ast.AnnAssign | ast.NamedExpr | ast.For | ast.withitem) -> ast.expr | None:
+    return node.optional_vars if isinstance(node, ast.withitem) else node.target
 
 
 @cache
@@ -74,6 +83,24 @@ def test_no_docstring_and_no_message_says_it_otherwise() -> None:
         for node in nodes_of(tree_of(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
         for word in said_otherwise(node.value)
+    ]
+    assert offenders == []
+
+
+def comments_of(text: str) -> Iterator[tuple[int, str]]:
+    """Number and text of lines; a ``#`` in a string is taken for one, too: no matter."""
+    for number, line in enumerate(text.splitlines(), 1):
+        code, hash_, comment = line.partition("#")
+        if hash_ and (not code or code[-1].isspace()):
+            yield number, comment
+
+
+def test_no_comment_says_it_otherwise() -> None:
+    offenders = [
+        f"{module}:{number}: {word}"
+        for module, path in modules().items()
+        for number, comment in comments_of(path.read_text(encoding="utf-8"))
+        for word in said_otherwise(comment)
     ]
     assert offenders == []
 

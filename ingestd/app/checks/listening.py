@@ -18,14 +18,14 @@ _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which ssl doe
 def check_ports(settings: Settings, *, holder: str) -> Iterator[Finding]:
     """``holder``: the process that has the state directory. If the ports are taken too, it is the service."""
     places = {"ingest.listen": settings.ingest.listen, "admin.listen": settings.admin.listen}
-    troubles = {setting: _try_to_bind(listen) for setting, listen in places.items()}
-    running = bool(holder) and all(code == errno.EADDRINUSE for code in troubles.values())
+    codes = {setting: _try_to_bind(listen) for setting, listen in places.items()}
+    running = bool(holder) and all(code == errno.EADDRINUSE for code in codes.values())
     if running:
         yield warn("running", f"ingestd is already running in this directory (process {holder})")
         return
     if holder:
         yield fail("state directory", f"in use by process {holder}: wait for it, or choose another state.dir")
-    for setting, code in troubles.items():
+    for setting, code in codes.items():
         said = f"{setting} {places[setting]}"
         if code == errno.EADDRINUSE:
             yield fail("ports", f"{said} is in use by another process: stop it, or choose another port")

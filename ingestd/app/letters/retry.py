@@ -258,7 +258,7 @@ async def _send(
             result.delivered, result.duplicate = ledger.retried_delivered, ledger.retried_duplicate
             result.failed, result.aside = ledger.retried_failed, ledger.retried_aside
         settled = result.delivered + result.duplicate + result.failed + result.aside
-        result.later = max(0, total - settled)  # of a damaged request more are put aside than were asked for
+        result.later = max(0, total - settled)  # of a damaged request more may wait than were chosen
         database.note(letter_leases.release_leases)
     if result.error:
         warn(str(result.error))

@@ -100,7 +100,7 @@ class Publication:
     clock: Clock
     tell: Tell
     rng: random.Random
-    fate: PublishedEvent = field(default_factory=PublishedEvent)
+    result: PublishedEvent = field(default_factory=PublishedEvent)
     started: float = 0.0
 
     async def send(self, event: bytes, transport: BatchTransport) -> None:
@@ -117,7 +117,7 @@ class Publication:
             await self._until(
                 recorder.ended,
                 lane.run,
-                lambda: f"attempt {self.fate.attempts + 1} of {MAX_ATTEMPTS}: no answer",
+                lambda: f"attempt {self.result.attempts + 1} of {MAX_ATTEMPTS}: no answer",
             )
         except* Unreachable as group:  # no token: it was not sent
             self.end(PublishOutcome.UNAVAILABLE, str(first_cause(group)))
@@ -126,14 +126,14 @@ class Publication:
         self, url_template: str, reader: StatusReader, client: StatusRequests, *, within_s: float
     ) -> None:
         """Ask what became of an accepted event until that is known, or the time is over."""
-        if question_url(url_template, self.fate.id) is None:
+        if question_url(url_template, self.result.id) is None:
             return self.end(PublishOutcome.TIMED_OUT, "the API gave no id that it could be asked about")
         pending = PendingConfirmations(1)
         poller = StatusPoller(
             self.sink.name,
             url_template,
             client=client,
-            store=_OneConfirmation(self.fate, self.clock.wall()),
+            store=_OneConfirmation(self.result, self.clock.wall()),
             recorder=_StatusRecorder(self),
             pending=pending,
             reader=reader,
@@ -179,9 +179,9 @@ class Publication:
             raise UserError(f"the event has {size} bytes: {sink.shown_url} takes {sink.max_bytes}")
 
     def end(self, outcome: PublishOutcome, detail: str) -> None:
-        self.fate.outcome = outcome
-        self.fate.detail = detail
-        self.fate.seconds = self.clock.monotonic() - self.started
+        self.result.outcome = outcome
+        self.result.detail = detail
+        self.result.seconds = self.clock.monotonic() - self.started
 
 
 class _Recorder:
@@ -191,23 +191,25 @@ class _Recorder:
         self.ledger = SinkLedger()
         self.ended = asyncio.Event()
         self._publication = publication
-        self._fate = publication.fate
+        self._published = publication.result
         self._repeats = False
         self._errors = ""  # that the last answer names, although its status is one of success
 
     async def freeze(self, batch: Batch) -> None:
         """It is going out."""
-        self._fate.key = self._publication.sink.headers(batch.id, batch.events).get("Idempotency-Key", "")
-        self._fate.outcome = PublishOutcome.UNKNOWN
+        self._published.key = self._publication.sink.headers(batch.id, batch.events).get(
+            "Idempotency-Key", ""
+        )
+        self._published.outcome = PublishOutcome.UNKNOWN
 
     def withdraw(self, batch: Batch) -> Batch | None:
         return batch
 
     def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
-        fate, after_s = self._fate, verdict.after_s
-        fate.attempts += 1
-        fate.status = answer.status
-        fate.maybe_taken = fate.maybe_taken or verdict.ambiguous
+        published, after_s = self._published, verdict.after_s
+        published.attempts += 1
+        published.status = answer.status
+        published.maybe_taken = published.maybe_taken or verdict.ambiguous
         # what cannot be understood may have been taken: only the same again can tell
         self._repeats = verdict.meaning is Meaning.RETRY or verdict.ambiguous
         self._errors = ""
@@ -218,19 +220,19 @@ class _Recorder:
         why = verdict.detail or "no answer"
         if after_s is not None and after_s >= MAX_WAIT_S:
             self._end(PublishOutcome.UNAVAILABLE, f"{why}; the API asks for {human_seconds(after_s)} of rest")
-        elif fate.attempts >= MAX_ATTEMPTS:
+        elif published.attempts >= MAX_ATTEMPTS:
             self._end(PublishOutcome.UNAVAILABLE, why)
         else:
-            self._publication.tell(f"attempt {fate.attempts} of {MAX_ATTEMPTS}: {why}; retrying")
+            self._publication.tell(f"attempt {published.attempts} of {MAX_ATTEMPTS}: {why}; retrying")
 
     def resolve(self, batch: Batch, outcomes: Outcomes) -> None:
         if outcomes.failed:
             self._end(PublishOutcome.REFUSED, outcomes.failed[0].detail)
         elif self._errors:
-            self._fate.maybe_taken = True
+            self._published.maybe_taken = True
             self._end(PublishOutcome.REFUSED, f"the answer says {self._errors}: {batch.last_answer}")
         elif outcomes.delivered:
-            self._fate.id = outcomes.remote_ids[0][1] if outcomes.remote_ids else ""
+            self._published.id = outcomes.remote_ids[0][1] if outcomes.remote_ids else ""
             self._end(PublishOutcome.ACCEPTED, "")
 
     def learned(self, max_bytes: int) -> None: ...
@@ -249,8 +251,10 @@ class _Recorder:
 class _OneConfirmation:
     """The store of the status poller, of one event and in memory."""
 
-    def __init__(self, fate: PublishedEvent, now: float) -> None:
-        self._whole = Pending("", fate.id, fate.key, 0, 0, 0, None, fate.attempts, b"", id=1, accepted_at=now)
+    def __init__(self, published: PublishedEvent, now: float) -> None:
+        self._whole = Pending(
+            "", published.id, published.key, 0, 0, 0, None, published.attempts, b"", id=1, accepted_at=now
+        )
         self._due, self._asked = now + _POLLS.initial_delay_s, 0
 
     async def open(self, *, now: float) -> int:

@@ -35,18 +35,18 @@ def publish(
     sink = make_sink(sink_name or "cloudevents", section, login, settings.batch, SystemClock.wall)
     question = None if wait_s is None else find_question(section, login)
     publication = Publication(sink, SystemClock(), tell, system_rng())
-    fate = publication.fate
+    result = publication.result
 
     async def session() -> None:
-        async with connect(settings, section, login) as (sender, asker):
+        async with connect(settings, section, login) as (sender, status_client):
             await publication.send(event, sender)
-            if fate.outcome is PublishOutcome.ACCEPTED:
-                on_accepted(fate)
+            if result.outcome is PublishOutcome.ACCEPTED:
+                on_accepted(result)
                 if question and wait_s is not None:
-                    await publication.follow(*question, asker, within_s=wait_s)
+                    await publication.follow(*question, status_client, within_s=wait_s)
 
     try:
         run_loop(session)
     except KeyboardInterrupt:
-        fate.interrupted = True
-    return fate
+        result.interrupted = True
+    return result

@@ -163,7 +163,7 @@ class SubscriptionKind(ResourceKind):
                 raise _failed(context, wanted, error) from None
             entity = same[0]
         found = _found(entity, sent=wanted.fields)
-        # At once: whoever writes it adds the latency of the last request, which is the POST that was taken.
+        # At once: the latency in it is that of the last request, which has to be the POST.
         context.note(AuditStep("SUBSCRIPTION_CREATED", _about(found) | _reached(reach)))
         await _count_again(context, entity, wanted)
         return _with_callback(found, wanted)

@@ -203,7 +203,7 @@ def explain(formula: Formula, event: Value) -> tuple[bool, str]:
     number = Matcher(formula).first(event)
     if number is None:
         return False, _failing(formula, event)
-    # Of $or the branch that holds together with the rest: alone, none has to.
+    # Of $or the alternative that holds together with the rest: alone, none has to.
     combination = next(islice(combinations(formula), number, None))
     return True, either((_holding(clause, event) for clause in combination), "; ")
 

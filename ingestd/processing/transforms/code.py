@@ -89,7 +89,7 @@ def run_python(spec: str) -> Work:
         except (Exception, SystemExit) as error:  # noqa: BLE001, RUF100 - whatever the function raises
             if len(events) == 1:
                 return [_failure(spec, error)]
-        return [made for event in events for made in work([event])]  # one alone is to blame, perhaps
+        return [made for event in events for made in work([event])]  # perhaps one alone is the cause
 
     return work
 

@@ -175,9 +175,9 @@ class EventBridge:
         exchange.inbox.take(event, identity)
         self._on_taken(exchange, event, attributes.type)
         faults, now = exchange.faults, self._clock.monotonic()
-        fate, late = faults.strikes("status", identity), faults.strikes("late", identity)
+        fault, late = faults.strikes("status", identity), faults.strikes("late", identity)
         hidden = faults.strikes("hidden", identity)
-        stuck = fate is not None and fate.kind == "status-stuck"
+        stuck = fault is not None and fault.kind == "status-stuck"
         accepted = _Accepted(
             id=f"evt-{uuid.uuid4()}",
             attributes=attributes,
@@ -185,7 +185,7 @@ class EventBridge:
             visible_at=now + (hidden.delay_s if hidden else 0.0),
             delivered_at=math.inf if stuck else now + (late.delay_s if late else self._delivered_after_s),
             at_question=0 if stuck or late else self._delivered_at_question,
-            failed=fate is not None and fate.kind == "status-fail",
+            failed=fault is not None and fault.kind == "status-fail",
         )
         self._accepted[accepted.id] = accepted
         if len(self._accepted) > MAX_EVENTS:

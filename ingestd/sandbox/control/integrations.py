@@ -222,7 +222,7 @@ class Integrations:
         self.all.check_version(exchange, integration, version)
         self.all.touch(integration, integration.content | content)
         if integration.status == "ENABLED":
-            self.all.restart(integration, "ENABLED")  # it reports anew
+            self.all.restart(integration, "ENABLED")  # it reports again
         return reply(200, self._configuration(integration))
 
     def _configuration(self, integration: Resource) -> dict[str, Any]:

@@ -139,12 +139,12 @@ class Targets:
             given = given | {"authConfig": target.secrets}
         sent = check(exchange, _Target, given)
         content, secrets = _public(sent), dict(sent.auth_config or {})
-        anew = secrets != target.secrets or any(
+        verify_again = secrets != target.secrets or any(
             content[name] != target.content[name] for name in ("endpointUrl", "authType")
         )
         self.all.touch(target, content)
         target.secrets = secrets
-        if anew:
+        if verify_again:
             target.token = None
             self.all.restart(target, PENDING)
             self._probe(target)

@@ -104,7 +104,7 @@ def connection_settings(settings: KafkaConfig, on_error: Callable[[Any], None]) 
         "bootstrap.servers": ",".join(settings.bootstrap_servers),
         "client.id": "ingestd",
         "error_cb": on_error,
-        "log_level": 0,  # a line for each try to connect; ``on_error`` hears of them
+        "log_level": 0,  # a line for each try to connect; ``on_error`` is called with them
         "reconnect.backoff.max.ms": 5000,
         "socket.connection.setup.timeout.ms": 10_000,
         "allow.auto.create.topics": False,

@@ -106,7 +106,7 @@ class Group:
             self._wakes.set()
 
     def join_again(self) -> None:
-        self._joins_again = True  # it leaves, and comes back: the group deals its partitions out anew
+        self._joins_again = True  # it leaves, and comes back: the group assigns all partitions again
 
     def close(self) -> None:
         """Blocks until the last commit is made and the thread has ended, or a while."""

@@ -29,16 +29,16 @@ class FileReport:
         self._told: set[str] = set()
 
     def say_unseen(self, listing: Listing, over: int) -> None:
-        troubles = [f"cannot look into {shown_path(at)}: {why}" for at, why in listing.unseen.items()]
-        if over or not (listing.is_whole or troubles):
-            troubles.append(
+        errors = [f"cannot look into {shown_path(at)}: {why}" for at, why in listing.unseen.items()]
+        if over or not (listing.is_whole or errors):
+            errors.append(
                 f"there are more files than max_files ({self._settings.max_files}): the others wait until"
                 " some are gone; delete or move them when they are done (when_done)"
             )
-        for one in troubles:
+        for one in errors:
             self.tell(one)
-        self._told &= {*troubles, *(t for t in self._told if t not in troubles and "look into" not in t)}
-        self._counts.trouble = troubles[0] if troubles else ""
+        self._told &= {*errors, *(t for t in self._told if t not in errors and "look into" not in t)}
+        self._counts.trouble = errors[0] if errors else ""
         self._counts.connected = not listing.unseen
 
     def tell(self, text: str) -> None:

@@ -33,7 +33,7 @@ _LOOK_ALL_S = 10.0
 _SHARE = 20
 """Looking takes no more than such a part of the time."""
 _COMMIT_EVERY_S = 1.0
-_PATIENCE_S = 30.0
+_AWAITED_S = 30.0
 """How long is waited for files that may be what an earlier process was sending."""
 _FORGOTTEN_AFTER_S = 90 * 86_400
 
@@ -185,7 +185,7 @@ class FilesSource:
         """An archive is looked at when it is closed: it may hold what is to be sent again."""
         if self._awaited:
             waited_s = self._clock.monotonic() - self._opened_at
-            patient = waited_s < max(_PATIENCE_S, 3 * self._settings.closed_after)
+            patient = waited_s < max(_AWAITED_S, 3 * self._settings.closed_after)
             self._awaited -= self._set.by_number.keys()
             if not patient or self._set.is_recognised:
                 self._awaited.clear()

@@ -42,7 +42,8 @@ class JetStreamError(Exception):
 
 
 def _nats() -> Any:
-    logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)  # its troubles are told by who has them
+    # what it logs it raises, too
+    logging.getLogger("nats.aio.client").setLevel(logging.CRITICAL)
     try:
         return importlib.import_module("nats.aio.client")
     except ImportError:

@@ -30,7 +30,7 @@ from ingestd.store.journal import Journal
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
 _ACK_EVERY_S = 0.05
 _LAG_EVERY_S = 5.0
-_PATIENCE_S = 5.0
+_HELD_S = 5.0
 """How long the rest of a chunk that an earlier process had cut is waited for while nothing comes."""
 _CLOSE_S = 5.0
 _EVER = 2**63
@@ -256,7 +256,7 @@ class NatsSource:
         if not self._cutter.is_waiting:
             self._held_since = self._clock.monotonic()
             return []
-        return list(self._cutter.flush()) if self._clock.monotonic() - self._held_since > _PATIENCE_S else []
+        return list(self._cutter.flush()) if self._clock.monotonic() - self._held_since > _HELD_S else []
 
     # --- acknowledgements ---
 

@@ -1,4 +1,4 @@
-"""``ingestd publish``: one event by hand, its fate, and the exit code to match."""
+"""``ingestd publish``: one event by hand, its published, and the exit code to match."""
 
 import asyncio
 import json
@@ -96,20 +96,20 @@ class Bench:
         self.told: list[str] = []
         self.sink = CloudEventsSink(url=api.url + PATH, reading=AnswerReader(expect_json=True))
         self.publication = Publication(self.sink, self.clock, self.told.append, random.Random(1))
-        self.fate = self.publication.fate
+        self.result = self.publication.result
         self._client = client
 
     async def send(self, auth: Auth | None = None) -> PublishOutcome:
         await self.publication.send(EVENT, Sender(self._client, auth or NoAuth()))
-        return self.fate.outcome
+        return self.result.outcome
 
     async def follow(self, within_s: float = 5.0) -> PublishOutcome:
         self.publication.clock = Impatient()
         self.publication.started = self.publication.clock.monotonic()
-        asker = StatusClient(self._client, NoAuth(), SystemClock())
+        status_client = StatusClient(self._client, NoAuth(), SystemClock())
         reader = StatusReader(safe_text=answer_body.safe_text)
-        await self.publication.follow(self.sink.url + "/{id}", reader, asker, within_s=within_s)
-        return self.fate.outcome
+        await self.publication.follow(self.sink.url + "/{id}", reader, status_client, within_s=within_s)
+        return self.result.outcome
 
 
 # sending
@@ -119,10 +119,10 @@ class Bench:
 async def test_an_accepted_event_has_the_id_that_the_api_gave_it() -> None:
     async with publishing(TAKEN) as bench:
         assert await bench.send() is PublishOutcome.ACCEPTED
-    assert (bench.fate.id, bench.fate.status, bench.fate.exit_code) == ("evt/1", 202, 0)
+    assert (bench.result.id, bench.result.status, bench.result.exit_code) == ("evt/1", 202, 0)
     (request,) = bench.api.requests
     assert (request.method, request.path, request.body) == ("POST", PATH, EVENT)
-    assert request.headers["idempotency-key"] == bench.fate.key != ""
+    assert request.headers["idempotency-key"] == bench.result.key != ""
 
 
 @pytest.mark.anyio
@@ -134,17 +134,17 @@ async def test_without_a_clear_answer_the_same_bytes_go_out_again_under_the_same
         len({(r.body, r.headers["idempotency-key"], r.headers["x-request-id"]) for r in bench.api.requests})
         == 1
     )
-    assert (bench.fate.attempts, len(bench.told)) == (4, 3)
-    assert bench.fate.seconds >= 7
+    assert (bench.result.attempts, len(bench.told)) == (4, 3)
+    assert bench.result.seconds >= 7
 
 
 @pytest.mark.anyio
 async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
     async with publishing(Cut()) as bench:
         assert await bench.send() is PublishOutcome.UNAVAILABLE
-    assert len(bench.api.requests) == bench.fate.attempts == MAX_ATTEMPTS
-    assert bench.fate.maybe_taken
-    assert bench.fate.exit_code == 4
+    assert len(bench.api.requests) == bench.result.attempts == MAX_ATTEMPTS
+    assert bench.result.maybe_taken
+    assert bench.result.exit_code == 4
 
 
 @pytest.mark.anyio
@@ -156,8 +156,12 @@ async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
 async def test_what_is_not_the_apis_answer_is_no_acceptance(strange: Action) -> None:
     async with publishing(strange) as bench:
         assert await bench.send() is PublishOutcome.UNAVAILABLE
-    assert (len(bench.api.requests), bench.fate.maybe_taken, bench.fate.exit_code) == (MAX_ATTEMPTS, True, 4)
-    assert "the API" in bench.fate.detail or "the answer" in bench.fate.detail
+    assert (len(bench.api.requests), bench.result.maybe_taken, bench.result.exit_code) == (
+        MAX_ATTEMPTS,
+        True,
+        4,
+    )
+    assert "the API" in bench.result.detail or "the answer" in bench.result.detail
     async with publishing(strange, TAKEN) as bench:
         assert await bench.send() is PublishOutcome.ACCEPTED
     assert len({(request.body, request.headers["idempotency-key"]) for request in bench.api.requests}) == 1
@@ -176,8 +180,8 @@ async def test_an_answer_that_names_errors_is_no_acceptance_whatever_its_status(
 ) -> None:
     async with publishing(answer(200, **body)) as bench:
         assert await bench.send() is PublishOutcome.REFUSED
-    assert (len(bench.api.requests), bench.fate.exit_code, bench.fate.maybe_taken) == (1, 3, False)
-    assert words in bench.fate.detail
+    assert (len(bench.api.requests), bench.result.exit_code, bench.result.maybe_taken) == (1, 3, False)
+    assert words in bench.result.detail
 
 
 @pytest.mark.anyio
@@ -191,7 +195,7 @@ async def test_while_nothing_is_heard_that_is_told_again_and_again() -> None:
         sending.cancel()
         await asyncio.wait([sending])
         assert bench.told[0] == "attempt 1 of 5: no answer (5s)"
-        bench.fate.id, told = "evt/1", len(bench.told)
+        bench.result.id, told = "evt/1", len(bench.told)
         assert await bench.follow(within_s=patience(0.3)) is PublishOutcome.TIMED_OUT
     assert bench.told[told].startswith("not delivered yet: no answer (5")
 
@@ -201,7 +205,7 @@ async def test_an_api_that_wants_to_be_left_alone_for_long_is_left_alone() -> No
     async with publishing(Reply(429, headers={"Retry-After": "600"})) as bench:
         assert await bench.send() is PublishOutcome.UNAVAILABLE
     assert len(bench.api.requests) == 1
-    assert "10m of rest" in bench.fate.detail
+    assert "10m of rest" in bench.result.detail
 
 
 @pytest.mark.anyio
@@ -225,9 +229,9 @@ async def test_each_answer_has_its_exit_code(
 ) -> None:
     async with publishing(answer(status, message="said by the API")) as bench:
         assert await bench.send() is outcome
-    assert bench.fate.exit_code == code
+    assert bench.result.exit_code == code
     assert len(bench.api.requests) == requests
-    assert code == 0 or "said by the API" in bench.fate.detail
+    assert code == 0 or "said by the API" in bench.result.detail
 
 
 @pytest.mark.anyio
@@ -271,7 +275,7 @@ async def test_it_is_followed_until_it_is_delivered_whatever_the_questions_meet(
     questions = [request for request in bench.api.requests if request.method == "GET"]
     assert {request.path for request in questions} == {PATH + "/evt%2F1"}
     assert len(questions) == 5
-    assert bench.fate.exit_code == 0
+    assert bench.result.exit_code == 0
 
 
 @pytest.mark.anyio
@@ -279,8 +283,8 @@ async def test_a_failed_event_is_told_with_the_reason() -> None:
     async with publishing(TAKEN, then=told("failed", error={"code": "bus.gone"})) as bench:
         await bench.send()
         assert await bench.follow() is PublishOutcome.FAILED
-    assert "bus.gone" in bench.fate.detail
-    assert bench.fate.exit_code == 3
+    assert "bus.gone" in bench.result.detail
+    assert bench.result.exit_code == 3
 
 
 @pytest.mark.anyio
@@ -289,8 +293,8 @@ async def test_waiting_ends_when_its_time_is_over(then: Action) -> None:
     async with publishing(TAKEN, then=then) as bench:
         await bench.send()
         assert await bench.follow(within_s=0.1) is PublishOutcome.TIMED_OUT
-    assert bench.fate.detail.startswith("not known within 100ms")
-    assert bench.fate.exit_code == 3
+    assert bench.result.detail.startswith("not known within 100ms")
+    assert bench.result.exit_code == 3
 
 
 @pytest.mark.anyio

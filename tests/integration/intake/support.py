@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ingestd.app.maintenance import keep_house
+from ingestd.app.maintenance import maintain
 from ingestd.config import Login, Settings
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock
@@ -163,7 +163,7 @@ class Life:
         parts = (
             *(runner.lane.run() for runner in self.pipeline.runners),
             *(feed.run() for feed in self.ingest.feeds),
-            *([keep_house(self.pipeline)] if upkeep else ()),
+            *([maintain(self.pipeline)] if upkeep else ()),
             *(runner.status_poller.run() for runner in self.pipeline.runners if runner.status_poller),
         )
         self.tasks = [asyncio.ensure_future(part) for part in parts]

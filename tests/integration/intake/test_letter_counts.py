@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.app.maintenance import keep_house
+from ingestd.app.maintenance import maintain
 from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.clock import SystemClock
 from ingestd.core.letter import DeadLetter
@@ -33,13 +33,13 @@ class Steps(SystemClock):
         self.go, self.asleep = asyncio.Event(), asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:  # type: ignore[override]
-        assert seconds == DEFAULT_BOUNDS.housekeeping_s
+        assert seconds == DEFAULT_BOUNDS.maintenance_s
         self.asleep.set()
         await self.go.wait()
         self.go.clear()
 
     async def pass_time(self, seconds: float) -> None:
-        for _ in range(round(seconds / DEFAULT_BOUNDS.housekeeping_s)):
+        for _ in range(round(seconds / DEFAULT_BOUNDS.maintenance_s)):
             self.asleep.clear()
             self.go.set()
             async with asyncio.timeout(DEADLINE_S):
@@ -48,17 +48,17 @@ class Steps(SystemClock):
 
 @asynccontextmanager
 async def kept(directory: Path) -> AsyncIterator[tuple[Pipeline, Steps]]:
-    """A pipeline whose house is kept step by step."""
+    """A pipeline whose maintenance is kept step by step."""
     async with Receiver() as receiver, running(directory, receiver, deliver=False) as life:
         clock, pipeline = Steps(), life.pipeline
         await pipeline.database.run(lambda c: insert_letters(c, LETTERS, clock.wall()))
         pipeline.clock = clock
-        house = asyncio.ensure_future(keep_house(pipeline, count_letters=True))
+        maintenance = asyncio.ensure_future(maintain(pipeline, count_letters=True))
         try:
             yield pipeline, clock
         finally:
-            house.cancel()
-            await asyncio.wait([house])
+            maintenance.cancel()
+            await asyncio.wait([maintenance])
 
 
 @each("phase", range(4))
@@ -69,7 +69,7 @@ async def test_what_is_purged_beside_a_service_is_no_longer_counted_within_secon
     async with kept(tmp_path) as (pipeline, clock):
         await clock.pass_time(DEFAULT_BOUNDS.count_letters_s)
         assert pipeline.metrics.letters == {"waiting": 3, "leased": 0, "delivered": 0}
-        await clock.pass_time(phase * DEFAULT_BOUNDS.housekeeping_s)
+        await clock.pass_time(phase * DEFAULT_BOUNDS.maintenance_s)
         for left in (2, 0):
             where = Filter(ids=(1,)) if left else Filter()
             with LetterChanges.open(tmp_path) as beside:
