@@ -39,7 +39,7 @@ EXPORT_HEADERS = {
     "Content-Type": "application/x-ndjson",
     "Content-Disposition": 'attachment; filename="dead-letters.ndjson"',
 }
-Change = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+ChangeHandler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 """With the name of who asks."""
 
 
@@ -97,7 +97,7 @@ class Api:
 
         return handle
 
-    def _changing(self, handler: Change) -> Handler:
+    def _changing(self, handler: ChangeHandler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
                 return await handler(request, may_change(request, self._access).name)

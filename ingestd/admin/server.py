@@ -25,7 +25,7 @@ from ingestd.admin.read_model import OURS
 from ingestd.core.address import write_listen
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact_tree
-from ingestd.telemetry.health import Check, Readiness
+from ingestd.telemetry.health import HealthCheck, Readiness
 
 Page = Callable[[web.Request], web.Response]
 
@@ -45,7 +45,7 @@ async def serve_admin(
     port: int,
     *,
     registry: CollectorRegistry,
-    health: Check,
+    health: HealthCheck,
     readiness: Readiness,
     status: Callable[[], dict[str, Any]],
     console: Sequence[web.RouteDef] = (),
@@ -164,7 +164,7 @@ def metrics_page(registry: CollectorRegistry) -> Page:
     return page
 
 
-def health_page(health: Check) -> Page:
+def health_page(health: HealthCheck) -> Page:
     """200 ``ok``, or 503 and what is wrong."""
 
     def page(request: web.Request) -> web.Response:

@@ -25,7 +25,7 @@ _ERRNO = regex(r"\[Errno -?\d+\] ")
 LOOK_TIMEOUT_S = 120.0
 """For what a service looks for in files of gigabytes, after others who asked before."""
 
-Query = dict[str, str | int]
+QueryFields = dict[str, str | int]
 
 
 class AdminClient:
@@ -102,7 +102,7 @@ class AdminClient:
         return kind(f"{self._shown}: {words}")
 
 
-def _given(query: Query) -> Query:
+def _given(query: QueryFields) -> QueryFields:
     return {name: value for name, value in query.items() if value != ""}
 
 

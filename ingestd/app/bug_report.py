@@ -41,7 +41,7 @@ _SEVERE = re.compile(r"\b(warning|error|critical)\b", re.IGNORECASE)
 _PLAIN = ("time", "event", "sink", "request_id", "state", "level", "logger")
 """Fields that are names, and stay."""
 
-Report = dict[str, Any]
+BugReport = dict[str, Any]
 
 
 async def collect(
@@ -52,9 +52,9 @@ async def collect(
     log_file: str | None,
     clock: Clock,
     environ: Mapping[str, str] | None = None,
-) -> Report:
+) -> BugReport:
     """``log_file``: where the service's standard error was kept. Raises UserError if that cannot be read."""
-    report: Report = {
+    report: BugReport = {
         "written": rfc3339(clock.wall()),
         "versions": versions(),
         "extras": extras(),
@@ -75,7 +75,7 @@ async def collect(
     return _redacted(report)
 
 
-def write(path: Path, report: Report) -> None:
+def write(path: Path, report: BugReport) -> None:
     """For its owner only, and over no other file. Raises UserError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -94,10 +94,10 @@ def _directory(settings: Settings, environ: Mapping[str, str] | None) -> Path:
     return state_directory(settings, login, environ)
 
 
-def _state(directory: Path) -> Report:
+def _state(directory: Path) -> BugReport:
     """Sizes of its files and, of a state file of this format, how many letters there are and why."""
     files = sorted(directory.iterdir()) if directory.is_dir() else []
-    found: Report = {
+    found: BugReport = {
         "directory": str(directory),
         "files": {one.name: one.stat().st_size for one in files if one.is_file()},
     }
@@ -117,7 +117,7 @@ def _state(directory: Path) -> Report:
     return found
 
 
-def _audit(path: Path) -> Report:
+def _audit(path: Path) -> BugReport:
     """The last lines that tell of trouble."""
     found: deque[dict[str, Any]] = deque(maxlen=LAST_LINES)
     try:
@@ -159,7 +159,7 @@ def _shapes(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _status(settings: Settings) -> Report:
+async def _status(settings: Settings) -> BugReport:
     """``/v1/status`` of a service that runs with these settings, if there is one."""
     host, port = parse_listen(settings.admin.listen)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked there, not bound
@@ -177,6 +177,6 @@ async def _status(settings: Settings) -> Report:
     return {"url": url, "answer": found}
 
 
-def _redacted(report: Report) -> Report:
-    redacted: Report = redact_tree(report)
+def _redacted(report: BugReport) -> BugReport:
+    redacted: BugReport = redact_tree(report)
     return redacted

@@ -8,7 +8,7 @@ from typing import Any
 
 from ingestd.config import IngestConfig
 from ingestd.config.commented import required_of, table_of, write_commented
-from ingestd.config.loading import Place, check_places
+from ingestd.config.loading import SettingPlace, check_places
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
 from ingestd.sinks.registry import SINK_TYPES
@@ -25,7 +25,7 @@ Prompt = Callable[[str, Sequence[str], str | None], str]
 class Answers:
     """What was chosen so far. On a terminal the rest is asked for; else it is what would be proposed."""
 
-    def __init__(self, chosen: Mapping[Place, Any], prompt: Prompt | None) -> None:
+    def __init__(self, chosen: Mapping[SettingPlace, Any], prompt: Prompt | None) -> None:
         self.chosen = dict(chosen)
         self._prompt = prompt
 
@@ -36,7 +36,7 @@ class Answers:
             given = self._prompt(words, among, proposal)
         return given or proposal
 
-    def ask(self, words: str, place: Place, flag: str, *, proposal: str | None = None) -> None:
+    def ask(self, words: str, place: SettingPlace, flag: str, *, proposal: str | None = None) -> None:
         """A text that has to be there, unless there is a proposal; "" is none."""
         if place in self.chosen:
             return
@@ -50,7 +50,7 @@ class Answers:
             self.chosen[place] = value
 
 
-def parse_setting(text: str) -> tuple[Place, Any]:
+def parse_setting(text: str) -> tuple[SettingPlace, Any]:
     place, equals, value = text.partition("=")
     parts = tuple(part.strip() for part in place.split("."))
     if not equals or len(parts) < 2 or not all(parts):
@@ -100,13 +100,13 @@ def _ask_login(answers: Answers) -> None:
         answers.ask(words, ("api", field), f"--{field.replace('_', '-')}", proposal="")
 
 
-def _ask_required(answers: Answers, place: Place, section: type[Section]) -> None:
+def _ask_required(answers: Answers, place: SettingPlace, section: type[Section]) -> None:
     for name, info in required_of(section).items():
         at = (*place, name)
         answers.ask(f"{'.'.join(at)}, {info.description}", at, f"--set {'.'.join(at)}=…")
 
 
-def write(file: Path, chosen: Mapping[Place, Any], *, force: bool) -> None:
+def write(file: Path, chosen: Mapping[SettingPlace, Any], *, force: bool) -> None:
     """Nothing that does not load. Raises UserError."""
     check_places(chosen)
     text = write_commented(chosen)

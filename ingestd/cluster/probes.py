@@ -34,14 +34,14 @@ class ProbeAnswer(msgspec.Struct):
     probing: int
 
 
-Answer = Callable[[str], ProbeAnswer | None]
+ProbeHandler = Callable[[str], ProbeAnswer | None]
 """By the name of a sink; None: this worker does not know it."""
 
 
 class Probes:
     """Answers for a worker."""
 
-    def __init__(self, names: StreamNames, answer: Answer) -> None:
+    def __init__(self, names: StreamNames, answer: ProbeHandler) -> None:
         self._names = names
         self._answer = answer
         self._waiting: deque[tuple[str, str]] = deque(maxlen=_MOST_WAITING)

@@ -20,7 +20,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.processing.event_filter import event_filter
 from ingestd.sources.nats.connection import NatsConnection
-from ingestd.telemetry.tap import Sample, Tap, TapReader
+from ingestd.telemetry.tap import Tap, TapReader, TapSample
 
 WISH_S = 1.0
 """How often who looks says so."""
@@ -132,7 +132,7 @@ class TapSource:
                     await connection.publish(look.inbox, msgspec.json.encode(news))
 
 
-def _messages(samples: list[Sample], missed: int) -> Iterator[tuple[list[msgspec.Raw], int]]:
+def _messages(samples: list[TapSample], missed: int) -> Iterator[tuple[list[msgspec.Raw], int]]:
     """At least one; each of about ``MAX_MESSAGE_BYTES`` at most."""
     part: list[msgspec.Raw] = []
     size = 0

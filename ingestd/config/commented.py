@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ingestd.config.loading import Place
+from ingestd.config.loading import SettingPlace
 from ingestd.config.settings import Settings
 from ingestd.config.show import as_written
 from ingestd.core.section import Section
@@ -21,7 +21,7 @@ Configuration of ingestd. A line as #name shows a default: take the # away to ch
 What is in force: ingestd config show. Help in an editor: ingestd config schema.\
 """
 
-Chosen = Mapping[Place, Any]
+Chosen = Mapping[SettingPlace, Any]
 """Settings that are written as such, by their place in the file."""
 
 
@@ -40,8 +40,8 @@ def required_of(section: type[Section]) -> dict[str, SettingField]:
     }
 
 
-def _section(section: type[Section], place: Place, chosen: Chosen) -> Iterator[str]:
-    tables: list[tuple[type[Section], Place]] = []
+def _section(section: type[Section], place: SettingPlace, chosen: Chosen) -> Iterator[str]:
+    tables: list[tuple[type[Section], SettingPlace]] = []
     for name, info in section.model_fields.items():
         at = (*place, info.alias or name)
         if isinstance(info.default, Section):
@@ -61,7 +61,7 @@ def _section(section: type[Section], place: Place, chosen: Chosen) -> Iterator[s
         yield from _section(inner, at, chosen)
 
 
-def _setting(at: Place, info: SettingField, chosen: Chosen) -> str:
+def _setting(at: SettingPlace, info: SettingField, chosen: Chosen) -> str:
     if at in chosen:
         return f"{spell_key(at[-1])} = {spell(chosen[at])}"
     if info.default is REQUIRED or info.default is None:
@@ -83,11 +83,11 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
-def _one_of(table: type[Section] | Tagged, at: Place, named: str, chosen: Chosen) -> type[Section]:
+def _one_of(table: type[Section] | Tagged, at: SettingPlace, named: str, chosen: Chosen) -> type[Section]:
     return table.sections()[chosen[(*at, named, "type")]] if isinstance(table, Tagged) else table
 
 
-def _names(at: Place, chosen: Chosen) -> list[str]:
+def _names(at: SettingPlace, chosen: Chosen) -> list[str]:
     inside = [one[len(at)] for one in chosen if one[: len(at)] == at and len(one) > len(at) + 1]
     return list(dict.fromkeys(inside))
 

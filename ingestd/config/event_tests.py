@@ -12,16 +12,16 @@ def _event(value: Any) -> Any:
     return value
 
 
-Event = Annotated[Any, After(_event), Described({"type": ["object", "string"]})]
+GivenEvent = Annotated[Any, After(_event), Described({"type": ["object", "string"]})]
 
 
 class EventTest(Section):
     """One event, and what is expected of it: see `ingestd test`."""
 
     name: str = field("", description="in words; empty: the number of the test")
-    event: Event = field(description="JSON text, or a table")
+    event: GivenEvent = field(description="JSON text, or a table")
     rejected: str = field("", description="words that its refusal has; empty: the event is valid")
-    gets: dict[str, Event] = field(
+    gets: dict[str, GivenEvent] = field(
         {},
         description="sink -> the event that it gets, as JSON text or a table; or dropped, failed, unmatched",
     )

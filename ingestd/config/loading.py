@@ -29,7 +29,7 @@ _PLAIN = {
 Overrides = Mapping[tuple[str, str], Any]
 """(section, field) -> value from the command line; None: not given."""
 
-Place = tuple[str, ...]
+SettingPlace = tuple[str, ...]
 """A setting's path as it is written in the file: ("ingest", "tls", "cert_file")."""
 
 
@@ -43,18 +43,21 @@ class Origin(NamedTuple):
         return f"{self.kind} {self.name}".strip()
 
 
-Origins = Mapping[Place, Origin]
+Origins = Mapping[SettingPlace, Origin]
 """Of every value that is not its default."""
 
-_VENDOR_NAMES: dict[str, Place] = {
+_VENDOR_NAMES: dict[str, SettingPlace] = {
     "GENESYS_CLIENT_ID": ("api", "client_id"),
     "GENESYS_CLIENT_SECRET": ("api", "client_secret"),
     "GENESYS_CLIENT_ID_FILE": ("api", "client_id_file"),
     "GENESYS_CLIENT_SECRET_FILE": ("api", "client_secret_file"),
 }
 _REGION_NAMES = ("GENESYS_REGION", "GENESYS_ENV", "GENESYS_ORG_HOST")
-_SAME_THING: dict[Place, Place] = {("api", "url"): ("api", "region"), ("api", "region"): ("api", "url")}
-_MOVED: dict[Place, str] = {("ingest", "max_depth"): "schema.max_depth"}
+_SAME_THING: dict[SettingPlace, SettingPlace] = {
+    ("api", "url"): ("api", "region"),
+    ("api", "region"): ("api", "url"),
+}
+_MOVED: dict[SettingPlace, str] = {("ingest", "max_depth"): "schema.max_depth"}
 _LISTS = {"transforms": "step", "tests": "number"}
 """Settings that are lists of tables, and what one of them is called."""
 _MAX_FILE_BYTES = 1024 * 1024
@@ -104,7 +107,7 @@ def load_with_origins(
         raise UserError(_explain(error, origins, file)) from None
 
 
-def check_places(values: Mapping[Place, Any]) -> None:
+def check_places(values: Mapping[SettingPlace, Any]) -> None:
     """Whether a file with these values would load. Raises UserError that names the place."""
     tree: dict[str, Any] = {}
     for place, value in values.items():
@@ -147,7 +150,7 @@ def _read_file(file: str) -> dict[str, Any]:
         raise UserError(f"{printable(file)} is not TOML: {printable(str(error))}") from None
 
 
-def _leaves(tree: Mapping[str, Any]) -> Iterator[Place]:
+def _leaves(tree: Mapping[str, Any]) -> Iterator[SettingPlace]:
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from ((name, *rest) for rest in _leaves(value))
@@ -155,7 +158,7 @@ def _leaves(tree: Mapping[str, Any]) -> Iterator[Place]:
             yield (name,)
 
 
-def _table(tree: dict[str, Any], place: Place, file: str | None) -> dict[str, Any]:
+def _table(tree: dict[str, Any], place: SettingPlace, file: str | None) -> dict[str, Any]:
     """The table that holds ``place``, made if need be."""
     table = tree
     for depth, part in enumerate(place[:-1], 1):
@@ -165,7 +168,7 @@ def _table(tree: dict[str, Any], place: Place, file: str | None) -> dict[str, An
     return table
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Place, str]]:
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, SettingPlace, str]]:
     """(variable, place, value); later ones win."""
     region = next((name for name in _REGION_NAMES if environ.get(name)), None)
     if region:
@@ -178,7 +181,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Place, 
             yield name, place, environ[name]
 
 
-def _variables(model: type[Section], above: Place = ()) -> Iterator[tuple[str, Place]]:
+def _variables(model: type[Section], above: SettingPlace = ()) -> Iterator[tuple[str, SettingPlace]]:
     """The variable of every setting that is one value. Tables by name (producers, sinks), and lists of them,
     have none."""
     for field, info in model.model_fields.items():
@@ -224,7 +227,7 @@ def _explain(error: Any, origins: Origins, file: str | None) -> str:
     return printable(said)
 
 
-def _spoken(place: Place) -> str:
+def _spoken(place: SettingPlace) -> str:
     """``api.url``; of a list of tables: ``step 2 of transforms: rename``."""
     for name, one in _LISTS.items():
         if name in place[:-1] and (at := place.index(name) + 1) in (1, 3):
@@ -233,7 +236,7 @@ def _spoken(place: Place) -> str:
     return ".".join(place)
 
 
-def _said_at(place: Place, origins: Origins, file: str | None) -> str:
+def _said_at(place: SettingPlace, origins: Origins, file: str | None) -> str:
     """The file or variable to look into, with a colon; what was typed needs none."""
     for length in range(len(place), 0, -1):
         if origin := origins.get(place[:length]):
@@ -241,14 +244,14 @@ def _said_at(place: Place, origins: Origins, file: str | None) -> str:
     return f"{file}: " if file else ""
 
 
-def _suggestion(place: Place, kind: str) -> str:
+def _suggestion(place: SettingPlace, kind: str) -> str:
     if place in _MOVED:
         return f": it is {_MOVED[place]} now"
     fields = _fields_at(place[:-1], kind)
     return suggestion(place[-1], fields)
 
 
-def _fields_at(place: Place, kind: str) -> list[str]:
+def _fields_at(place: SettingPlace, kind: str) -> list[str]:
     """The names that the table at ``place`` may hold. ``kind``: of the sink, where it is one."""
     model: type[Section] = SINK_TYPES[kind] if kind else Settings
     parts = iter(place[2:] if kind else place)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ingestd.config.loading import Origin, Origins, Place
+from ingestd.config.loading import Origin, Origins, SettingPlace
 from ingestd.config.secret_settings import held_by, show
 from ingestd.config.settings import Settings
 from ingestd.core import units
@@ -23,7 +23,7 @@ _SIZES = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6, "KiB": 2**10, "k
 class SettingLine(NamedTuple):
     """One setting. ``value``: masked, as TOML and JSON have it; None: not set."""
 
-    place: Place
+    place: SettingPlace
     value: Any
     origin: Origin
 
@@ -37,7 +37,7 @@ def as_toml(settings: Settings, origins: Origins) -> str:
     """A TOML document with a comment behind each value: its origin. It loads again, unless there is a secret
     in it: that is masked, and a mask is refused."""
     out: list[str] = []
-    table: Place = ()
+    table: SettingPlace = ()
     for place, value, origin in lines(settings, origins):
         if place[:-1] != table:
             table = place[:-1]
@@ -60,8 +60,8 @@ def as_json(settings: Settings, origins: Origins) -> dict[str, Any]:
     return {"settings": tree, "origins": told}
 
 
-def _lines_of(section: Section, above: Place, origins: Origins) -> Iterator[SettingLine]:
-    tables: list[tuple[Place, Section]] = []
+def _lines_of(section: Section, above: SettingPlace, origins: Origins) -> Iterator[SettingLine]:
+    tables: list[tuple[SettingPlace, Section]] = []
     for field, info in type(section).model_fields.items():
         place, value = (*above, info.alias or field), getattr(section, field)
         if isinstance(value, Section):
@@ -90,7 +90,7 @@ def _steps(value: list[Any]) -> list[Any]:
     ]
 
 
-def _origin(place: Place, value: Any, origins: Origins) -> Origin:
+def _origin(place: SettingPlace, value: Any, origins: Origins) -> Origin:
     """Of a table that is one value, as a pattern, what is in it has origins."""
     if place not in origins and isinstance(value, Mapping):
         return next((o for inner, o in origins.items() if inner[: len(place)] == place), _DEFAULT)

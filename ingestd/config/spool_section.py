@@ -20,7 +20,7 @@ MIN_BALLAST_BYTES = 8 * 1024**2
 for them. Measured: with 2 MiB, or 3, it is stuck until somebody frees space, with 4 it is not; twice that."""
 
 
-Ballast = Annotated[Size, After(_ballast)]
+BallastSize = Annotated[Size, After(_ballast)]
 
 
 class SpoolConfig(NatsLogin):
@@ -51,7 +51,7 @@ class SpoolConfig(NatsLogin):
     max_parked: Size = field(
         4 * 1024**3, ge=0, description="most bytes beyond max_bytes that wait for parked sinks alone"
     )
-    ballast: Ballast = field(
+    ballast: BallastSize = field(
         16 * 1024**2, ge=0, description="room kept free, to drain a full disk; 0, or at least 8MiB"
     )
 

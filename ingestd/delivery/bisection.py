@@ -14,8 +14,8 @@ import msgspec
 
 from ingestd.core.chunk import Batch
 
-Key = str | bytes
-KeysOf = Callable[[Sequence[bytes]], list[Key | None]]
+EventKey = str | bytes
+KeysOf = Callable[[Sequence[bytes]], list[EventKey | None]]
 
 _LEVELS = 3
 _SAMPLES = 32
@@ -174,7 +174,7 @@ def group(batch: Batch, keys_of: KeysOf | None) -> list[list[int]]:
     """Indices of the batch's events, those of one key together; without a key each is on its own."""
     if keys_of is None:
         return [[index] for index in range(len(batch))]
-    groups: dict[Key | int, list[int]] = {}
+    groups: dict[EventKey | int, list[int]] = {}
     for index, key in enumerate(keys_of(batch.events)):
         groups.setdefault(index if key is None else key, []).append(index)
     return list(groups.values())

@@ -12,7 +12,7 @@ from itertools import count
 from typing import NamedTuple
 
 from ingestd.core.chunk import Batch, Chunk, NewId, Segment
-from ingestd.delivery.bisection import Key
+from ingestd.delivery.bisection import EventKey
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.sinks.sink import Sink
@@ -57,11 +57,11 @@ class KeyOrder:
         self._key_of, self._one_per_key = key_of, one_per_key
         self._max_events, self._max_bytes, self._sep_bytes = max_events, max_bytes, sep_bytes
         self._max_held_events, self._max_held_bytes = max_held_events, max_held_bytes
-        self._lines: dict[Key, tuple[str, ...]] = {}
-        self._keys: dict[str, set[Key]] = {}  # of each open batch, by its id
+        self._lines: dict[EventKey, tuple[str, ...]] = {}
+        self._keys: dict[str, set[EventKey]] = {}  # of each open batch, by its id
         self._blocked: dict[str, Batch] = {}  # whole batches that wait for their turn: parts, and resends
-        self._held: dict[Key, deque[_Held]] = {}
-        self._ready: deque[Key] = deque()  # held and, when they were put here, free
+        self._held: dict[EventKey, deque[_Held]] = {}
+        self._ready: deque[EventKey] = deque()  # held and, when they were put here, free
         self._chunks: dict[Chunk, list[int]] = {}  # how many events of it are held, and its bytes
         self._numbers = count()
         self._rest: Batch | None = None
@@ -76,7 +76,7 @@ class KeyOrder:
         """Something that was held may go."""
         return bool(self._ready)
 
-    def keys_of(self, events: Iterable[bytes]) -> list[Key | None]:
+    def keys_of(self, events: Iterable[bytes]) -> list[EventKey | None]:
         """One for each event."""
         key_of = self._key_of
         return [
@@ -144,8 +144,8 @@ class KeyOrder:
         if self._one_per_key:
             return self._take_one_of_each()
         taken: list[_Held] = []
-        keys: list[Key] = []
-        others: list[Key] = []
+        keys: list[EventKey] = []
+        others: list[EventKey] = []
         room = self._max_bytes
         while self._ready and len(taken) < self._max_events:
             key = self._ready.popleft()
@@ -177,7 +177,7 @@ class KeyOrder:
         keys = self._keys.pop(batch.id, None)
         if keys is None:
             return []
-        heirs: dict[Key, tuple[str, ...]] = {}
+        heirs: dict[EventKey, tuple[str, ...]] = {}
         for part in parts:
             self._keys[part.id] = {key for key in self.keys_of(part.events) if key is not None}
             for key in self._keys[part.id]:
@@ -211,7 +211,7 @@ class KeyOrder:
 
     # --- inside ---
 
-    def _enter(self, batch_id: str, keys: Iterable[Key | None]) -> None:
+    def _enter(self, batch_id: str, keys: Iterable[EventKey | None]) -> None:
         mine = self._keys[batch_id] = {key for key in keys if key is not None}
         lines, alone = self._lines, (batch_id,)
         if lines.keys().isdisjoint(mine):  # the common case
@@ -220,7 +220,7 @@ class KeyOrder:
         for key in mine:
             lines[key] = lines[key] + alone if key in lines else alone
 
-    def _hold(self, batch: Batch, keys: Sequence[Key | None], indices: Sequence[int]) -> None:
+    def _hold(self, batch: Batch, keys: Sequence[EventKey | None], indices: Sequence[int]) -> None:
         origins = [(segment.chunk, position) for segment in batch.segments for position in segment.positions]
         for index in indices:
             key = keys[index]
@@ -260,13 +260,13 @@ class KeyOrder:
 
     def _take_one_of_each(self) -> Batch | None:
         """The first of each key, in the order they came, up to the chunk of the first that must stay."""
-        lines: dict[Key, deque[_Held]] = {}
+        lines: dict[EventKey, deque[_Held]] = {}
         while self._ready and len(lines) < self._max_events:
             key = self._ready.popleft()
             if (line := self._held.get(key)) and key not in self._lines:
                 lines[key] = line
         taken: list[_Held] = []
-        others: list[Key] = []
+        others: list[EventKey] = []
         stays: _Held | None = None
         room = self._max_bytes
         for key, line in sorted(lines.items(), key=lambda entry: entry[1][0].number):
@@ -291,7 +291,7 @@ class KeyOrder:
             return False
         return sum(len(held.event) + self._sep_bytes for held in line) <= room
 
-    def _batch(self, taken: list[_Held], keys: list[Key]) -> Batch:
+    def _batch(self, taken: list[_Held], keys: list[EventKey]) -> Batch:
         taken.sort()  # by number: neighbours of a chunk side by side, and each key in its order
         segments: list[Segment] = []
         positions: list[int] = []
@@ -326,9 +326,9 @@ def _digest(key: str) -> bytes:
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _seen_before(keys: Sequence[Key | None]) -> list[int]:
+def _seen_before(keys: Sequence[EventKey | None]) -> list[int]:
     """Indices of events of whose key there is one before."""
-    seen: set[Key] = set()
+    seen: set[EventKey] = set()
     again: list[int] = []
     for index, key in enumerate(keys):
         if key in seen:

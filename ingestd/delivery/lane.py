@@ -24,9 +24,9 @@ from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Send
 from ingestd.delivery.recorder import Recorder
 from ingestd.delivery.verdict_handler import (
-    Action,
     Attempt,
     DropToken,
+    LaneAction,
     LearnSize,
     ReportState,
     Resolve,
@@ -319,7 +319,7 @@ class Lane:
         """No token to be had: the end of the run, unless it worked before and may work again."""
         now, why = self._clock.monotonic(), str(error)
         refused, somebody_waits = isinstance(error, LoginRefused), self._settings.stop_on_outage
-        actions: list[Action] = []
+        actions: list[LaneAction] = []
         if somebody_waits and (refused or not self._flow.ever_accepted):
             self._flow.error = error
         elif refused or not somebody_waits:  # then nothing at all can be sent
@@ -328,7 +328,7 @@ class Lane:
             actions = self._verdicts.failed(batch, why, now)
         self._carry_out([*actions, Resubmit(batch, self._verdicts.delay_s(batch))])
 
-    def _carry_out(self, actions: Iterable[Action]) -> None:
+    def _carry_out(self, actions: Iterable[LaneAction]) -> None:
         """Synchronous: an outcome is noted before its slot is free again, and ``_ended`` tells the loop."""
         now = self._clock.monotonic()
         for action in actions:

@@ -63,7 +63,7 @@ class DropToken(NamedTuple):
     generation: int
 
 
-Action = Resolve | Resubmit | LearnSize | ReportState | DropToken
+LaneAction = Resolve | Resubmit | LearnSize | ReportState | DropToken
 
 
 class Attempt(NamedTuple):
@@ -100,7 +100,7 @@ class VerdictHandler:
         self._strange = 0  # answers in a row that are not the API's
         self._all_rejected = False  # the last bisected batch was rejected to its last event
 
-    def decide(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
+    def decide(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[LaneAction]:
         """What to do about the answer to ``batch``, in this order."""
         again, actions = self._with_new_token(batch, verdict, attempt, now)
         if again:
@@ -125,7 +125,7 @@ class VerdictHandler:
                 return actions + self._rejected(batch, verdict, now)
         return actions + self._dead_letter(batch, Reason.REFUSED, verdict.detail)
 
-    def not_encodable(self, batch: Batch, events: Mapping[int, str]) -> list[Action]:
+    def not_encodable(self, batch: Batch, events: Mapping[int, str]) -> list[LaneAction]:
         """The sink has no words for these events (index -> why), or for any if it names none: no request was
         made. The others go on as one batch."""
         events = {index: words[:_MAX_WORDS] for index, words in events.items() if 0 <= index < len(batch)}
@@ -139,19 +139,19 @@ class VerdictHandler:
             *self._follow_up(batch, good=False),
         ]
 
-    def too_long(self, batch: Batch, max_bytes: int) -> list[Action]:
+    def too_long(self, batch: Batch, max_bytes: int) -> list[LaneAction]:
         """Its body is longer than its API takes, as we know without asking."""
         if len(batch) == 1:
             detail = f"{len(batch.body)} bytes as a request; at most {max_bytes} are taken"
             return self._dead_letter(batch, Reason.TOO_LARGE, detail)
         return self._halve(batch)
 
-    def pause(self, why: str, now: float) -> list[Action]:
+    def pause(self, why: str, now: float) -> list[LaneAction]:
         """Nothing at all can be sent for now."""
         new = self._flow.pause(now, why, jitter=self._rng.random())
         return [ReportState(BreakerState.PAUSED, why)] if new else []
 
-    def failed(self, batch: Batch, why: str, now: float, *, at_least_s: float = 0.0) -> list[Action]:
+    def failed(self, batch: Batch, why: str, now: float, *, at_least_s: float = 0.0) -> list[LaneAction]:
         """An attempt failed, by no fault of an event as far as is known."""
         jitter = self._rng.random()
         news = self._flow.failed(now, batch, why, jitter=jitter, at_least_s=at_least_s)
@@ -163,7 +163,7 @@ class VerdictHandler:
 
     # --- by meaning ---
 
-    def _accepted(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
+    def _accepted(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[LaneAction]:
         flow, items = self._flow, verdict.items
         flow.limiter.succeeded(
             flow.active, started=attempt.started, now=now, seconds=attempt.seconds, size=len(batch.body)
@@ -185,7 +185,9 @@ class VerdictHandler:
         on = [index for index in delivered if index in verdict.goes_on] if verdict.goes_on else []
         following = [batch.next_step(on)] if on else []
         delivered = [index for index in delivered if index not in on] if on else delivered
-        actions: list[Action] = [Resolve(batch, Outcomes(delivered, failed, parts + following, remote_ids))]
+        actions: list[LaneAction] = [
+            Resolve(batch, Outcomes(delivered, failed, parts + following, remote_ids))
+        ]
         flow.accepted(now)
         if len(batch.body) < self._cut_bytes < sys.maxsize:  # so it was the length
             actions.append(LearnSize(self._cut_bytes // 2))
@@ -195,18 +197,18 @@ class VerdictHandler:
         # one that is refused alone says nothing of others
         return actions + self._follow_up(batch, good=bool(delivered or following) or len(batch) > 1)
 
-    def _doubt(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
+    def _doubt(self, batch: Batch, verdict: Verdict, now: float) -> list[LaneAction]:
         """Not the API answered, this once. A batch that alone gets such answers is given up in time."""
         if self._flow.fails_alone(batch, now) and self._flow.exhausted(now, batch):
             return self._dead_letter(batch, Reason.GAVE_UP, verdict.detail)
         return [Resubmit(batch, self.delay_s(batch), repeat=True)]
 
-    def _retry(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[Action]:
+    def _retry(self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float) -> list[LaneAction]:
         flow, throttled = self._flow, verdict.throttled
         self._slow_down(batch, verdict, attempt, now)
         if verdict.cut_sending and not batch.ambiguous:
             batch.cuts += 1
-        actions: list[Action] = []
+        actions: list[LaneAction] = []
         if not throttled or flow.is_probing:
             actions = self.failed(batch, verdict.detail, now, at_least_s=verdict.after_s or 0.0)
         if throttled or flow.is_probing:
@@ -229,17 +231,17 @@ class VerdictHandler:
         else:
             limiter.failed(started=started, now=now, seconds=attempt.seconds, size=len(batch.body))
 
-    def _too_large(self, batch: Batch, verdict: Verdict) -> list[Action]:
+    def _too_large(self, batch: Batch, verdict: Verdict) -> list[LaneAction]:
         if len(batch) == 1:
             return self._dead_letter(batch, Reason.TOO_LARGE, verdict.detail)
         return [LearnSize(len(batch.body) // 2), *self._halve(batch)]
 
-    def _halve(self, batch: Batch, *, delay_s: float = 0.0) -> list[Action]:
+    def _halve(self, batch: Batch, *, delay_s: float = 0.0) -> list[LaneAction]:
         *parts, _ = halve(batch, self._keys_of)
         again = [Resubmit(part, delay_s, repeat=delay_s > 0) for part in parts]
         return [Resolve(batch, Outcomes(parts=parts)), *again, *self._follow_up(batch, good=False)]
 
-    def _rejected(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
+    def _rejected(self, batch: Batch, verdict: Verdict, now: float) -> list[LaneAction]:
         if verdict.items:
             return self._rejected_by_name(batch, verdict.items, now)
         bisection = batch.bisection
@@ -247,7 +249,7 @@ class VerdictHandler:
             bisection = Bisection(expect_all=self._all_rejected, keys_of=self._keys_of)
         return self._follow(bisection, bisection.refused(batch), detail=verdict.detail)
 
-    def _rejected_by_name(self, batch: Batch, items: Sequence[ItemError], now: float) -> list[Action]:
+    def _rejected_by_name(self, batch: Batch, items: Sequence[ItemError], now: float) -> list[LaneAction]:
         """Dead-letter what is named; the others go out again, in a batch of their own."""
         batch.ambiguous = False
         failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
@@ -261,7 +263,7 @@ class VerdictHandler:
 
     def _with_new_token(
         self, batch: Batch, verdict: Verdict, attempt: Attempt, now: float
-    ) -> tuple[bool, list[Action]]:
+    ) -> tuple[bool, list[LaneAction]]:
         """Whether the same again with a new token may be taken: once for each token; refused again, it is not
         the token's age."""
         if not verdict.cut_sending:
@@ -276,20 +278,20 @@ class VerdictHandler:
         # a probe after a 401 has a new one each time
         return again, [DropToken(generation)] if again or refused else []
 
-    def _pause(self, batch: Batch, verdict: Verdict, now: float) -> list[Action]:
+    def _pause(self, batch: Batch, verdict: Verdict, now: float) -> list[LaneAction]:
         """Not the events' fault: keep everything, and probe now and then."""
         batch.not_counted += 1
         about_us = verdict.about_token or verdict.meaning is Meaning.UNAUTHORIZED
         why = f"{self._refusal()}: {verdict.detail}" if about_us else verdict.detail
         return [*self.pause(why, now), Resubmit(batch)]
 
-    def _dead_letter(self, batch: Batch, reason: Reason, detail: str) -> list[Action]:
+    def _dead_letter(self, batch: Batch, reason: Reason, detail: str) -> list[LaneAction]:
         failed = [FailedEvent(index, reason, detail) for index in range(len(batch))]
         return [Resolve(batch, Outcomes(failed=failed)), *self._follow_up(batch, good=False)]
 
     # --- bisection ---
 
-    def _follow_up(self, batch: Batch, *, good: bool) -> list[Action]:
+    def _follow_up(self, batch: Batch, *, good: bool) -> list[LaneAction]:
         """What follows for the bisection that ``batch`` is part of, if any."""
         bisection = batch.bisection
         if isinstance(bisection, Bisection):
@@ -298,8 +300,8 @@ class VerdictHandler:
             self._all_rejected = False
         return []
 
-    def _follow(self, bisection: Bisection, step: BisectionStep, *, detail: str = "") -> list[Action]:
-        actions: list[Action] = [Resolve(parent, Outcomes(parts=parts)) for parent, parts in step.cuts]
+    def _follow(self, bisection: Bisection, step: BisectionStep, *, detail: str = "") -> list[LaneAction]:
+        actions: list[LaneAction] = [Resolve(parent, Outcomes(parts=parts)) for parent, parts in step.cuts]
         for note, parts in (("", step.rejected), (GROUP_NOTE, step.untried)):
             for part in parts:
                 words = note + (part.last_answer or detail)

@@ -41,7 +41,7 @@ class RequestReader:
     def __init__(self) -> None:
         self.buffer = b""
         self.head: Head | None = None
-        self.body: Body | None = None
+        self.body: RequestBody | None = None
         """One that did not come in one piece with its head, as far as it has come."""
 
     @property
@@ -182,4 +182,4 @@ class ChunkedBody:
             raise BadRequest(400, "the chunks of the body are mostly padding")
 
 
-Body = SizedBody | ChunkedBody
+RequestBody = SizedBody | ChunkedBody

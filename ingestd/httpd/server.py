@@ -13,7 +13,7 @@ from functools import partial
 from ingestd.httpd.connection import Connection
 from ingestd.httpd.listener import Listener, fit_to_file_limit, open_sockets
 from ingestd.httpd.request import Application, ServerLimits, date_line
-from ingestd.httpd.state import Refused, ServerState, nobody_asks
+from ingestd.httpd.state import OnRefusedHead, ServerState, nobody_asks
 from ingestd.httpd.tls import Certificates, handshake_words
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ async def serve(
     port: int,
     *,
     certificates: Certificates | None = None,
-    refused: Refused = nobody_asks,
+    refused: OnRefusedHead = nobody_asks,
     shared: bool = False,
 ) -> AsyncIterator[Server]:
     """Serve until left; what is still connected then is cut, so ``drain`` first. ``refused`` is called with

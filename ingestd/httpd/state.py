@@ -8,7 +8,7 @@ from typing import Protocol
 from ingestd.httpd.reader import KnownHeads
 from ingestd.httpd.request import Application, Response, ServerLimits, date_line
 
-Refused = Callable[[str, int, str], None]
+OnRefusedHead = Callable[[str, int, str], None]
 """(address of the client, status that it gets or 0, why): what it sent is no request, or it may not
 connect."""
 
@@ -29,7 +29,7 @@ class Connected(Protocol):
 class ServerState:
     application: Application
     limits: ServerLimits
-    refused: Refused = nobody_asks
+    refused: OnRefusedHead = nobody_asks
     connections: set[Connected] = field(default_factory=set)
     connections_total: int = 0
     refused_connections: int = 0

@@ -24,7 +24,7 @@ from ingestd.store.key_log import KeyLog
 if TYPE_CHECKING:
     from ingestd.core.receipt import Positions
 
-Digests = Callable[[Sequence[bytes]], list[bytes | None]]
+DigestsOf = Callable[[Sequence[bytes]], list[bytes | None]]
 Encode = Callable[[Sequence[bytes]], bytes]
 
 
@@ -94,7 +94,7 @@ class Recovery:
         sources: set[int],
         *,
         encode: Encode,
-        digests: Digests,
+        digests: DigestsOf,
         claims_keys: bool,
         new_id: NewId,
         stepped: SteppedSink | None = None,

@@ -11,7 +11,7 @@ from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.writer import Work
 
-AddToOutbox = Callable[[Sequence[bytes]], Work | None]
+OutboxWork = Callable[[Sequence[bytes]], Work | None]
 
 
 class Stages(msgspec.Struct, frozen=True):
@@ -23,4 +23,4 @@ class Stages(msgspec.Struct, frozen=True):
     routes: Routes
     recorder: EventRecorder
     sinks: Sequence[SinkRunner]
-    outboxes: Mapping[str, AddToOutbox] = msgspec.field(default_factory=dict)
+    outboxes: Mapping[str, OutboxWork] = msgspec.field(default_factory=dict)

@@ -43,7 +43,7 @@ def _whose(owners: Sequence[tuple[str, int]]) -> str:
 
 RefusedEvent = tuple[bytes, Reason, str, str]
 """(event, reason, words, whose it is)."""
-Piece = tuple[int | None, Sequence[bytes], Digests, str]
+GroupPart = tuple[int | None, Sequence[bytes], Digests, str]
 """(submission that has it to itself, events, digests, whose they are) of a chunk to be."""
 
 
@@ -136,7 +136,7 @@ class SubmissionGroup:
                 self._reject(index, Refusal(Reason.INVALID, [FieldError("", words)]), key, window)
                 yield
 
-    def claim(self, window: KeyWindow, now: float, *, max_bytes: int) -> list[Piece]:
+    def claim(self, window: KeyWindow, now: float, *, max_bytes: int) -> list[GroupPart]:
         """Claim the keys of what is left, which tells copies apart. Gives the chunks to be, in the order of
         arrival."""
         claim = window.claim(self._keys, now)
@@ -167,7 +167,7 @@ class SubmissionGroup:
             len(submission.events) - duplicates - count, duplicates, listed, unlisted=unlisted
         )
 
-    def _cut(self, max_bytes: int) -> Iterator[Piece]:
+    def _cut(self, max_bytes: int) -> Iterator[GroupPart]:
         events: list[Sequence[bytes]] = []
         digests: list[Digests] = []
         owners: list[tuple[str, int]] = []

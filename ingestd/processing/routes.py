@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ingestd.core.errors import UserError
 
 if TYPE_CHECKING:
-    from ingestd.processing.patterns.exact import Value
+    from ingestd.processing.patterns.exact import JsonValue
     from ingestd.processing.patterns.parse import AllOf
 
 _BLOCK = 64
@@ -112,7 +112,7 @@ class Routes:
                 scan(block, first, decide, unmatched.append, matched)
         return found, unmatched
 
-    def _read(self, event: bytes) -> "Value | None":
+    def _read(self, event: bytes) -> "JsonValue | None":
         try:
             return self._exact.read(event, self._tree)
         except (ValueError, RecursionError):

@@ -33,7 +33,7 @@ _BLOCK_BYTES = 64 * 1024
 """Looked at in one go, so that a hostile block takes no longer than others can wait."""
 
 
-Refusals = dict[int, tuple[Refusal, str | None]]
+RefusedEvents = dict[int, tuple[Refusal, str | None]]
 """By index: why an event is refused, and its key all the same."""
 
 
@@ -88,7 +88,7 @@ class Validator:
     def check(self, events: Sequence[bytes], *, again: bool = False) -> ValidatedChunk:
         """Never raises for what is in an event. ``again``: the watch has seen them before."""
         keys = self._schema.keys(events)
-        refusals: Refusals = {}
+        refusals: RefusedEvents = {}
         if None in keys:
             for _ in self._explain(events, keys, refusals):
                 pass
@@ -109,12 +109,12 @@ class Validator:
             if number:
                 yield None
             keys = self._schema.keys(block)
-            refusals: Refusals = {}
+            refusals: RefusedEvents = {}
             if None in keys:
                 yield from self._explain(block, keys, refusals)
             yield self._checked(block, keys, refusals)
 
-    def _explain(self, events: Sequence[bytes], keys: Keys, refusals: Refusals) -> Iterator[None]:
+    def _explain(self, events: Sequence[bytes], keys: Keys, refusals: RefusedEvents) -> Iterator[None]:
         """Ask about those that the compiled pass did not accept. None after each."""
         indices = missing(keys)
         usual = self._together.usual(events, indices) if self._together else repeat(NOT_EXPLAINED)
@@ -129,7 +129,7 @@ class Validator:
             yield None
 
     def _checked(
-        self, events: Sequence[bytes], keys: Keys, refusals: Refusals, *, again: bool = False
+        self, events: Sequence[bytes], keys: Keys, refusals: RefusedEvents, *, again: bool = False
     ) -> ValidatedChunk:
         if self._custom:
             of = self._custom.of

@@ -19,7 +19,7 @@ from ingestd.recording.make_letters import pending_of_batch
 from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.pieces import Piece, pieces_of
 from ingestd.recording.retried_letters import RetriedLetters
-from ingestd.recording.unconfirmed_events import Row
+from ingestd.recording.unconfirmed_events import UnconfirmedRow
 from ingestd.store.confirmations import Due, Pending, insert_confirmations
 from ingestd.store.dead_letters import mark_keys_released
 from ingestd.store.writer import Work
@@ -28,7 +28,7 @@ from ingestd.telemetry.metrics import ANSWER_CLASS, Metrics
 from ingestd.telemetry.state_watch import StateWatch, Waiting
 
 Warn = Callable[[str], None]
-Keep = Callable[[Sequence[bytes], str, float], Work | None]
+ToLake = Callable[[Sequence[bytes], str, float], Work | None]
 """(delivered events, id and latency of their request): what else is to be written with that."""
 
 
@@ -54,7 +54,7 @@ class SinkRecorder:
         clock: Clock,
         warn: Warn,
         learn: Callable[[int], None],
-        keep: Keep | None = None,
+        keep: ToLake | None = None,
         pending: PendingConfirmations | None = None,
         trace: EventTrace | None = None,
         initial_delay_s: float = 1.0,
@@ -205,7 +205,7 @@ class SinkRecorder:
             error=letter.detail,
         )
 
-    def still_unconfirmed(self, rows: Sequence[Row]) -> None:
+    def still_unconfirmed(self, rows: Sequence[UnconfirmedRow]) -> None:
         """At the start: an earlier process left these."""
         self.started(len(rows))
         self.ledger.confirming += len(rows)

@@ -16,7 +16,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import FanOutReceipt, Positions, Receipt, receipt_without_chunk
 from ingestd.store.lost_places import LostPlaces
 
-Row = tuple[str, int, int]
+UnconfirmedRow = tuple[str, int, int]
 """(batch, source, offset): what a row of the store is known by. A negative offset: of a stream, whose events
 have no place and one sink each."""
 
@@ -28,7 +28,7 @@ class _Left(msgspec.Struct):
     """What earlier processes left of one source. Positions in ``receipt`` are offsets."""
 
     receipt: FanOutReceipt
-    rows: dict[int, list[Row]] = msgspec.field(default_factory=dict)
+    rows: dict[int, list[UnconfirmedRow]] = msgspec.field(default_factory=dict)
     offsets: Sequence[int] = ()
 
 
@@ -43,7 +43,7 @@ class UnconfirmedEvents:
     def __init__(self, ledger: Ledger, sinks: Sequence[str]) -> None:
         self._ledger = ledger
         self._sinks = sinks
-        self._entries: dict[Row, tuple[Receipt, int]] = {}
+        self._entries: dict[UnconfirmedRow, tuple[Receipt, int]] = {}
         self._left: dict[int, _Left] = {}
         self._asleep: dict[int, _Left] = {}
         self._lost: dict[int, LostPlaces] = {}
@@ -60,7 +60,7 @@ class UnconfirmedEvents:
             if offset >= 0:
                 self._entries[batch.id, source, offset] = receipt, position
 
-    def resolve(self, row: Row, letter: DeadLetter | None = None) -> bool:
+    def resolve(self, row: UnconfirmedRow, letter: DeadLetter | None = None) -> bool:
         """It is confirmed, or failed with ``letter``. True: no sink has the event, and its key is free again.
         An event of which nothing else is known may be at every sink."""
         entry = self._entries.pop(row, None)
@@ -82,7 +82,7 @@ class UnconfirmedEvents:
 
     # --- what earlier processes left ---
 
-    def left(self, rows: Iterable[Row]) -> None:
+    def left(self, rows: Iterable[UnconfirmedRow]) -> None:
         """An earlier process left these. They are in flight."""
         for row in rows:
             _, source, offset = row

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ingestd.core.clock import Clock
 from ingestd.sandbox import contract
 from ingestd.sandbox.contract import Reply, RequestRefused
-from ingestd.sandbox.exchange import Endpoint, Exchange
+from ingestd.sandbox.exchange import Exchange, ExchangeHandler
 from ingestd.sandbox.faults import FaultPlan
 from ingestd.sandbox.tokens import RateLimit, RequestMeter, Tokens, WindowAllowance, bearer
 
@@ -22,7 +22,7 @@ class AccessControl:
         self._clock = clock
         self._latency_s = latency_s
 
-    async def with_token(self, exchange: Exchange, handle: Endpoint, *, free: bool = False) -> Reply:
+    async def with_token(self, exchange: Exchange, handle: ExchangeHandler, *, free: bool = False) -> Reply:
         """``handle`` for a good token that is within its limit and may do that; 401, 429 or 403 otherwise.
         ``free``: it needs no permission, by the platform's SDK."""
 
@@ -34,7 +34,7 @@ class AccessControl:
 
         return await _limited(exchange, may, self._tokens.charge(self._authenticate(exchange)))
 
-    async def without_token(self, exchange: Exchange, handle: Endpoint, *, who: str) -> Reply:
+    async def without_token(self, exchange: Exchange, handle: ExchangeHandler, *, who: str) -> Reply:
         """``handle`` while ``who`` is within its limit."""
         return await _limited(exchange, handle, self._meter.charge(who))
 
@@ -55,7 +55,7 @@ class AccessControl:
         return token
 
 
-async def _limited(exchange: Exchange, handle: Endpoint, allowance: WindowAllowance | None) -> Reply:
+async def _limited(exchange: Exchange, handle: ExchangeHandler, allowance: WindowAllowance | None) -> Reply:
     """The answer with the platform's rate headers, whatever it is; 429 past the limit."""
     if allowance is None:
         return await handle(exchange)

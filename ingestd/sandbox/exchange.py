@@ -42,5 +42,5 @@ class Exchange(NamedTuple):
         return contract.error(status, code, message, self.context, errors=errors, details=details)
 
 
-Endpoint = Callable[[Exchange], Awaitable[Reply]]
+ExchangeHandler = Callable[[Exchange], Awaitable[Reply]]
 """Gives a Reply, or raises ``contract.Refused`` with one."""

@@ -15,7 +15,7 @@ from ingestd.sandbox.apis.organization import LIMITS_PATH, OrganizationApi
 from ingestd.sandbox.apis.organization import PATH as ORGANIZATION_PATH
 from ingestd.sandbox.apis.webhooks import Webhooks
 from ingestd.sandbox.control.plane import ControlPlane
-from ingestd.sandbox.exchange import Endpoint
+from ingestd.sandbox.exchange import ExchangeHandler
 from ingestd.sandbox.item_faults import ItemFaults
 from ingestd.schemas.genesys_models import EVENT_APIS, event_api
 
@@ -25,12 +25,12 @@ WEBHOOK_PATH = "/api/v2/integrations/webhooks/{token}/events"
 HOOK_PATH = "/hooks/{name}"
 
 
-class Route(NamedTuple):
+class ApiRoute(NamedTuple):
     """``label``: the path in stats and scripts; None: as it is asked for."""
 
     method: str
     path: str
-    endpoint: Endpoint
+    endpoint: ExchangeHandler
     label: str | None = None
 
     @property
@@ -99,29 +99,29 @@ class RemoteApis:
             api.reset()
         self._webhooks.reset()
 
-    def routes(self) -> Sequence[Route]:
+    def routes(self) -> Sequence[ApiRoute]:
         one_event = EVENT_BRIDGE_PATH + "/{id}"
         hooks = self._webhooks
         return [
-            Route("POST", EVENT_BRIDGE_PATH, self._event_bridge.publish),
-            Route("GET", one_event, self._event_bridge.tell, label=one_event),
-            *(Route("POST", api.kind.path, api.publish) for api in self._batch_events),
-            Route("POST", JOURNEY_PATH, self._journey.publish),
+            ApiRoute("POST", EVENT_BRIDGE_PATH, self._event_bridge.publish),
+            ApiRoute("GET", one_event, self._event_bridge.tell, label=one_event),
+            *(ApiRoute("POST", api.kind.path, api.publish) for api in self._batch_events),
+            ApiRoute("POST", JOURNEY_PATH, self._journey.publish),
             # The token is a secret: it is no label.
-            Route("POST", WEBHOOK_PATH, hooks.invoke, label=WEBHOOK_PATH),
-            Route("OPTIONS", WEBHOOK_PATH, hooks.grant_webhook, label=f"OPTIONS {WEBHOOK_PATH}"),
-            Route("GET", ORGANIZATION_PATH, self._organization.tell),
-            Route("GET", LIMITS_PATH, self._organization.limits, label=f"GET {LIMITS_PATH}"),
-            Route(
+            ApiRoute("POST", WEBHOOK_PATH, hooks.invoke, label=WEBHOOK_PATH),
+            ApiRoute("OPTIONS", WEBHOOK_PATH, hooks.grant_webhook, label=f"OPTIONS {WEBHOOK_PATH}"),
+            ApiRoute("GET", ORGANIZATION_PATH, self._organization.tell),
+            ApiRoute("GET", LIMITS_PATH, self._organization.limits, label=f"GET {LIMITS_PATH}"),
+            ApiRoute(
                 "GET",
                 f"{LIMITS_PATH}/defaults",
                 self._organization.defaults,
                 label=f"GET {LIMITS_PATH}/defaults",
             ),
-            Route("POST", HOOK_PATH, hooks.take),
-            Route("OPTIONS", HOOK_PATH, hooks.grant),
+            ApiRoute("POST", HOOK_PATH, hooks.take),
+            ApiRoute("OPTIONS", HOOK_PATH, hooks.grant),
             *(
-                Route(method, path, endpoint, label=path if method == "POST" else f"{method} {path}")
+                ApiRoute(method, path, endpoint, label=path if method == "POST" else f"{method} {path}")
                 for method, path, endpoint in [*self.control.routes(), *self.notifications.routes()]
             ),
         ]

@@ -22,10 +22,10 @@ from ingestd.sandbox import contract, inspection
 from ingestd.sandbox.apis.ingest import SandboxApi, SandboxOptions, ordered_reply
 from ingestd.sandbox.apis.notifications import SOCKET_PATH
 from ingestd.sandbox.contract import Reply, RequestRefused
-from ingestd.sandbox.exchange import Endpoint, Exchange
+from ingestd.sandbox.exchange import Exchange, ExchangeHandler
 from ingestd.sandbox.faults import GARBAGE, NOTHING_ORDERED, Fault, FaultPlan, Faults, Rule
 from ingestd.sandbox.inbox import OTHER, Inbox
-from ingestd.sandbox.remote_apis import RemoteApis, Route
+from ingestd.sandbox.remote_apis import ApiRoute, RemoteApis
 from ingestd.sandbox.stats import NO_ANSWER, PathStats, Stats
 
 INGEST_PATH = "/api/v2/events/ingest"
@@ -35,7 +35,7 @@ TOKEN_PATHS = ("/oauth/token", "/login/oauth2/token")
 _MIN_BODY_LIMIT_BYTES = 2**20
 _SHUTDOWN_S = 2.0
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
+SandboxHandler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ class Sandbox:
         self.control = self.remote.control
         self.notifications = self.remote.notifications
         self._routes = [
-            Route("POST", INGEST_PATH, self.api.ingest),
-            *(Route("POST", path, self.api.issue_token) for path in TOKEN_PATHS),
+            ApiRoute("POST", INGEST_PATH, self.api.ingest),
+            *(ApiRoute("POST", path, self.api.issue_token) for path in TOKEN_PATHS),
             *(
-                Route(method, TOKENS_ME, self.api.tell_token, label=f"{method} {TOKENS_ME}")
+                ApiRoute(method, TOKENS_ME, self.api.tell_token, label=f"{method} {TOKENS_ME}")
                 for method in ("HEAD", "GET", "DELETE")
             ),
             *self.remote.routes(),
@@ -161,7 +161,7 @@ class Sandbox:
         app.router.add_route("*", "/{path:.*}", self._door(self._not_there, label=OTHER))
         return app
 
-    def _door(self, endpoint: Endpoint, *, label: str | None) -> Handler:
+    def _door(self, endpoint: ExchangeHandler, *, label: str | None) -> SandboxHandler:
         """What every request passes: it is counted, read, and meets the fault that it is due.
 
         ``label``: its path in stats and scripts; None: as it is, after the method if that is not POST.
@@ -202,7 +202,7 @@ class Sandbox:
         return pass_through
 
     async def _answer(
-        self, endpoint: Endpoint, request: web.Request, order: FaultPlan, inbox: Inbox, *, context: str
+        self, endpoint: ExchangeHandler, request: web.Request, order: FaultPlan, inbox: Inbox, *, context: str
     ) -> web.Response | None:
         """None: the connection ends here, by order or because the client broke off."""
         try:

@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-Action = Literal["ANSWER", "TRANSFER", "DISCONNECT", "QUEUE", "REQUEUE"]
+ActionType = Literal["ANSWER", "TRANSFER", "DISCONNECT", "QUEUE", "REQUEUE"]
 """What happens to an interaction."""

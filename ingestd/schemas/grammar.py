@@ -22,7 +22,7 @@ import msgspec
 from ingestd.core.regex import regex
 from ingestd.schemas.schema import (
     NOT_EXPLAINED,
-    Explained,
+    Explanation,
     Keys,
     LookAhead,
     Refusal,
@@ -265,7 +265,7 @@ class KeysWithin(Protocol):
 
     def usual_within(
         self, events: Sequence[bytes], indices: Sequence[int], limits: EventLimits, /
-    ) -> Sequence[Explained]:
+    ) -> Sequence[Explanation]:
         """See ``ExplainsTogether``."""
         ...
 
@@ -295,7 +295,7 @@ class LimitedSchema:
         """See ``LooksAhead``."""
         return self._within.look_ahead_within(self._limits, secret) if self._within else None
 
-    def usual(self, events: Sequence[bytes], indices: Sequence[int]) -> Sequence[Explained]:
+    def usual(self, events: Sequence[bytes], indices: Sequence[int]) -> Sequence[Explanation]:
         """See ``ExplainsTogether``."""
         if self._within:
             return self._within.usual_within(events, indices, self._limits)

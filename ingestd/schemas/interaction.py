@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ingestd.core.sequences import COMPILED
-from ingestd.schemas import Action
+from ingestd.schemas import ActionType
 from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
 from ingestd.schemas.interaction_refusals import most_bytes, refusal_of, usual_refusal
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
-from ingestd.schemas.schema import NOT_EXPLAINED, Explained, Keys, LookAhead, Refusal
+from ingestd.schemas.schema import NOT_EXPLAINED, Explanation, Keys, LookAhead, Refusal
 
 Version = Literal[1, 2, 3]
 
@@ -28,7 +28,7 @@ class _Object(msgspec.Struct, gc=False):
 class _AcceptedRouting(msgspec.Struct, gc=False, rename="camel"):
     queue_id: str
     skill: str
-    action_type: Action
+    action_type: ActionType
 
 
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
@@ -190,7 +190,7 @@ class InteractionSchema:
 
     def usual_within(
         self, events: Any, indices: Sequence[int], limits: EventLimits, /
-    ) -> Sequence[Explained]:
+    ) -> Sequence[Explanation]:
         if not isinstance(events, COMPILED):
             return [NOT_EXPLAINED] * len(indices)
         found = events.doubts(indices, limits.max_depth, most_bytes(limits))  # type: ignore[attr-defined]

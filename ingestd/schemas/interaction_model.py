@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from ingestd.schemas import Action
+from ingestd.schemas import ActionType
 from ingestd.schemas.grammar import Members, hollow, write
 from ingestd.schemas.pydantic_model import explain_by
 from ingestd.schemas.rfc3339 import is_timestamp
@@ -40,7 +40,7 @@ class RoutingMetadata(BaseModel):
 
     queue_id: str
     skill: str
-    action_type: Action
+    action_type: ActionType
 
 
 class Interaction(BaseModel):

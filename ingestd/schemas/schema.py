@@ -87,7 +87,7 @@ class LooksAhead(Protocol):
         ...
 
 
-Explained = tuple[Refusal | None, str | None]
+Explanation = tuple[Refusal | None, str | None]
 """Why an event is refused, and its ``default_key``. None: who wants to know has to ask for it."""
 
 
@@ -95,12 +95,12 @@ Explained = tuple[Refusal | None, str | None]
 class ExplainsTogether(Protocol):
     """A schema that may know of several events at once, at less cost, why they are refused."""
 
-    def usual(self, events: Sequence[bytes], indices: Sequence[int]) -> Sequence[Explained]:
+    def usual(self, events: Sequence[bytes], indices: Sequence[int]) -> Sequence[Explanation]:
         """Of the events at ``indices``; what is said is what ``explain`` says."""
         ...
 
 
-NOT_EXPLAINED: Explained = (None, None)
+NOT_EXPLAINED: Explanation = (None, None)
 MAX_SHOWN = 40
 _MAX_FIELD = 100
 

@@ -67,7 +67,7 @@ _NO = regex(
 )
 """Whether it is worth the price to look closer."""
 
-Ids = Callable[[], Mapping[str, list[int]]]
+IdsOf = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
 
 
@@ -137,7 +137,7 @@ def _names_a_secret(lower: str) -> bool:
     return any(word in lower for word in _SECRET_WORDS)
 
 
-def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> Found:
+def find(body: bytes, count: int, ids: IdsOf, *, shared_ids: bool = True) -> Found:
     """The errors in an answer for ``count`` events.
 
     ``shared_ids``: an id that several events carry names all of them; otherwise none.
@@ -158,13 +158,13 @@ def find(body: bytes, count: int, ids: Ids, *, shared_ids: bool = True) -> Found
 
 
 def _read_all(
-    content: dict[str, Any], names: Iterable[str], found: NamedErrors, count: int, ids: Ids, *, said: bool
+    content: dict[str, Any], names: Iterable[str], found: NamedErrors, count: int, ids: IdsOf, *, said: bool
 ) -> bool:
     """As ``_read``, of several lists."""
     return any([_read(content.get(name), found, count, ids, said=said) for name in names])  # noqa: C419 - all
 
 
-def _read(entries: Any, found: NamedErrors, count: int, ids: Ids, *, said: bool) -> bool:
+def _read(entries: Any, found: NamedErrors, count: int, ids: IdsOf, *, said: bool) -> bool:
     """What the entries of a list say; whether any of them reports a failure. ``said``: the list's name says
     that it has failures only. An API that refuses a thousand events says the same of each."""
     if not isinstance(entries, list):
@@ -294,7 +294,7 @@ def is_passing(status: Any) -> bool:
     return isinstance(status, int) and (status in PASSING or status >= 500)
 
 
-def _indices(entry: dict[str, Any], count: int, ids: Ids) -> list[int]:
+def _indices(entry: dict[str, Any], count: int, ids: IdsOf) -> list[int]:
     for name in _INDEX:
         index = entry.get(name)
         if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < count:

@@ -25,7 +25,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
-Value = Callable[[bytes], bytes | None]
+ReadValue = Callable[[bytes], bytes | None]
 """event -> the JSON at a path in it, or a constant's; None where the path leads nowhere."""
 
 
@@ -91,7 +91,7 @@ class BusEntryEncoder:
         return BusEntry(b"".join(parts), counted)
 
 
-def _value(setting: str, name: str) -> Value:
+def _value(setting: str, name: str) -> ReadValue:
     if not setting.startswith("$"):
         constant = _encode(setting)
         return lambda event: constant
@@ -100,7 +100,7 @@ def _value(setting: str, name: str) -> Value:
     return _path(setting, name)
 
 
-def _path(setting: str, name: str) -> Value:
+def _path(setting: str, name: str) -> ReadValue:
     try:
         path = json_path.parse(setting)
     except ValueError as error:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TYPE = "which remote API"
 """Describes ``type`` in every section."""
-Meaning = Literal["accepted", "retry", "split", "rejected", "paused", "permanent"]
+MeaningWord = Literal["accepted", "retry", "split", "rejected", "paused", "permanent"]
 _RENAMED = {
     "taken": "accepted",
     "later": "retry",
@@ -169,8 +169,8 @@ class HttpSinkConfig(SinkConfigBase):
     )
     auth: AuthConfig = AuthConfig()
     on_status: Annotated[
-        dict[Status, Annotated[Meaning, Before(_current)]],
-        as_object(dict[Status, Meaning]),
+        dict[Status, Annotated[MeaningWord, Before(_current)]],
+        as_object(dict[Status, MeaningWord]),
     ] = field({}, max_length=100, description="status codes that mean something else at this API")
     answers: AnswersConfig = AnswersConfig()
     expect: Literal["auto", "json", "any"] = field(

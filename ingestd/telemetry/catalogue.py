@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-Kind = Literal["counter", "gauge", "histogram"]
+MetricKind = Literal["counter", "gauge", "histogram"]
 
-PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
+PIPELINE_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_accepted_events_total": ("counter", "Events accepted from sources"),
     "ingestd_events_total": ("counter", "Resolved events, by outcome"),
     "ingestd_dead_letters_total": ("counter", "Events that became dead letters, by reason"),
@@ -30,7 +30,7 @@ PIPELINE_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Name -> (kind, help), of what every pipeline has."""
 
-SOURCE_CATALOGUE: dict[str, tuple[Kind, str]] = {
+SOURCE_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_source_connected": (
         "gauge",
         "1 while a source is connected to its broker, or can see its files",
@@ -79,7 +79,7 @@ SOURCE_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Of each source that is read: at a broker, or of files."""
 
-SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
+SINK_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_sink_events_total": ("counter", "Events resolved at a sink, by outcome"),
     "ingestd_routed_events_total": ("counter", "Events that were routed to a sink"),
     "ingestd_requests_total": ("counter", "Requests sent, retries included, by sink"),
@@ -115,7 +115,7 @@ SINK_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Of each sink: ``sink_metrics.py``."""
 
-CLUSTER_CATALOGUE: dict[str, tuple[Kind, str]] = {
+CLUSTER_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_edge_events_total": ("counter", "Events that an edge answered for, by outcome"),
     "ingestd_edge_chunks_total": ("counter", "Chunks that an edge has stored"),
     "ingestd_nats_connected": ("gauge", "1 while an edge or a worker is connected to the spool on JetStream"),
@@ -131,7 +131,7 @@ CLUSTER_CATALOGUE: dict[str, tuple[Kind, str]] = {
 }
 """Of edges and workers of a spool on JetStream: ``cluster_metrics.py``."""
 
-SERVICE_CATALOGUE: dict[str, tuple[Kind, str]] = {
+SERVICE_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_http_requests_total": ("counter", "Requests of producers answered, by status code"),
     "ingestd_http_connections": ("gauge", "Connections of producers that are open"),
     "ingestd_http_refused_connections_total": ("counter", "Connections refused because too many were open"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-Check = Callable[[], str | None]
+HealthCheck = Callable[[], str | None]
 """What is wrong, in a few words that hold no secret; None: nothing. Reads memory only."""
 
 
@@ -10,9 +10,9 @@ class Readiness:
     """Named conditions that must all hold. Ready means only that: liveness is ``/healthz``."""
 
     def __init__(self) -> None:
-        self._checks: dict[str, Check] = {}
+        self._checks: dict[str, HealthCheck] = {}
 
-    def add(self, name: str, check: Check) -> None:
+    def add(self, name: str, check: HealthCheck) -> None:
         """A second condition of the same name replaces the first."""
         self._checks[name] = check
 

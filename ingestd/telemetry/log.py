@@ -18,8 +18,8 @@ from ingestd.core.text import without_json
 from ingestd.telemetry.log_line import Field, LogLine, format_json, format_text
 from ingestd.telemetry.repeats import Repeats, template
 
-Format = Literal["auto", "json", "text"]
-Level = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "text"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 MAX_CHARS = 2_000
 """Of a message, and of a field."""
@@ -53,7 +53,7 @@ def change(message: str, /, *, well: bool, **fields: Field) -> None:
     (info if well else warning)(message, **fields)
 
 
-def configure(line_format: Format, level: Level, *, stream: TextIO | None = None) -> None:
+def configure(line_format: LogFormat, level: LogLevel, *, stream: TextIO | None = None) -> None:
     """Log to ``stream`` (standard error) from now on; ``auto`` is text on a terminal, else JSON.
 
     Called again it replaces what was.
@@ -68,7 +68,7 @@ def configure(line_format: Format, level: Level, *, stream: TextIO | None = None
     set_level(level)
 
 
-def set_level(level: Level) -> None:
+def set_level(level: LogLevel) -> None:
     """Also while running. Libraries are held at warnings and worse: they would log every request."""
     _LOGGER.setLevel(level.upper())
     logging.getLogger().setLevel(max(logging.WARNING, _LOGGER.level))

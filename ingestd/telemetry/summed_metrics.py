@@ -30,7 +30,7 @@ _DURABLE = "ingestd_share_"
 """What a share counts is in its log: its next owner goes on from there."""
 
 _Name = tuple[str, tuple[tuple[str, str], ...]]
-Life = tuple[str, int]
+ProcessLife = tuple[str, int]
 """A process by its name, and for the how many-th time it was started."""
 
 
@@ -41,7 +41,7 @@ class SumOfMetrics:
         self._before: dict[_Name, float] = defaultdict(float)
         self._last: dict[str, tuple[int, dict[_Name, float]]] = {}
 
-    def add_up(self, texts: Mapping[Life, str], *, ready: bool) -> list[Metric]:
+    def add_up(self, texts: Mapping[ProcessLife, str], *, ready: bool) -> list[Metric]:
         """``texts``: what each process answers at ``/metrics``; ``ready``: all of it together."""
         families: dict[str, Metric] = {}
         sums: dict[_Name, float] = {}

@@ -30,7 +30,7 @@ MAX_EVENT_BYTES = 16 * 1024
 WHAT = ("accepted", "duplicate", "rejected", "delivered", "dead_lettered", "dropped")
 
 Matches = Callable[[bytes], bool]
-Sample = Mapping[str, Any]
+TapSample = Mapping[str, Any]
 
 
 class TapReader:
@@ -41,12 +41,12 @@ class TapReader:
         self.sink, self.what, self.matches = sink, what, matches
         self.missed = 0
         self.notes: deque[str] = deque(maxlen=MAX_NOTES)
-        self._waiting: deque[Sample] = deque()
+        self._waiting: deque[TapSample] = deque()
         self._bucket = TokenBucket(PER_SECOND, PER_SECOND, clock.monotonic())
         self._clock = clock
         self._news = asyncio.Event()
 
-    def offer(self, samples: Iterator[Sample], count: int) -> None:
+    def offer(self, samples: Iterator[TapSample], count: int) -> None:
         """As many as may be; ``count``: how many there are; 0: not known."""
         now, taken = self._clock.monotonic(), 0
         while taken < PER_CHUNK and self._bucket.wait_s(now) == 0 and len(self._waiting) < MAX_WAITING:
@@ -59,7 +59,7 @@ class TapReader:
         if taken:
             self._news.set()
 
-    async def samples(self) -> list[Sample]:
+    async def samples(self) -> list[TapSample]:
         while not self._waiting:
             self._news = asyncio.Event()
             await self._news.wait()
@@ -70,7 +70,7 @@ class TapReader:
         then it may be nothing. ``limit``: samples, after which it ends; 0: never."""
         sent = 0
         while not limit or sent < limit:
-            samples: list[Sample] = []
+            samples: list[TapSample] = []
             with suppress(TimeoutError):
                 async with asyncio.timeout(turn_s):
                     samples = await self.samples()
@@ -84,7 +84,7 @@ class TapReader:
             self.notes.clear()
             yield told
 
-    def taken(self) -> list[Sample]:
+    def taken(self) -> list[TapSample]:
         """Those that are there."""
         found = list(self._waiting)
         self._waiting.clear()
@@ -138,7 +138,7 @@ class Tap:
                 except Exception:  # not told: the words of the error may hold the event
                     one.missed += 1
 
-    def _sample(self, told: Mapping[str, Any], event: bytes) -> Sample:
+    def _sample(self, told: Mapping[str, Any], event: bytes) -> TapSample:
         at = rfc3339(self._clock.wall(), "milliseconds")
         return {"time": at, **told, "event": shown(event, self.redact_paths)}
 

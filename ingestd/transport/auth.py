@@ -60,7 +60,7 @@ class FixedCredential(Generic[T]):
         """There is no other."""
 
 
-class SecretFile(WatchedFiles[T]):
+class WatchedSecret(WatchedFiles[T]):
     """A file that holds a secret, looked at once a second at most: new ones are put there while we run.
 
     Raises UserError where there is none to begin with.
@@ -103,7 +103,7 @@ def make_credential(
         raise UserError(f"give {what} or {what}_file, one of the two")
     if given:
         return FixedCredential(given, parse, what=what)
-    return SecretFile(file, parse, what=what, clock=clock, watch=watch)
+    return WatchedSecret(file, parse, what=what, clock=clock, watch=watch)
 
 
 class NoAuth:

@@ -29,7 +29,7 @@ _KEPT_S = 10.0
 _MAX_KEPT = 256
 
 _Make = partial[ClientConnection]
-Address = tuple[int, int, int, str, Any]
+SocketAddress = tuple[int, int, int, str, Any]
 """As ``socket.getaddrinfo`` gives it."""
 
 
@@ -47,12 +47,12 @@ class Lookup:
         self._proxies = proxies
         self._kept_s = min(_KEPT_S, max_age_s)
         self._clock = clock
-        self._known: dict[tuple[str, int], tuple[float, list[Address]]] = {}
+        self._known: dict[tuple[str, int], tuple[float, list[SocketAddress]]] = {}
         self._one_at_a_time: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )  # of each name: one whose servers are silent holds up no other
 
-    async def addresses(self, host: str, port: int) -> list[Address]:
+    async def addresses(self, host: str, port: int) -> list[SocketAddress]:
         """One at least; each call begins with another. Raises Unsent where no address may be connected to, or
         where there is none."""
         if (address := _as_address(host, port)) is not None:
@@ -68,10 +68,10 @@ class Lookup:
             found.append(found.pop(0))
             return found[:]
 
-    async def _ask(self, host: str, port: int) -> list[Address]:
+    async def _ask(self, host: str, port: int) -> list[SocketAddress]:
         loop = asyncio.get_running_loop()
         try:
-            found: list[Address] = list(
+            found: list[SocketAddress] = list(
                 await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
             )
         except (OSError, UnicodeError):
@@ -87,7 +87,7 @@ class Lookup:
         return good
 
 
-def _as_address(host: str, port: int) -> Address | None:
+def _as_address(host: str, port: int) -> SocketAddress | None:
     """None for a name."""
     try:
         address = ipaddress.ip_address(host)

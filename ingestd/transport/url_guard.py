@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ingestd.core.errors import UserError
 from ingestd.core.regex import regex
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Nothing that is meant to be sent events is there; who may ask these can be told the secrets of a host.
 _METADATA = frozenset(
@@ -126,7 +126,7 @@ class UrlGuard:
         return f"{shown[:300]} is {words}: refused" if kind and not (kind == _INTERNAL and allowed) else ""
 
 
-def judge(address: Address) -> tuple[str, str]:
+def judge(address: IpAddress) -> tuple[str, str]:
     """("forbidden" | "internal" | "", what it is). Of an address within an address: the worse of the two."""
     if address in _METADATA:
         return _FORBIDDEN, "a metadata address"
@@ -157,7 +157,7 @@ def _judge_name(name: str) -> tuple[str, str]:
     return "", ""
 
 
-def _parse(host: str) -> Address | str | None:
+def _parse(host: str) -> IpAddress | str | None:
     """The address; None for a name; or what is wrong, in words.
 
     ``127.1``, ``0x7f000001`` and ``017700000001`` are all 127.0.0.1 to the system, and nothing to us.

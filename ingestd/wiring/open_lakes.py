@@ -28,7 +28,7 @@ from ingestd.transport.webhook_signature import StandardWebhooks
 from ingestd.wiring.http_clients import make_client
 from ingestd.wiring.open_sinks import PipelineContext
 
-Keep = Callable[[Sequence[bytes]], OutboxAddition | None]
+KeepAccepted = Callable[[Sequence[bytes]], OutboxAddition | None]
 
 
 class OpenLake(msgspec.Struct, frozen=True):
@@ -37,9 +37,9 @@ class OpenLake(msgspec.Struct, frozen=True):
 
     name: str
     lake: Lake
-    accepted: Keep | None
+    accepted: KeepAccepted | None
     sink: str
-    delivered: sink_recorder.Keep
+    delivered: sink_recorder.ToLake
 
 
 async def open_lakes(stack: AsyncExitStack, context: PipelineContext) -> list[OpenLake]:
@@ -51,7 +51,7 @@ async def open_lakes(stack: AsyncExitStack, context: PipelineContext) -> list[Op
     return opened
 
 
-def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> sink_recorder.Keep | None:
+def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> sink_recorder.ToLake | None:
     """What the lakes of ``sink`` write with the end of its batches; None: it has no lake."""
     keeps = [lake.delivered for lake in lakes if lake.sink == sink]
     if len(keeps) < 2:
@@ -60,7 +60,7 @@ def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> sink_recorder.Keep |
 
 
 def _keep_all(
-    keeps: Sequence[sink_recorder.Keep], events: Sequence[bytes], request_id: str, latency_s: float
+    keeps: Sequence[sink_recorder.ToLake], events: Sequence[bytes], request_id: str, latency_s: float
 ) -> Work | None:
     works = [work for keep in keeps if (work := keep(events, request_id, latency_s))]
 

@@ -24,7 +24,7 @@ from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.event_trace import EventTrace
-from ingestd.recording.sink_recorder import Keep, SinkRecorder
+from ingestd.recording.sink_recorder import SinkRecorder, ToLake
 from ingestd.sinks import answer_body
 from ingestd.sinks.ingest_api import IngestApiConfig
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
@@ -94,7 +94,7 @@ _USUAL: dict[str, HttpSinkConfig] = {"ingest_api": IngestApiConfig(type="ingest_
 
 
 async def open_runners(
-    stack: AsyncExitStack, context: PipelineContext, routes: Routes, *, keep: Callable[[str], Keep | None]
+    stack: AsyncExitStack, context: PipelineContext, routes: Routes, *, keep: Callable[[str], ToLake | None]
 ) -> list[SinkRunner]:
     """One for each sink; what they open is closed by ``stack``. ``keep``: what lakes write with the end of a
     sink's batches. Raises UserError."""
@@ -116,7 +116,7 @@ async def _open(
     api_login: Auth,
     sinks_of: Callable[[Sequence[bytes]], list[list[str]]],
     *,
-    keep: Keep | None,
+    keep: ToLake | None,
 ) -> SinkRunner:
     settings, clock = context.settings, context.clock
     confirm = section.confirms

@@ -62,7 +62,7 @@ from ingestd.wiring.factories import damaged_chunk, make_validator, open_audit
 from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of, sections_of
 
 if TYPE_CHECKING:
-    from ingestd.recording.sink_recorder import Keep
+    from ingestd.recording.sink_recorder import ToLake
     from ingestd.wiring.open_lakes import OpenLake
 
 Warn = Callable[[str], None]
@@ -226,7 +226,7 @@ async def open_pipeline(
             file_system=file_system,
         )
         lakes: list[OpenLake] = []
-        keep: Callable[[str], Keep | None] = dict[str, "Keep"]().get
+        keep: Callable[[str], ToLake | None] = dict[str, "ToLake"]().get
         if any(getattr(section, "type", "") == "lake" for section in settings.sinks.values()):
             from ingestd.wiring.open_lakes import keep_delivered, open_lakes
 

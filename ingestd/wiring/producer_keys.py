@@ -20,7 +20,7 @@ MIN_TOKEN = 16
 
 _MAX_FILE_BYTES = 64 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-Secret = TypeVar("Secret", str, bytes)
+SecretType = TypeVar("SecretType", str, bytes)
 
 
 def producer_keys(producers: Mapping[str, ProducerConfig]) -> dict[str, ProducerKeys]:
@@ -102,8 +102,8 @@ def console_tokens(tokens: Mapping[str, ConsoleTokenConfig]) -> list[ConsoleToke
 
 
 def _read(
-    owner: str, place: str, what: str, value: str, file: str, parse: Callable[[str], Secret]
-) -> tuple[Secret, ...]:
+    owner: str, place: str, what: str, value: str, file: str, parse: Callable[[str], SecretType]
+) -> tuple[SecretType, ...]:
     """From the configuration and from the file, a line each; without those that are there twice."""
     lines = [(value.strip(), f"in {place}")] if value else []
     if file:
@@ -115,7 +115,7 @@ def _read(
         if not in_file:
             raise UserError(f"{owner}: {file} holds no {what}: put one on each line")
         lines += in_file
-    found: dict[Secret, None] = {}
+    found: dict[SecretType, None] = {}
     for text, where in lines:
         try:
             found[parse(text)] = None

@@ -20,13 +20,13 @@ from ingestd.transport.api_client import ApiClient
 from ingestd.wiring.http_clients import api_auth, make_client
 
 DEADLINE_S = 30.0
-Place = tuple[str, str]
+ReferencePlace = tuple[str, str]
 """(sink, setting)."""
 
 
-def references_of(settings: Settings) -> dict[Place, Reference]:
+def references_of(settings: Settings) -> dict[ReferencePlace, Reference]:
     """What settings of sinks refer to. Raises UserError for what is no reference."""
-    found: dict[Place, Reference] = {}
+    found: dict[ReferencePlace, Reference] = {}
     for sink, section in settings.sinks.items():
         for field, text in section.references.items():
             try:
@@ -50,7 +50,7 @@ async def look_up(
     if not wanted:
         return settings
     login = login or resolve_login(settings.api)
-    values: dict[Place, str] = {}
+    values: dict[ReferencePlace, str] = {}
     async with make_client(settings, max_connections=1, clock=clock) as client:
         auth = api_auth(login, client, clock=clock, login_timeout_s=deadline_s)
         try:
@@ -102,7 +102,7 @@ def _id_of_table(settings: Settings, login: Login, one: Reference) -> str:
     return ids[0] if ids else ""
 
 
-def _with_values(settings: Settings, values: Mapping[Place, str]) -> Settings:
+def _with_values(settings: Settings, values: Mapping[ReferencePlace, str]) -> Settings:
     sinks = dict(settings.sinks)
     for (sink, field), value in values.items():
         sinks[sink] = sinks[sink].model_copy(update={field: value})

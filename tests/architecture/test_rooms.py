@@ -109,13 +109,23 @@ def test_no_module_is_longer_than_350_lines() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > 350} == {}
 
 
-def test_a_public_class_name_stands_for_one_class() -> None:
-    places: dict[str, list[str]] = {}
+def types_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Public classes, and names of types: ``Key = str | int``; each with what it is."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name, f"class {id(node)}"
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, ast.unparse(node.value)
+
+
+def test_a_public_name_of_a_type_stands_for_one_type() -> None:
+    places: dict[str, dict[str, str]] = {}
     for module, path in modules().items():
-        for node in tree_of(path).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append(module)
-    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+        for name, what in types_in(tree_of(path)):
+            if name[0].isupper() and not name.isupper():
+                places.setdefault(name, {})[module] = what
+    several = {name: sorted(found) for name, found in places.items() if len({*found.values()}) > 1}
+    assert several == {}
 
 
 def circles(arrows: dict[str, set[str]]) -> Iterator[list[str]]:

@@ -21,7 +21,7 @@ from ingestd.schemas import genesys_models
 from ingestd.sinks import genesys_events, genesys_mapping
 from ingestd.sinks.lake import LakeConfig
 from ingestd.sinks.registry import SINK_TYPES
-from ingestd.sinks.settings import HttpSinkConfig, Meaning
+from ingestd.sinks.settings import HttpSinkConfig, MeaningWord
 from ingestd.sources.http.body import FORMATS
 from ingestd.transport.auth_config import AuthConfig
 from tests.architecture.test_way_of_one_event import BOUNDS
@@ -146,7 +146,7 @@ def test_every_kind_of_credentials_is_explained_with_all_its_settings() -> None:
 
 def test_every_meaning_that_a_status_can_be_given_is_named() -> None:
     comment = re.findall(r"on_status = .* # (.*)", page("docs/sinks/answers.md").text)[0]
-    assert set(re.findall(r"\w+", comment)) - {"or"} == set(typing.get_args(Meaning))
+    assert set(re.findall(r"\w+", comment)) - {"or"} == set(typing.get_args(MeaningWord))
 
 
 def test_the_mapping_of_interactions_is_told_action_by_action_and_field_by_field() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import Login, Settings, check_run, doubts
 from ingestd.config.genesys_regions import region_of
-from ingestd.config.loading import Origins, Place, unknown_variables
+from ingestd.config.loading import Origins, SettingPlace, unknown_variables
 from ingestd.config.secret_settings import sections_in
 from ingestd.core.address import is_exposed, parse_listen
 from ingestd.core.errors import UserError
@@ -114,7 +114,7 @@ def _secret_files_of(section: Section) -> Iterator[tuple[str, str]]:
             yield field, value
 
 
-def _is_secret(place: Place, settings: Settings) -> bool:
+def _is_secret(place: SettingPlace, settings: Settings) -> bool:
     if place[0] == "sinks" and len(place) > 2:
         sink = settings.sinks.get(place[1])
         if place[2] == "headers" or (

@@ -13,7 +13,7 @@ from ingestd.core.address import is_loopback
 from ingestd.core.errors import UserError
 from ingestd.core.units import human_seconds
 from ingestd.sources.kafka import client
-from ingestd.sources.kafka.client import REQUEST_S, Admin, Place, words_of
+from ingestd.sources.kafka.client import REQUEST_S, Admin, TopicPart, words_of
 from ingestd.sources.kafka.settings import KafkaConfig
 
 _OUTAGE_MS = 86_400_000
@@ -147,7 +147,7 @@ def _doubts_of_keys(
     if not settings.delivery.order_by:
         return
     for name, topic in topics.items():
-        places: list[Place] = [(name, one.id) for one in topic.partitions][:_SAMPLED_PARTITIONS]
+        places: list[TopicPart] = [(name, one.id) for one in topic.partitions][:_SAMPLED_PARTITIONS]
         seen: dict[bytes, set[int]] = {}
         for key, partition in islice(_keys(source, places), _SAMPLE * _SAMPLED_PARTITIONS):
             seen.setdefault(key, set()).add(partition)
@@ -170,7 +170,7 @@ def _doubts_of_keys(
             )
 
 
-def _keys(source: KafkaConfig, places: list[Place]) -> Iterator[tuple[bytes, int]]:
+def _keys(source: KafkaConfig, places: list[TopicPart]) -> Iterator[tuple[bytes, int]]:
     """Of the last messages; read without the group."""
     lib = client.library()
     options = client.connection_settings(source, lambda error: None)

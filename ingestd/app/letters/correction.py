@@ -12,7 +12,7 @@ from ingestd.app.letters.jq_process import DEFAULT_LIMITS, JqLimits, JqProcess
 Edit = Callable[[bytes], bytes]
 """Gives a corrected payload. Raises ValueError, in words, where it cannot."""
 
-Difference = tuple[str, Any, Any]
+PayloadDifference = tuple[str, Any, Any]
 """(path, value before, value after); None: it is not there."""
 
 # exact: what jq makes of a number must be the same number
@@ -41,9 +41,9 @@ def open_edit(expression: str, limits: JqLimits = DEFAULT_LIMITS) -> Iterator[Ed
         yield edit
 
 
-def differences(before: bytes, after: bytes) -> list[Difference]:
+def differences(before: bytes, after: bytes) -> list[PayloadDifference]:
     """What was changed, at most so many places of it; in the order of the event."""
-    found: list[Difference] = []
+    found: list[PayloadDifference] = []
     for one in _walk("", json.loads(before), json.loads(after)):
         found.append(one)
         if len(found) == _MOST_DIFFERENCES:
@@ -51,7 +51,7 @@ def differences(before: bytes, after: bytes) -> list[Difference]:
     return found
 
 
-def _walk(path: str, before: Any, after: Any) -> Iterator[Difference]:
+def _walk(path: str, before: Any, after: Any) -> Iterator[PayloadDifference]:
     if isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys((*before, *after)):
             yield from _walk(f"{path}.{name}", before.get(name), after.get(name))

@@ -21,7 +21,7 @@ _FORMS = {
     Form.TRANSFORMED: "as it is sent",
 }
 
-Group = tuple[str, int, float, float, int, str]
+LetterGroup = tuple[str, int, float, float, int, str]
 """(fingerprint, count, first failure, last failure, an id, sink)."""
 Fields = dict[str, Any]
 
@@ -30,7 +30,7 @@ def moment(seconds: float | None) -> str | None:
     return rfc3339(seconds) if seconds else None
 
 
-def group_as_dict(group: Group, details: Sequence[tuple[str, int]] = ()) -> Fields:
+def group_as_dict(group: LetterGroup, details: Sequence[tuple[str, int]] = ()) -> Fields:
     """``cause``: as it is said most often; ``values``: what differs in it, as lists of (value, count), of
     each place the most frequent."""
     fingerprint, count, first, last, example, sink = group

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from ingestd.control.engine.arn import parse_bus_arn, source_of
 from ingestd.control.engine.resource import (
-    Address,
     AuditStep,
     Context,
-    Fields,
     RemoteResource,
+    ResourceAddress,
+    ResourceFields,
     ResourceKind,
     Wanted,
 )
@@ -58,7 +58,9 @@ class DestinationKind(ResourceKind):
         there = await context.api.list(PATH)
         return await gather(*(_look(context, entity) for entity in there), limit=MAX_PARALLEL)
 
-    async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
+    async def create(
+        self, context: Context, wanted: Wanted, ids: Mapping[ResourceAddress, str]
+    ) -> RemoteResource:
         """Disabled, and nothing else yet. One of that name that exists by now is used: the answer to
         an earlier attempt may have been lost."""
         if there := await _look_up(context, wanted):
@@ -75,7 +77,7 @@ class DestinationKind(ResourceKind):
         return found
 
     async def update(
-        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
+        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[ResourceAddress, str]
     ) -> RemoteResource:
         """All but enabling, which ``settle`` does once it is verified."""
         sent, there = _body(wanted.fields), _body(found.fields)
@@ -194,7 +196,7 @@ async def _wait_until_verified(context: Context, found: RemoteResource, wanted: 
     )
 
 
-def _body(fields: Fields) -> dict[str, Any]:
+def _body(fields: ResourceFields) -> dict[str, Any]:
     """What a change may send."""
     return {
         "description": fields["description"],

@@ -15,10 +15,10 @@ from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.plan import Plan
 from ingestd.control.engine.reference import missing
 from ingestd.control.engine.resource import (
-    Address,
     AuditStep,
     Context,
     RemoteResource,
+    ResourceAddress,
     ResourceKind,
     Wanted,
     with_values,
@@ -110,7 +110,7 @@ class _Run:
         self._kinds = kinds
         self._there = {one.address: one.found for one in plan.changes if one.found and one.wanted}
         self._values = plan.world.values
-        self._failed = set[Address]()
+        self._failed = set[ResourceAddress]()
         self._unreachable = ""
 
     async def step(self, change: Change) -> ApplyOutcome:
@@ -177,7 +177,7 @@ class _Run:
         return found
 
     @property
-    def _ids(self) -> dict[Address, str]:
+    def _ids(self) -> dict[ResourceAddress, str]:
         return {address: found.id for address, found in self._there.items()}
 
     async def _create(self, kind: ResourceKind, change: Change, wanted: Wanted) -> None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from ingestd.control.engine.compare import Difference, dotted, masked
-from ingestd.control.engine.resource import Address, RemoteResource, Wanted
+from ingestd.control.engine.resource import RemoteResource, ResourceAddress, Wanted
 
 
 class Action(StrEnum):
@@ -31,7 +31,7 @@ class Change:
     those that are sent. ``ours``: made by an apply. ``needs``: changes that have to have succeeded."""
 
     action: Action
-    address: Address
+    address: ResourceAddress
     key: str
     wanted: Wanted | None = None
     found: RemoteResource | None = None
@@ -39,7 +39,7 @@ class Change:
     secrets: tuple[str, ...] = ()
     why: str = ""
     ours: bool = False
-    needs: frozenset[Address] = frozenset()
+    needs: frozenset[ResourceAddress] = frozenset()
 
     @property
     def label(self) -> str:

@@ -19,7 +19,7 @@ from ingestd.control.engine.compare import dotted
 from ingestd.control.engine.document_file import read_tree
 from ingestd.control.engine.kinds import KINDS
 from ingestd.control.engine.reference import Reference, parse_reference, replaced
-from ingestd.control.engine.resource import Address, ResourceKind, Wanted
+from ingestd.control.engine.resource import ResourceAddress, ResourceKind, Wanted
 from ingestd.control.engine.variables import fill_in, read_variables
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import MASK, is_masked
@@ -134,7 +134,7 @@ def _masked(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield from _masked(inner, path)
 
 
-def _addresses(value: Any, where: str) -> frozenset[Address]:
+def _addresses(value: Any, where: str) -> frozenset[ResourceAddress]:
     texts = value if isinstance(value, list) else [None]
     parts = [one.partition(".") if isinstance(one, str) else ("", "", "") for one in texts]
     if not all(kind and dot and name for kind, dot, name in parts):

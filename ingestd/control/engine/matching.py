@@ -3,16 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from ingestd.control.engine.resource import Address, RemoteResource, Wanted
+from ingestd.control.engine.resource import RemoteResource, ResourceAddress, Wanted
 from ingestd.control.engine.state import ControlState
 
-Matches = Mapping[Address, RemoteResource]
-Doubles = Mapping[Address, tuple[RemoteResource, ...]]
+MatchedResources = Mapping[ResourceAddress, RemoteResource]
+Doubles = Mapping[ResourceAddress, tuple[RemoteResource, ...]]
 
 
 def match(
     wanted: Iterable[Wanted], there: Iterable[RemoteResource], state: ControlState
-) -> tuple[Matches, Doubles]:
+) -> tuple[MatchedResources, Doubles]:
     """(what each table means, tables that match several resources).
 
     A renamed table finds its resource by its key, a changed key by the table's name.
@@ -22,8 +22,8 @@ def match(
     for found in by_id.values():
         by_key[found.kind, found.key].append(found)
     matches, doubles, rest = (
-        dict[Address, RemoteResource](),
-        dict[Address, tuple[RemoteResource, ...]](),
+        dict[ResourceAddress, RemoteResource](),
+        dict[ResourceAddress, tuple[RemoteResource, ...]](),
         list[Wanted](),
     )
     for one in wanted:

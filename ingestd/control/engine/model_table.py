@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ingestd.control.engine.resource import Address
+from ingestd.control.engine.resource import ResourceAddress
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut, did_you_mean
 from ingestd.schemas.schema import show
@@ -37,7 +37,7 @@ class ModelTable(BaseModel):
     protected: bool = False
 
     @property
-    def addresses(self) -> frozenset[Address]:
+    def addresses(self) -> frozenset[ResourceAddress]:
         parts = (text.partition(".") for text in self.after)
         return frozenset((kind, name) for kind, _, name in parts)
 

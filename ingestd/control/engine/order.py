@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ingestd.control.engine.change import Action, Change
-from ingestd.control.engine.resource import Address
+from ingestd.control.engine.resource import ResourceAddress
 from ingestd.control.engine.state import ResourceRecord
 
 
-def in_order(changes: Iterable[Change], records: Mapping[Address, ResourceRecord]) -> tuple[Change, ...]:
+def in_order(
+    changes: Iterable[Change], records: Mapping[ResourceAddress, ResourceRecord]
+) -> tuple[Change, ...]:
     """With ``needs`` filled in; always the same for the same changes. ``records``: what is remembered.
 
     A resource comes after those it names. One is deleted after all that named it: deleted before it, or
@@ -21,8 +23,10 @@ def in_order(changes: Iterable[Change], records: Mapping[Address, ResourceRecord
 
 
 def _needs(
-    change: Change, changes: Mapping[Address, Change], records: Mapping[Address, ResourceRecord]
-) -> set[Address]:
+    change: Change,
+    changes: Mapping[ResourceAddress, Change],
+    records: Mapping[ResourceAddress, ResourceRecord],
+) -> set[ResourceAddress]:
     if change.wanted is not None:
         return {one for one in change.wanted.after if one in changes and one != change.address}
     return {
@@ -32,11 +36,13 @@ def _needs(
     }
 
 
-def _sorted(changes: Mapping[Address, Change], needs: Mapping[Address, set[Address]]) -> list[Address]:
+def _sorted(
+    changes: Mapping[ResourceAddress, Change], needs: Mapping[ResourceAddress, set[ResourceAddress]]
+) -> list[ResourceAddress]:
     waiting = {address: set(needed) for address, needed in needs.items()}
     ready = [_rank(changes[address]) for address, needed in waiting.items() if not needed]
     heapq.heapify(ready)
-    ordered: list[Address] = []
+    ordered: list[ResourceAddress] = []
     while waiting:
         if not ready:  # a circle of deletes: somewhere one has to begin
             heapq.heappush(ready, min(_rank(changes[address]) for address in waiting))
@@ -52,5 +58,5 @@ def _sorted(changes: Mapping[Address, Change], needs: Mapping[Address, set[Addre
     return ordered
 
 
-def _rank(change: Change) -> tuple[bool, Address]:
+def _rank(change: Change) -> tuple[bool, ResourceAddress]:
     return change.action is not Action.DELETE, change.address

@@ -9,11 +9,11 @@ from ingestd.control.engine.compare import canonical
 from ingestd.control.engine.lookup import create_or_find
 from ingestd.control.engine.model_table import ModelTable, inner, read_table, text
 from ingestd.control.engine.resource import (
-    Address,
     AuditStep,
     Context,
-    Fields,
     RemoteResource,
+    ResourceAddress,
+    ResourceFields,
     ResourceKind,
     Wanted,
 )
@@ -26,7 +26,7 @@ READ_ONLY = frozenset(
 """What the platform fills in."""
 
 
-class Place(NamedTuple):
+class FieldPlace(NamedTuple):
     """Where a field of the file stands in the API's object, as ``target.id``. ``default``: what it is where
     nothing, or nothing of its type, stands there; ``number``: it is one, or None."""
 
@@ -53,16 +53,16 @@ class PlainKind(ResourceKind):
     name: str
     path: ClassVar[str]
     table: ClassVar[type[ModelTable]]
-    places: ClassVar[Mapping[str, Place]]
+    places: ClassVar[Mapping[str, FieldPlace]]
     fixed: ClassVar[Mapping[str, Any]] = {}
-    named: ClassVar[Place] = Place("name")
+    named: ClassVar[FieldPlace] = FieldPlace("name")
     params: ClassVar[Mapping[str, str | int]] = {}
     immutable: frozenset[str] = frozenset()
     noted: ClassVar[str] = "RESOURCE"
 
     # What a subclass may have to say of its own
 
-    def canonical(self, fields: dict[str, Any]) -> Fields:
+    def canonical(self, fields: dict[str, Any]) -> ResourceFields:
         """Those of a table and of an answer, so that two that mean the same are equal."""
         return fields
 
@@ -73,7 +73,7 @@ class PlainKind(ResourceKind):
     def body(self, wanted: Wanted) -> dict[str, Any]:
         """The object as it is to be."""
         made: dict[str, Any] = {}
-        for place, value in ((self.named, wanted.key), *((Place(k), v) for k, v in self.fixed.items())):
+        for place, value in ((self.named, wanted.key), *((FieldPlace(k), v) for k, v in self.fixed.items())):
             place.write(made, value)
         for name, place in self.places.items():
             place.write(made, wanted.fields[name])
@@ -83,7 +83,7 @@ class PlainKind(ResourceKind):
         """What makes it."""
         return self.body(wanted)
 
-    def fresh(self, wanted: Wanted) -> Fields:
+    def fresh(self, wanted: Wanted) -> ResourceFields:
         """What it is right after that."""
         return wanted.fields
 
@@ -108,7 +108,9 @@ class PlainKind(ResourceKind):
         entities = await context.api.list(self.path, params=self.params or None)
         return [self.found_of(entity) for entity in entities if self.exists(entity)]
 
-    async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
+    async def create(
+        self, context: Context, wanted: Wanted, ids: Mapping[ResourceAddress, str]
+    ) -> RemoteResource:
         began = context.clock.monotonic()
         answer, there = await create_or_find(context, self, wanted, path=self.path, body=self.made_of(wanted))
         if there:  # ours if it is what we would have made: a create whose end we did not see
@@ -121,7 +123,7 @@ class PlainKind(ResourceKind):
         return made
 
     async def update(
-        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
+        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[ResourceAddress, str]
     ) -> RemoteResource:
         """Never overwrites another change: see ``versioned.py``."""
         what = f"{self.name} {found.key}"

@@ -19,9 +19,9 @@ from ingestd.control.engine.matching import match
 from ingestd.control.engine.order import in_order
 from ingestd.control.engine.render import render
 from ingestd.control.engine.resource import (
-    Address,
     AuditStep,
     RemoteResource,
+    ResourceAddress,
     ResourceKind,
     Wanted,
     with_values,
@@ -31,7 +31,7 @@ from ingestd.control.engine.state import ControlState, ResourceRecord, fields_ha
 from ingestd.control.engine.world import World
 from ingestd.core.errors import UserError
 
-Secret = Callable[[SecretRef], str]
+ReadSecret = Callable[[SecretRef], str]
 
 
 def read_secret(reference: SecretRef) -> str:
@@ -101,7 +101,7 @@ def make_plan(
     *,
     prune: bool = False,
     kinds: Mapping[str, ResourceKind] = KINDS,
-    secret: Secret = read_secret,
+    secret: ReadSecret = read_secret,
 ) -> Plan:
     """Compares them. What is neither in the file nor ours is never touched.
 
@@ -147,7 +147,7 @@ class _Values:
 
     def __init__(self, world: World) -> None:
         self._known = world.values
-        self._to_come = set[Address]()
+        self._to_come = set[ResourceAddress]()
 
     def put_into(self, wanted: Wanted) -> Wanted:
         known = {
@@ -166,7 +166,7 @@ class _Comparison:
     """One table against what it means."""
 
     def __init__(
-        self, state: ControlState, kinds: Mapping[str, ResourceKind], secret: Secret, *, prune: bool
+        self, state: ControlState, kinds: Mapping[str, ResourceKind], secret: ReadSecret, *, prune: bool
     ) -> None:
         self._state = state
         self._kinds = kinds
@@ -273,7 +273,7 @@ def _refused_double(wanted: Wanted, several: tuple[RemoteResource, ...]) -> Chan
 
 
 def _deletes(
-    rest: list[RemoteResource], names: set[Address], state: ControlState, *, prune: bool
+    rest: list[RemoteResource], names: set[ResourceAddress], state: ControlState, *, prune: bool
 ) -> Iterator[Change]:
     keys = Counter((found.kind, found.key) for found in rest)
     for found in rest:
@@ -295,7 +295,7 @@ def _deletes(
             yield Change(Action.DELETE, address, found.key, found=found, differences=differs, ours=True)
 
 
-def _records_of(changes: list[Change], state: ControlState) -> dict[Address, ResourceRecord]:
+def _records_of(changes: list[Change], state: ControlState) -> dict[ResourceAddress, ResourceRecord]:
     found = {change.address: change.found for change in changes if change.found}
     records = {address: state.record(one.kind, one.id) for address, one in found.items()}
     return {address: record for address, record in records.items() if record}

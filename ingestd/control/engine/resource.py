@@ -15,11 +15,11 @@ from ingestd.core.backoff import polls
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 
-Fields = Mapping[str, Any]
+ResourceFields = Mapping[str, Any]
 """Canonical: JSON values under the names of the configuration file, defaults filled in, what is a set
 sorted, nothing that the server fills in, no secrets. Two that mean the same are equal."""
 
-Address = tuple[str, str]
+ResourceAddress = tuple[str, str]
 """(kind, name in the file)."""
 
 
@@ -33,14 +33,14 @@ class Wanted:
     kind: str
     name: str
     key: str
-    fields: Fields
+    fields: ResourceFields
     secrets: Mapping[str, SecretRef] = field(default_factory=dict)
-    after: frozenset[Address] = frozenset()
+    after: frozenset[ResourceAddress] = frozenset()
     protected: bool = False
     references: tuple[Reference, ...] = ()
 
     @property
-    def address(self) -> Address:
+    def address(self) -> ResourceAddress:
         return self.kind, self.name
 
 
@@ -60,7 +60,7 @@ class RemoteResource:
     kind: str
     key: str
     id: str
-    fields: Fields
+    fields: ResourceFields
     state: str = ""
     version: int | None = None
     settled: bool = True
@@ -134,12 +134,14 @@ class ResourceKind(Protocol):
         """All that there are."""
         ...
 
-    async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
+    async def create(
+        self, context: Context, wanted: Wanted, ids: Mapping[ResourceAddress, str]
+    ) -> RemoteResource:
         """Make it; ``ids``: of what it comes after. It may not be ``settled`` yet: its id is known first."""
         ...
 
     async def update(
-        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
+        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[ResourceAddress, str]
     ) -> RemoteResource: ...
 
     async def settle(self, context: Context, found: RemoteResource, wanted: Wanted) -> RemoteResource:

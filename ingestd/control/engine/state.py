@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ingestd.control.engine.compare import digest
-from ingestd.control.engine.resource import Address, Fields, RemoteResource, Wanted
+from ingestd.control.engine.resource import RemoteResource, ResourceAddress, ResourceFields, Wanted
 from ingestd.control.engine.secret import SecretRef, keyed_hash
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
@@ -28,7 +28,7 @@ class ResourceRecord:
     key: str
     created: bool
     protected: bool = False
-    after: tuple[Address, ...] = ()
+    after: tuple[ResourceAddress, ...] = ()
     secrets: dict[str, str] = field(default_factory=dict)
     fields_hash: str = ""
     revision: int = 0
@@ -178,7 +178,7 @@ class ControlState:
         return StateContent(self.revision, records, intents, list(self.revisions), self.last_plan)
 
 
-def fields_hash(fields: Fields) -> str:
+def fields_hash(fields: ResourceFields) -> str:
     return digest(fields)
 
 

@@ -5,7 +5,7 @@ destinations and subscriptions.
 from collections.abc import Mapping, Set
 from typing import Any
 
-from ingestd.control.engine.resource import Address
+from ingestd.control.engine.resource import ResourceAddress
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut, did_you_mean
 
@@ -65,12 +65,12 @@ class TableReader:
     def protected(self) -> bool:
         return self.flag("protected", default=False)
 
-    def after(self) -> frozenset[Address]:
+    def after(self) -> frozenset[ResourceAddress]:
         """``after = ["integration.orders"]``: what has to exist before."""
         values = self._table.get("after", [])
         if not isinstance(values, list) or len(values) > MAX_AFTER:
             raise self.wrong("after", f"expected a list of at most {MAX_AFTER}")
-        found = set[Address]()
+        found = set[ResourceAddress]()
         for value in values:
             kind, _, name = value.partition(".") if isinstance(value, str) else ("", "", "")
             if not (kind and name):

@@ -20,10 +20,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
 _USE = re.compile(r"\$(\$(?=\{))|\$\{([^{}]{0,200})\}", re.ASCII)
 """``$${`` stands for ``${``."""
 
-Values = Mapping[str, Any]
+VariableValues = Mapping[str, Any]
 
 
-def read_variables(table: Any, given: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Values:
+def read_variables(
+    table: Any, given: Mapping[str, str], environ: Mapping[str, str] | None = None
+) -> VariableValues:
     """Every value by what stands between the braces. ``given`` wins, read as the type that the file has.
     Raises UserError."""
     if not isinstance(table, Mapping):
@@ -43,7 +45,7 @@ def read_variables(table: Any, given: Mapping[str, str], environ: Mapping[str, s
     return values | {f"env:{name}": value for name, value in environ.items()}
 
 
-def fill_in(value: Any, values: Values, *, where: str = "") -> Any:
+def fill_in(value: Any, values: VariableValues, *, where: str = "") -> Any:
     """The same with every use replaced, once: what is put in is not looked at again. A text that is nothing
     but one variable takes its type. Raises UserError for a name that there is not."""
     if isinstance(value, Mapping):
@@ -61,7 +63,7 @@ def fill_in(value: Any, values: Values, *, where: str = "") -> Any:
     return filled
 
 
-def _value_of(name: str, values: Values, where: str) -> Any:
+def _value_of(name: str, values: VariableValues, where: str) -> Any:
     if name.startswith("env:"):
         _refuse_secret(name.removeprefix("env:"), where)
     if name not in values:
@@ -71,7 +73,7 @@ def _value_of(name: str, values: Values, where: str) -> Any:
     return values[name]
 
 
-def _text_of(name: str, values: Values, where: str) -> str:
+def _text_of(name: str, values: VariableValues, where: str) -> str:
     value = _value_of(name, values, where)
     if isinstance(value, Mapping | list):
         raise UserError(f"{where}: ${{{name}}} is a list or a table, and cannot be a part of a text")
@@ -110,5 +112,5 @@ def _short(text: str) -> str:
     return cut(text, 100)
 
 
-def _suggestion(name: str, known: Values) -> str:
+def _suggestion(name: str, known: VariableValues) -> str:
     return suggestion(name, [one for one in known if not one.startswith("env:")])

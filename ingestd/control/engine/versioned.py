@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from ingestd.control.engine.compare import canonical
-from ingestd.control.engine.resource import Context, Fields
+from ingestd.control.engine.resource import Context, ResourceFields
 from ingestd.core.backoff import Backoff
 from ingestd.core.errors import UserError
 from ingestd.transport.api_client import ApiError
@@ -18,7 +18,7 @@ _BACKOFF = Backoff(base_s=0.5, cap_s=8.0)
 class CurrentVersion(NamedTuple):
     """As it is now: what matters of it, and the answer that said so, with its version."""
 
-    fields: Fields
+    fields: ResourceFields
     body: Mapping[str, Any]
 
 
@@ -28,8 +28,8 @@ async def change(
     *,
     read: Callable[[], Awaitable[CurrentVersion]],
     write: Callable[[Mapping[str, Any]], Awaitable[Any]],
-    planned: Fields | None,
-    wanted: Fields,
+    planned: ResourceFields | None,
+    wanted: ResourceFields,
 ) -> Any:
     """Read, compare, write; at a version conflict all of it again, a few times. The answer of the write, or
     of the read that shows that there is nothing left to do: our own write, whose answer was lost.
@@ -53,6 +53,6 @@ async def change(
     raise UserError(f"{what}: its version was another one at each of {MAX_TRIES} tries: plan again later")
 
 
-def _unlike(one: Fields, other: Fields) -> list[str]:
+def _unlike(one: ResourceFields, other: ResourceFields) -> list[str]:
     """The fields in which they differ."""
     return sorted(name for name in {*one, *other} if canonical(one.get(name)) != canonical(other.get(name)))

@@ -13,9 +13,9 @@ import jsonschema_rs
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from ingestd.control.engine.model_table import ModelTable, Text, inner
-from ingestd.control.engine.plain_kind import Place, PlainKind
-from ingestd.control.engine.resource import Context, Fields, RemoteResource, Wanted
-from ingestd.control.trigger.table import Format, from_json
+from ingestd.control.engine.plain_kind import FieldPlace, PlainKind
+from ingestd.control.engine.resource import Context, RemoteResource, ResourceFields, Wanted
+from ingestd.control.trigger.table import DataFormat, from_json
 from ingestd.control.trigger.trigger import PAGE_SIZE, WORKFLOW_PLACES
 from ingestd.core.text import cut
 
@@ -39,7 +39,7 @@ _SCHEDULE = {  # what the model says of each
 class _ScheduledTable(ModelTable):
     name: Annotated[Text, StringConstraints(min_length=1, max_length=162)] | None = None
     workflow_id: Id
-    data_format: Format = "TopLevelPrimitives"
+    data_format: DataFormat = "TopLevelPrimitives"
     minutes: When = "0"
     hours: When = "*"
     days_of_month: When = "*"
@@ -65,12 +65,12 @@ class ScheduledTrigger(PlainKind):
     table = _ScheduledTable
     places: ClassVar = {
         **WORKFLOW_PLACES,
-        "minutes": Place("schedule.minutes", "0"),
-        "hours": Place("schedule.hours", "*"),
-        "days_of_month": Place("schedule.daysOfMonth", "*"),
-        "months": Place("schedule.months", "*"),
-        "days_of_week": Place("schedule.daysOfWeek", "?"),
-        "timezone": Place("schedule.timezone", "UTC"),
+        "minutes": FieldPlace("schedule.minutes", "0"),
+        "hours": FieldPlace("schedule.hours", "*"),
+        "days_of_month": FieldPlace("schedule.daysOfMonth", "*"),
+        "months": FieldPlace("schedule.months", "*"),
+        "days_of_week": FieldPlace("schedule.daysOfWeek", "?"),
+        "timezone": FieldPlace("schedule.timezone", "UTC"),
     }
     fixed: ClassVar = {"target.type": "Workflow"}
     params: ClassVar = {"pageSize": PAGE_SIZE}
@@ -86,7 +86,7 @@ class PresenceSource(PlainKind):
     name = "presence_source"
     path = "/api/v2/presence/sources"
     table = _SourceTable
-    places: ClassVar = {"description": Place("description")}
+    places: ClassVar = {"description": FieldPlace("description")}
 
     def exists(self, entity: Any) -> bool:
         """The list still has those that were deactivated."""
@@ -125,22 +125,22 @@ class JourneySchema(PlainKind):
     path = "/api/v2/journey/externalevents/schemas"
     table = _SchemaTable
     places: ClassVar = {
-        "description": Place("jsonSchema.description"),
-        "required": Place("jsonSchema.required", []),
-        "properties": Place("jsonSchema.properties", {}),
-        "enabled": Place("enabled", default=True),
+        "description": FieldPlace("jsonSchema.description"),
+        "required": FieldPlace("jsonSchema.required", []),
+        "properties": FieldPlace("jsonSchema.properties", {}),
+        "enabled": FieldPlace("enabled", default=True),
     }
     fixed: ClassVar = {"jsonSchema.$schema": DRAFT_04}
-    named = Place("jsonSchema.title")
+    named = FieldPlace("jsonSchema.title")
 
-    def canonical(self, fields: dict[str, Any]) -> Fields:
+    def canonical(self, fields: dict[str, Any]) -> ResourceFields:
         return fields | {"required": _sorted_set([one for one in fields["required"] if isinstance(one, str)])}
 
     def made_of(self, wanted: Wanted) -> dict[str, Any]:
         made: dict[str, Any] = self.body(wanted)["jsonSchema"]
         return made
 
-    def fresh(self, wanted: Wanted) -> Fields:
+    def fresh(self, wanted: Wanted) -> ResourceFields:
         return {**wanted.fields, "enabled": True}
 
     async def write(self, context: Context, its_id: str, now: Mapping[str, Any], wanted: Wanted) -> Any:
@@ -179,10 +179,10 @@ class JourneyConfiguration(PlainKind):
     path = "/api/v2/journey/externalevents/configurations"
     table = _ConfigurationTable
     places: ClassVar = {
-        "source": Place("source"),
-        "schema_id": Place("schemaId"),
-        "division_id": Place("divisionId"),
-        "description": Place("description"),
+        "source": FieldPlace("source"),
+        "schema_id": FieldPlace("schemaId"),
+        "division_id": FieldPlace("divisionId"),
+        "description": FieldPlace("description"),
     }
     immutable = frozenset({"source", "schema_id", "division_id"})
 

@@ -16,7 +16,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from ingestd.config.secret_settings import secrets_in
 from ingestd.control.engine.lookup import create_or_find
 from ingestd.control.engine.model_table import ModelTable, inner, read_table, text
-from ingestd.control.engine.resource import Address, Context, Fields, RemoteResource, ResourceKind, Wanted
+from ingestd.control.engine.resource import (
+    Context,
+    RemoteResource,
+    ResourceAddress,
+    ResourceFields,
+    ResourceKind,
+    Wanted,
+)
 from ingestd.control.engine.versioned import CurrentVersion, change
 from ingestd.control.integration.state import (
     PATH,
@@ -43,8 +50,10 @@ def _topics(topics: list[str]) -> list[str]:
     return sorted(set(topics))
 
 
-Topic = Annotated[str, StringConstraints(pattern=r"^v2(\.[A-Za-z0-9_-]+|\.\{[A-Za-z]+\})+$", max_length=256)]
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,6}(-[a-z]+){1,3}-[0-9]{1,2}$", max_length=40)]
+IntegrationTopic = Annotated[
+    str, StringConstraints(pattern=r"^v2(\.[A-Za-z0-9_-]+|\.\{[A-Za-z]+\})+$", max_length=256)
+]
+AwsRegion = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,6}(-[a-z]+){1,3}-[0-9]{1,2}$", max_length=40)]
 
 
 def _digits(value: Any) -> Any:
@@ -54,9 +63,11 @@ def _digits(value: Any) -> Any:
 
 class _IntegrationTable(ModelTable):
     aws_account_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$"), BeforeValidator(_digits)]
-    aws_region: Region
+    aws_region: AwsRegion
     suffix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    event_filter: Annotated[list[Topic], Field(min_length=1, max_length=MAX_TOPICS), AfterValidator(_topics)]
+    event_filter: Annotated[
+        list[IntegrationTopic], Field(min_length=1, max_length=MAX_TOPICS), AfterValidator(_topics)
+    ]
     notes: Annotated[str, StringConstraints(max_length=2000)] = ""
     enabled: bool = True
 
@@ -79,7 +90,7 @@ class Installed(ResourceKind):
         """Of the properties of a configuration, canonical; they may be anything."""
 
     @abstractmethod
-    def properties(self, fields: Fields, now: Mapping[str, Any]) -> dict[str, Any]:
+    def properties(self, fields: ResourceFields, now: Mapping[str, Any]) -> dict[str, Any]:
         """As they are sent. ``now``: as they are; what is not ours of them stays."""
 
     def parse(self, name: str, table: Mapping[str, Any]) -> Wanted:
@@ -96,7 +107,9 @@ class Installed(ResourceKind):
         found = await gather(*(self._look(context, entity) for entity in there))
         return [one for one in found if one is not None]
 
-    async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
+    async def create(
+        self, context: Context, wanted: Wanted, ids: Mapping[ResourceAddress, str]
+    ) -> RemoteResource:
         began, body = context.clock.monotonic(), {"name": wanted.key, "integrationType": {"id": self.type_id}}
         made, there = await create_or_find(context, self, wanted, path=PATH, body=body)
         if there:
@@ -108,7 +121,7 @@ class Installed(ResourceKind):
         return RemoteResource(self.name, wanted.key, its_id, fields, state=state, settled=False)
 
     async def update(
-        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
+        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[ResourceAddress, str]
     ) -> RemoteResource:
         found = await self._configure(context, found, wanted)
         if found.fields["enabled"] != wanted.fields["enabled"]:
@@ -174,7 +187,7 @@ class Installed(ResourceKind):
             settled=state == "ACTIVE" if fields["enabled"] else state not in RUNNING,
         )
 
-    def _fields(self, entity: Any, config: Any) -> Fields:
+    def _fields(self, entity: Any, config: Any) -> ResourceFields:
         return self._config_fields(config) | {"enabled": text(entity, "intendedState") == "ENABLED"}
 
     def _config_fields(self, config: Any) -> dict[str, Any]:
@@ -241,7 +254,7 @@ class Integration(Installed):
             "event_filter": _topics([topic for topic in topics if isinstance(topic, str)]),
         }
 
-    def properties(self, fields: Fields, now: Mapping[str, Any]) -> dict[str, Any]:
+    def properties(self, fields: ResourceFields, now: Mapping[str, Any]) -> dict[str, Any]:
         return {
             **now,
             "awsAccountId": fields["aws_account_id"],
@@ -260,7 +273,7 @@ class WebhookKind(Installed):
     def fields_of(self, properties: Any) -> dict[str, Any]:
         return {"properties": dict(properties) if isinstance(properties, Mapping) else {}}
 
-    def properties(self, fields: Fields, now: Mapping[str, Any]) -> dict[str, Any]:
+    def properties(self, fields: ResourceFields, now: Mapping[str, Any]) -> dict[str, Any]:
         return dict(fields["properties"])
 
     async def attribute(self, context: Context, found: RemoteResource, name: str) -> str:
@@ -278,5 +291,5 @@ def _version(config: Any) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def _without_state(fields: Fields) -> dict[str, Any]:
+def _without_state(fields: ResourceFields) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "enabled"}

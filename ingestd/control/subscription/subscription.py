@@ -11,11 +11,11 @@ from typing import Any
 from ingestd.control.engine.arn import parse_function_arn, parse_role_arn, parse_topic_arn
 from ingestd.control.engine.lookup import only_one
 from ingestd.control.engine.resource import (
-    Address,
     AuditStep,
     Context,
-    Fields,
     RemoteResource,
+    ResourceAddress,
+    ResourceFields,
     ResourceKind,
     Wanted,
 )
@@ -98,7 +98,9 @@ class SubscriptionKind(ResourceKind):
     async def read(self, context: Context) -> Sequence[RemoteResource]:
         return [_found(entity) for entity in await _list_all(context)]
 
-    async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
+    async def create(
+        self, context: Context, wanted: Wanted, ids: Mapping[ResourceAddress, str]
+    ) -> RemoteResource:
         """One of that name that exists by now is used. Raises UserError for too many, or a destination
         that cannot be one."""
         there = [_found(entity) for entity in await _list_all(context)]
@@ -115,7 +117,7 @@ class SubscriptionKind(ResourceKind):
         return await self._make(context, wanted)
 
     async def update(
-        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
+        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[ResourceAddress, str]
     ) -> RemoteResource:
         if found.fields["destination_url"] != wanted.fields["destination_url"]:
             await _check_destination(context, wanted)
@@ -257,7 +259,7 @@ def _parse_url(read: TableReader) -> str:
     return url
 
 
-def _body(fields: Fields) -> dict[str, Any]:
+def _body(fields: ResourceFields) -> dict[str, Any]:
     """As the seed on topic subscriptions writes it."""
     destination = {"url": fields["destination_url"], "arn": fields["role_arn"]}
     return {
@@ -269,7 +271,7 @@ def _body(fields: Fields) -> dict[str, Any]:
     }
 
 
-def _found(entity: Mapping[str, Any], *, sent: Fields | None = None) -> RemoteResource:
+def _found(entity: Mapping[str, Any], *, sent: ResourceFields | None = None) -> RemoteResource:
     """``sent``: what stands for fields that an answer leaves out."""
     whole: dict[str, Any] = (_body(sent) if sent else {}) | dict(entity)
     destination = whole.get("destination") or {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from ingestd.control.engine.resource import Context, Fields, RemoteResource, Wanted
+from ingestd.control.engine.resource import Context, RemoteResource, ResourceFields, Wanted
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.target import webhook_sync
 from ingestd.control.target.table import TargetRetry, canonical_url, is_header_value, looks_secret
@@ -130,7 +130,7 @@ def export(found: RemoteResource) -> Mapping[str, Any]:
     return {**found.fields, "auth": {"type": auth_type, **auth}, "headers": headers}
 
 
-def _fields(entity: Mapping[str, Any]) -> Fields:
+def _fields(entity: Mapping[str, Any]) -> ResourceFields:
     """As a file would have it; what the API leaves out has its default."""
     policy = entity.get("retryPolicy")
     retry = TargetRetry().model_dump() | _present(

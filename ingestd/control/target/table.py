@@ -163,7 +163,7 @@ class TargetJwtAuth(_Table):
     key: _Secret
 
 
-Auth = TargetNoAuth | TargetBasicAuth | TargetOAuth2Auth | TargetJwtAuth
+TargetAuth = TargetNoAuth | TargetBasicAuth | TargetOAuth2Auth | TargetJwtAuth
 
 
 class TargetRetry(_Table):
@@ -184,7 +184,7 @@ class WebhookTable(_Table):
 class TargetTable(_Table):
     name: Annotated[_Name, AfterValidator(lambda name: _check_name(name))]
     endpoint_url: _Url
-    auth: Annotated[Auth, Field(discriminator="type")] = TargetNoAuth()
+    auth: Annotated[TargetAuth, Field(discriminator="type")] = TargetNoAuth()
     retry: TargetRetry = TargetRetry()
     headers: Annotated[dict[str, str], Field(max_length=MAX_HEADERS)] = {}
     event_types: Annotated[

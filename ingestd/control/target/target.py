@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingestd.control.engine.lookup import only_one
-from ingestd.control.engine.resource import Address, AuditStep, Context, RemoteResource, ResourceKind, Wanted
+from ingestd.control.engine.resource import (
+    AuditStep,
+    Context,
+    RemoteResource,
+    ResourceAddress,
+    ResourceKind,
+    Wanted,
+)
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.table import TableReader
 from ingestd.control.target import verification, webhook_sync
@@ -60,7 +67,9 @@ class Target(ResourceKind):
     async def read(self, context: Context) -> Sequence[RemoteResource]:
         return [read_target(entity) for entity in await context.api.list(PATH)]
 
-    async def create(self, context: Context, wanted: Wanted, ids: Mapping[Address, str]) -> RemoteResource:
+    async def create(
+        self, context: Context, wanted: Wanted, ids: Mapping[ResourceAddress, str]
+    ) -> RemoteResource:
         """One of that name that exists by now is used: the answer to an earlier attempt may have been
         lost. Raises UserError where there are several."""
         body = build_body(context, wanted)
@@ -84,7 +93,7 @@ class Target(ResourceKind):
         return found
 
     async def update(
-        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[Address, str]
+        self, context: Context, found: RemoteResource, wanted: Wanted, ids: Mapping[ResourceAddress, str]
     ) -> RemoteResource:
         return await self._put(context, found, wanted, build_body(context, wanted))
 

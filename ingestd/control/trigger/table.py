@@ -16,7 +16,7 @@ MAX_DEPTH = 50
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["Json", "TopLevelPrimitives"]
+DataFormat = Literal["Json", "TopLevelPrimitives"]
 OPERATORS = (
     *("Equal", "NotEqual", "In", "NotIn", "Contains", "All", "Exists", "Size"),
     *("GreaterThan", "GreaterThanOrEqual", "LessThan", "LessThanOrEqual"),
@@ -83,13 +83,13 @@ def _is_json(value: Any, deeper: int) -> bool:
     return value is None or isinstance(value, str | bool | int)
 
 
-Topic = Annotated[str, StringConstraints(pattern=r"^v2\.[\x21-\x7e]{1,250}$")]
+TriggerTopic = Annotated[str, StringConstraints(pattern=r"^v2\.[\x21-\x7e]{1,250}$")]
 
 
 class TriggerTable(ModelTable):
-    topic_name: Topic
+    topic_name: TriggerTopic
     workflow_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
-    data_format: Format = "TopLevelPrimitives"
+    data_format: DataFormat = "TopLevelPrimitives"
     match_criteria: Annotated[list[Criterion], Field(max_length=MAX_CRITERIA), BeforeValidator(from_json)] = (
         Field(default=[])
     )

@@ -5,17 +5,17 @@
 from typing import Any, ClassVar
 
 from ingestd.control.engine.compare import canonical
-from ingestd.control.engine.plain_kind import Place, PlainKind
-from ingestd.control.engine.resource import Fields, Wanted
+from ingestd.control.engine.plain_kind import FieldPlace, PlainKind
+from ingestd.control.engine.resource import ResourceFields, Wanted
 from ingestd.control.trigger.table import OPERATORS, TriggerTable
 
 PATH = "/api/v2/processautomation/triggers"
 PAGE_SIZE = 200
 WORKFLOW_PLACES = {
-    "workflow_id": Place("target.id"),
-    "data_format": Place("target.workflowTargetSettings.dataFormat", "TopLevelPrimitives"),
-    "description": Place("description"),
-    "enabled": Place("enabled", default=False),
+    "workflow_id": FieldPlace("target.id"),
+    "data_format": FieldPlace("target.workflowTargetSettings.dataFormat", "TopLevelPrimitives"),
+    "description": FieldPlace("description"),
+    "enabled": FieldPlace("enabled", default=False),
 }
 
 
@@ -27,18 +27,18 @@ class Trigger(PlainKind):
     path = PATH
     table = TriggerTable
     places: ClassVar = {
-        "topic_name": Place("topicName"),
+        "topic_name": FieldPlace("topicName"),
         **WORKFLOW_PLACES,
-        "match_criteria": Place("matchCriteria", []),
-        "event_ttl_seconds": Place("eventTTLSeconds", None, number=True),
-        "delay_by_seconds": Place("delayBySeconds", None, number=True),
+        "match_criteria": FieldPlace("matchCriteria", []),
+        "event_ttl_seconds": FieldPlace("eventTTLSeconds", None, number=True),
+        "delay_by_seconds": FieldPlace("delayBySeconds", None, number=True),
     }
     fixed: ClassVar = {"target.type": "Workflow"}
     params: ClassVar = {"pageSize": PAGE_SIZE}
     immutable = frozenset({"topic_name"})
     noted = "TRIGGER"
 
-    def canonical(self, fields: dict[str, Any]) -> Fields:
+    def canonical(self, fields: dict[str, Any]) -> ResourceFields:
         return fields | {"match_criteria": _criteria(fields["match_criteria"])}
 
     def body(self, wanted: Wanted) -> dict[str, Any]:

@@ -18,7 +18,7 @@ MAX_ARRAY_DEPTH = 200
 """Arrays within arrays beyond this make an event one that cannot be read."""
 
 # Any: mypy knows no recursive types that isinstance can narrow; it is a dict, a list or a scalar.
-Value = Any
+JsonValue = Any
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -74,11 +74,11 @@ class Matcher:
                 tree.at(clause.path).leaf = leaves[id(clause)]
             self._trees.append(tree)
 
-    def matches(self, event: Value) -> bool:
+    def matches(self, event: JsonValue) -> bool:
         """``event``: as ``read`` gives it."""
         return self.first(event) is not None
 
-    def first(self, event: Value) -> int | None:
+    def first(self, event: JsonValue) -> int | None:
         """Which of the combinations is the first to match, in the order of ``combinations``."""
         for number, tree in enumerate(self._trees):
             if _look(tree, tree.leaf, event) is not MatchState.NO:
@@ -103,7 +103,7 @@ def wanted(formulas: Iterable[Formula]) -> Node:
     return tree
 
 
-def read(event: bytes, tree: Node) -> Value:
+def read(event: bytes, tree: Node) -> JsonValue:
     """The members of ``event`` that ``tree`` has, as dicts, lists and scalars.
 
     Raises ValueError or RecursionError where the event is no JSON object, or these cannot be read.
@@ -113,7 +113,7 @@ def read(event: bytes, tree: Node) -> Value:
     }
 
 
-def _read(raw: msgspec.Raw, node: Node, depth: int) -> Value:
+def _read(raw: msgspec.Raw, node: Node, depth: int) -> JsonValue:
     first = memoryview(raw)[0]
     if first == 0x7B:
         return read(raw, node) if node.below else {}
@@ -127,7 +127,7 @@ def _read(raw: msgspec.Raw, node: Node, depth: int) -> Value:
         return float(bytes(raw))  # a number beyond those that msgspec knows: infinite, or an integer's size
 
 
-def _look(node: Node, leaf: Leaf | None, value: Value) -> MatchState:
+def _look(node: Node, leaf: Leaf | None, value: JsonValue) -> MatchState:
     if isinstance(value, dict):
         return _look_into(node, leaf, value)
     if isinstance(value, list):
@@ -139,7 +139,7 @@ def _look(node: Node, leaf: Leaf | None, value: Value) -> MatchState:
     return MatchState.FOUND if leaf.test(value) else MatchState.NO
 
 
-def _look_into(node: Node, leaf: Leaf | None, value: dict[str, Value]) -> MatchState:
+def _look_into(node: Node, leaf: Leaf | None, value: dict[str, JsonValue]) -> MatchState:
     if not _may_lack(leaf):
         return MatchState.NO
     all_held = MatchState.ABSENT
@@ -155,7 +155,7 @@ def _look_into(node: Node, leaf: Leaf | None, value: dict[str, Value]) -> MatchS
     return all_held
 
 
-def _look_along(node: Node, leaf: Leaf | None, value: Sequence[Value]) -> MatchState:
+def _look_along(node: Node, leaf: Leaf | None, value: Sequence[JsonValue]) -> MatchState:
     """Of an array one element has to hold all that is asked; a field that none has is absent from all of
     them.
 
@@ -184,7 +184,7 @@ def _may_lack(leaf: Leaf | None) -> bool:
     return leaf is None or leaf.absent
 
 
-def values_at(value: Value, path: Path) -> Iterator[Value]:
+def values_at(value: JsonValue, path: Path) -> Iterator[JsonValue]:
     """What ``read`` found at a path: scalars, and ``{}`` for an object, through arrays."""
     if isinstance(value, list):
         for element in value:
@@ -198,7 +198,7 @@ def values_at(value: Value, path: Path) -> Iterator[Value]:
 _SHOWN_VALUES = 3
 
 
-def explain(formula: Formula, event: Value) -> tuple[bool, str]:
+def explain(formula: Formula, event: JsonValue) -> tuple[bool, str]:
     """Whether ``event``, as ``read`` gives it, matches; the clauses that hold, or the first that does not."""
     number = Matcher(formula).first(event)
     if number is None:
@@ -208,7 +208,7 @@ def explain(formula: Formula, event: Value) -> tuple[bool, str]:
     return True, either((_holding(clause, event) for clause in combination), "; ")
 
 
-def _holding(clause: Clause, event: Value) -> str:
+def _holding(clause: Clause, event: JsonValue) -> str:
     test = make_test(clause)
     there = [value for value in values_at(event, clause.path) if value != {}]
     values = [value for value in there if test(value)]
@@ -218,7 +218,7 @@ def _holding(clause: Clause, event: Value) -> str:
     return _found(clause, values) + ("" if plain else f" ({_expected(clause)})")
 
 
-def _failing(formula: Formula, event: Value) -> str:
+def _failing(formula: Formula, event: JsonValue) -> str:
     if isinstance(formula, Clause):
         return f"{_found(formula, list(values_at(event, formula.path)))}, expected {_expected(formula)}"
     failing = [part for part in formula.parts if not Matcher(part).matches(event)]
@@ -229,7 +229,7 @@ def _failing(formula: Formula, event: Value) -> str:
     return "each clause holds, but no element of an array has all of it"
 
 
-def _found(clause: Clause, values: list[Value]) -> str:
+def _found(clause: Clause, values: list[JsonValue]) -> str:
     path = show_path(clause.path)
     if not values:
         return f"{path} is not there"

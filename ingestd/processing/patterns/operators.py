@@ -22,7 +22,7 @@ _SHOWN_CHARS = 60
 _SHOWN_PARTS = 8
 
 Scalar = str | int | float | bool | None
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Names:
@@ -151,7 +151,7 @@ class Numeric:
 
 @dataclass(frozen=True, slots=True)
 class Cidr:
-    network: Network
+    network: IpNetwork
 
     def source(self, names: Names) -> str:
         return f"{{x}}.__class__ is str and {names.bind(_address_test(self.network))}({{x}})"
@@ -232,7 +232,7 @@ def _like(parts: list[str], names: Names) -> str:
     return f"({' and '.join(tests)})"
 
 
-def _address_test(network: Network) -> Callable[[str], bool]:
+def _address_test(network: IpNetwork) -> Callable[[str], bool]:
     # Addresses repeat, and reading one costs more than the rest of a pattern.
     @lru_cache(maxsize=1024)
     def inside(text: str) -> bool:

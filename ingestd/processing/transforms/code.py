@@ -18,9 +18,9 @@ from ingestd.core.text import cut
 from ingestd.processing.transforms.draft import Untransformable
 from ingestd.schemas.grammar import DEEPEST, find_refusal, is_deeper
 
-Made = bytes | Untransformable | None
+CodeResult = bytes | Untransformable | None
 """What became of an event; None: it is dropped."""
-Work = Callable[[Sequence[bytes]], Sequence[Made]]
+CodeCall = Callable[[Sequence[bytes]], Sequence[CodeResult]]
 
 # a number that a double may not hold to its last digit; some in strings are found, too
 _DOUBTFUL = re.compile(rb"\d[\d.]{15}|\d[eE][-+\d]")
@@ -40,7 +40,7 @@ def checked(text: bytes) -> bytes:
     return text.strip(b" \t")
 
 
-def run_jq(program: str) -> Work:
+def run_jq(program: str) -> CodeCall:
     """Raises UserError where jq is not installed, or does not understand the program."""
     try:
         import jq
@@ -52,7 +52,7 @@ def run_jq(program: str) -> Work:
         words, _, _ = str(error).removeprefix("jq: ").partition("\n")  # then the program, with a mark
         raise UserError(f"jq: {cut(words.rstrip(':'))}") from None
 
-    def one(event: bytes) -> Made:
+    def one(event: bytes) -> CodeResult:
         try:
             text = event.decode()
             made, same = compiled.input_text(text).text(), identity.input_text(text).text()
@@ -72,18 +72,18 @@ def run_jq(program: str) -> Work:
     return lambda events: [one(event) for event in events]
 
 
-def run_python(spec: str) -> Work:
+def run_python(spec: str) -> CodeCall:
     """Raises UserError where the function cannot be imported."""
     function = _import(spec)
 
-    def call(events: Sequence[bytes]) -> Sequence[Made]:
+    def call(events: Sequence[bytes]) -> Sequence[CodeResult]:
         made = function(list(events))
         if not isinstance(made, list | tuple) or len(made) != len(events):
             got = f"{len(made)} for {len(events)}" if isinstance(made, list | tuple) else type(made).__name__
             raise Untransformable(f"{spec} must give one value for each event, in a list; it gave {got}")
         return [_taken(one, event) for one, event in zip(made, events, strict=True)]
 
-    def work(events: Sequence[bytes]) -> Sequence[Made]:
+    def work(events: Sequence[bytes]) -> Sequence[CodeResult]:
         try:
             return call(events)
         except (Exception, SystemExit) as error:  # noqa: BLE001, RUF100 - whatever the function raises
@@ -94,7 +94,7 @@ def run_python(spec: str) -> Work:
     return work
 
 
-def _taken(made: Any, event: bytes) -> Made:
+def _taken(made: Any, event: bytes) -> CodeResult:
     if made is None or made is event:
         return event if made is event else None
     if isinstance(made, Exception):

@@ -24,13 +24,13 @@ from ingestd.processing.transforms.draft import (
     room_for,
 )
 
-Change = Callable[[Draft], None]
+FieldStep = Callable[[Draft], None]
 MASKED = "***"
 _string = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.encode
 
 
-def remove(paths: Sequence[str]) -> Change:
+def remove(paths: Sequence[str]) -> FieldStep:
     parsed = [parse(path) for path in paths]
 
     def change(draft: Draft) -> None:
@@ -42,7 +42,7 @@ def remove(paths: Sequence[str]) -> Change:
     return change
 
 
-def keep(paths: Sequence[str]) -> Change:
+def keep(paths: Sequence[str]) -> FieldStep:
     """What is below one of ``paths`` stays; of arrays on the way what stays of their elements."""
     tree: dict[str, Any] = {}
     for path in map(parse, paths):
@@ -117,7 +117,7 @@ def _pruned_elements(node: list[Any], tree: Mapping[str, Any]) -> list[Any]:
     return node if same else kept
 
 
-def rename(pairs: Mapping[str, str]) -> Change:
+def rename(pairs: Mapping[str, str]) -> FieldStep:
     parsed = [(parse(old), parse(new)) for old, new in pairs.items()]
 
     def change(draft: Draft) -> None:
@@ -144,7 +144,7 @@ def _move(draft: Draft, old: tuple[Container, Any], new: tuple[Container, Any], 
     draft.touch()
 
 
-def set_values(values: Mapping[str, Any]) -> Change:
+def set_values(values: Mapping[str, Any]) -> FieldStep:
     """A table in the place of a value sets what is in it. Raises UserError for what JSON cannot have."""
     constants = [
         (path, msgspec.Raw(_json(path, value)))
@@ -180,7 +180,7 @@ def _put(draft: Draft, path: Path, value: msgspec.Raw) -> None:
         draft.touch()
 
 
-def template(texts: Mapping[str, str], *, max_bytes: int) -> Change:
+def template(texts: Mapping[str, str], *, max_bytes: int) -> FieldStep:
     """Raises UserError for a text with a brace that stands for nothing."""
     parsed = [(parse(name), _parts(name, text)) for name, text in texts.items()]
 
@@ -225,7 +225,7 @@ def _text_at(root: dict[str, Any], path: Path) -> str:
     return _string(text) if text[:1] == b'"' else text.decode()
 
 
-def hash_values(paths: Sequence[str], key: bytes) -> Change:
+def hash_values(paths: Sequence[str], key: bytes) -> FieldStep:
     """A BLAKE2b digest of the value, with ``key``: 32 hexadecimal digits. A text counts as its UTF-8, all
     else as its JSON text."""
     short = key if len(key) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(key).digest()
@@ -237,7 +237,7 @@ def hash_values(paths: Sequence[str], key: bytes) -> Change:
     return _redact(paths, hidden)
 
 
-def mask(paths: Sequence[str], last: int) -> Change:
+def mask(paths: Sequence[str], last: int) -> FieldStep:
     """``***`` and the last characters of a text or number; of one that is no longer than these, none."""
 
     def hidden(value: bytes) -> bytes:
@@ -249,7 +249,7 @@ def mask(paths: Sequence[str], last: int) -> Change:
     return _redact(paths, hidden)
 
 
-def _redact(paths: Sequence[str], hidden: Callable[[bytes], bytes]) -> Change:
+def _redact(paths: Sequence[str], hidden: Callable[[bytes], bytes]) -> FieldStep:
     parsed = [parse(path) for path in paths]
 
     def change(draft: Draft) -> None:

@@ -39,7 +39,7 @@ Matches = Callable[[bytes], bool]
 class _Step(NamedTuple):
     place: str
     matches: Matches | None
-    change: fields.Change | None  # of one event
+    change: fields.FieldStep | None  # of one event
     work: Any  # of many: see ``code.Work``
 
 
@@ -147,9 +147,11 @@ def _condition(pattern: Mapping[str, Any]) -> Matches:
     return matches
 
 
-def _action(section: TransformConfig, key: bytes, max_event_bytes: int) -> tuple[fields.Change | None, Any]:
+def _action(
+    section: TransformConfig, key: bytes, max_event_bytes: int
+) -> tuple[fields.FieldStep | None, Any]:
     """Of one event, or of many; neither: it is dropped."""
-    change: fields.Change | None = None
+    change: fields.FieldStep | None = None
     if section.keep:
         change = fields.keep(section.keep)
     elif section.remove:

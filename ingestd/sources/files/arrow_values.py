@@ -17,7 +17,7 @@ import pyarrow as pa
 from ingestd.core.text import cut
 from ingestd.sources.files.columns import MOST_LEVELS, BadCell, Unusable
 
-Values = Callable[[Any], list[Any]]
+ReadValues = Callable[[Any], list[Any]]
 """Of an array: a value each, None where there is none, a ``BadCell`` where JSON has none."""
 
 _UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -27,7 +27,7 @@ _DAY_S = 86_400
 _types = pa.types
 
 
-def values_of(kind: Any, name: str, level: int = 0) -> Values:
+def values_of(kind: Any, name: str, level: int = 0) -> ReadValues:
     """For columns of this type. Raises Unusable, with ``name``."""
     if level > MOST_LEVELS:
         raise Unusable(f"its column {cut(name, 60)!r} is nested deeper than {MOST_LEVELS}")
@@ -47,7 +47,7 @@ def values_of(kind: Any, name: str, level: int = 0) -> Values:
     raise Unusable(f"its column {cut(name, 100)!r} is of the type {kind}{hint}")
 
 
-def _plain(kind: Any) -> Values | None:
+def _plain(kind: Any) -> ReadValues | None:
     if _types.is_string(kind) or _types.is_large_string(kind) or str(kind) == "string_view":
         return _texts
     if _types.is_boolean(kind) or _types.is_integer(kind) or _types.is_null(kind):
@@ -134,7 +134,7 @@ def _times(array: Any, digits: int, offset: str) -> list[Any]:
 # --- lists, structs and maps ---
 
 
-def _nested(kind: Any, name: str, level: int) -> Values:
+def _nested(kind: Any, name: str, level: int) -> ReadValues:
     if _types.is_struct(kind):
         inside = [(field.name, values_of(field.type, f"{name}.{field.name}", level)) for field in kind]
         return lambda array: _objects(array, inside)
@@ -158,7 +158,7 @@ def _bad_among(values: Sequence[Any]) -> BadCell | None:
     return next((one for one in values if isinstance(one, BadCell)), None)
 
 
-def _objects(array: Any, inside: Sequence[tuple[str, Values]]) -> list[Any]:
+def _objects(array: Any, inside: Sequence[tuple[str, ReadValues]]) -> list[Any]:
     """What is null in it is absent."""
     names = [name for name, _ in inside]
     columns = [values(one) for (_, values), one in zip(inside, array.flatten(), strict=True)]
@@ -174,7 +174,7 @@ def _objects(array: Any, inside: Sequence[tuple[str, Values]]) -> list[Any]:
     return found
 
 
-def _lists(array: Any, elements: Values) -> list[Any]:
+def _lists(array: Any, elements: ReadValues) -> list[Any]:
     values = elements(array.flatten())
     return [
         None if not there else _bad_among(values[start:end]) or values[start:end]
@@ -182,7 +182,7 @@ def _lists(array: Any, elements: Values) -> list[Any]:
     ]
 
 
-def _maps(array: Any, entries: Values) -> list[Any]:
+def _maps(array: Any, entries: ReadValues) -> list[Any]:
     keys, items = array.flatten().flatten()
     names, values = _texts(keys), entries(items)
     found: list[Any] = []

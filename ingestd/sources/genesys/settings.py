@@ -7,13 +7,13 @@ from ingestd.core.unwrap import UnwrapSection
 
 MAX_TOPICS = 10_000
 """Ten channels of the 20 that a client may have: each is replaced by another before it ends."""
-Topic = Annotated[str, Matching(r"^v2\.[!-~]{1,500}$")]
+NotificationTopic = Annotated[str, Matching(r"^v2\.[!-~]{1,500}$")]
 
 
 class NotificationsConfig(UnwrapSection):
     """Topics of the Notifications API, with the login of [api]. Their events go into the spool."""
 
-    topics: Annotated[list[Topic], Before(as_list)] = field(
+    topics: Annotated[list[NotificationTopic], Before(as_list)] = field(
         [], max_length=MAX_TOPICS, description="as v2.users.USERID.presence; needed"
     )
     renew_after: Seconds = field(

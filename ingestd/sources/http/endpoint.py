@@ -91,7 +91,7 @@ class NotUnpacked(NamedTuple):
     why: str
 
 
-Refused = Callable[[str, str, int, str], None]
+OnRefused = Callable[[str, str, int, str], None]
 """(producer or empty, its address, status, why it is refused or has to wait)."""
 
 
@@ -119,7 +119,7 @@ class Endpoint:
         admission: AdmissionService,
         clock: Clock,
         aside: BodyWorker = at_once,
-        refused: Refused = nobody_asks,
+        refused: OnRefused = nobody_asks,
     ) -> None:
         self.settings = settings
         self._admission = admission

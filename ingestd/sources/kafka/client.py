@@ -25,7 +25,7 @@ NO_HEADERS: Mapping[str, str] = {}
 _loaded: Any = None
 
 _TIME_BITS = 43
-Place = tuple[str, int]
+TopicPart = tuple[str, int]
 """Topic and partition."""
 NONE = -1
 """As an offset: there is none."""
@@ -35,7 +35,7 @@ class Run(NamedTuple):
     """Messages of one partition; or None: that it has no more before ``end``. ``stored_at``: when the first
     was stored, wall time; ``size_bytes``: what they take, or a little more."""
 
-    place: Place
+    place: TopicPart
     messages: MessageColumns | None
     stored_at: float = 0.0
     size_bytes: int = 0
@@ -46,7 +46,7 @@ class Given(NamedTuple):
     """A partition that the group gave to this member. ``identity``: of its topic; ``committed``: the group's
     offset, with its ``note``; where there is none, ``first`` and ``last`` of what the broker has."""
 
-    place: Place
+    place: TopicPart
     identity: str
     committed: int
     note: str
@@ -212,7 +212,7 @@ def to_message(raw: Any) -> Message:
 
 def split_by_place(
     found: Sequence[Any], *, one_topic: bool = False
-) -> Iterator[tuple[Place, Any, Sequence[Any]]]:
+) -> Iterator[tuple[TopicPart, Any, Sequence[Any]]]:
     """(place, error or None, messages) of neighbours; an error comes alone. Without a step of the interpreter
     for each message. ``one_topic``: they are all of one."""
     errors = [*map(_error_of, found)]  # one cannot be compared with None
@@ -233,7 +233,7 @@ def split_by_place(
         first = last
 
 
-def run_of(place: Place, raw: Sequence[Any]) -> Run:
+def run_of(place: TopicPart, raw: Sequence[Any]) -> Run:
     """Messages of one partition that follow each other."""
     first, last = raw[0].offset(), raw[-1].offset()
     offsets: Sequence[int] = range(first, last + 1)
@@ -309,11 +309,11 @@ class Admin:
         except Exception:  # it is asked again
             return 0
 
-    def offsets(self, places: Sequence[Place]) -> dict[Place, tuple[int, int]]:
+    def offsets(self, places: Sequence[TopicPart]) -> dict[TopicPart, tuple[int, int]]:
         """First and last offset that the brokers have of partitions, where they say so."""
         lib = library()
         spec, level = lib.admin.OffsetSpec, lib.IsolationLevel.READ_COMMITTED
-        found: list[dict[Place, int]] = []
+        found: list[dict[TopicPart, int]] = []
         try:
             for which in (spec.earliest(), spec.latest()) if places else ():
                 asked = {lib.TopicPartition(*place): which for place in places}

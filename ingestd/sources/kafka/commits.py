@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ingestd.core.clock import Clock, wait_until_set
-from ingestd.sources.kafka.client import Place, Start
+from ingestd.sources.kafka.client import Start, TopicPart
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import Journal
@@ -25,22 +25,22 @@ class Commits:
         self.group: Group | None = None
         self._journal = journal
         self._clock = clock
-        self._moved: set[Place] = set()
+        self._moved: set[TopicPart] = set()
         self._is_urgent = False
         self._news, self._urged = asyncio.Event(), asyncio.Event()
 
-    def moved(self, place: Place) -> None:
+    def moved(self, place: TopicPart) -> None:
         self._moved.add(place)
         self._news.set()
 
-    def changed(self, place: Place, urgent: bool) -> None:
+    def changed(self, place: TopicPart, urgent: bool) -> None:
         """What is on its way of it. ``urgent``: a batch waits to be named."""
         if urgent:
             self._is_urgent = True
             self._urged.set()
         self.moved(place)
 
-    def made(self, starts: Mapping[Place, Start]) -> None:
+    def made(self, starts: Mapping[TopicPart, Start]) -> None:
         for place, start in starts.items():
             one = self.partitions.by_place.get(place)
             if one and one.named:
@@ -48,7 +48,7 @@ class Commits:
                 if len(start.told) < len(one.named.open):
                     self.moved(place)
 
-    def note_refused(self, place: Place) -> None:
+    def note_refused(self, place: TopicPart) -> None:
         if self.partitions.takeover:
             self.partitions.takeover.refused()
             self.changed(place, True)

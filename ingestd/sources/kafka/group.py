@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.sources.kafka import client
-from ingestd.sources.kafka.client import NONE, REQUEST_S, Admin, Given, Place, Run, Start
+from ingestd.sources.kafka.client import NONE, REQUEST_S, Admin, Given, Run, Start, TopicPart
 from ingestd.sources.kafka.owner import CommitsMade, Owner
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.settings import KafkaConfig
@@ -61,16 +61,16 @@ class Group:
         self._room = threading.Event()
         self._wakes = threading.Event()
         """There is room again, or a commit that is waited for, or an end."""
-        self._wanted: frozenset[Place] | None = None
+        self._wanted: frozenset[TopicPart] | None = None
         self._lock = threading.Lock()
-        self._due: dict[Place, Start] = {}
+        self._due: dict[TopicPart, Start] = {}
         self._is_urgent = False
         self.is_busy = False
         """Batches may have to be committed at once: then no call for messages is long."""
         self._committed_at = self._full_since = 0.0
-        self._assigned: set[Place] = set()
-        self._paused: set[Place] = set()
-        self._changed: dict[Place, int] = {}
+        self._assigned: set[TopicPart] = set()
+        self._paused: set[TopicPart] = set()
+        self._changed: dict[TopicPart, int] = {}
         self._is_troubled = False
         self._joins_again = False
         self._fatal: Any = None
@@ -86,19 +86,19 @@ class Group:
         if room:
             self._wakes.set()
 
-    def want(self, places: frozenset[Place] | None) -> None:
+    def want(self, places: frozenset[TopicPart] | None) -> None:
         """Only of these messages are read; None: of all."""
         self._wanted = places
 
-    def has_changed(self, place: Place, offset: int) -> None:
+    def has_changed(self, place: TopicPart, offset: int) -> None:
         """The partition has other messages now than those that were read, up to there."""
         self._changed[place] = offset
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[TopicPart]:
         return [*self._assigned]
 
-    def commit(self, due: Mapping[Place, Start], *, urgent: bool = False) -> None:
+    def commit(self, due: Mapping[TopicPart, Start], *, urgent: bool = False) -> None:
         with self._lock:
             self._due.update(due)
             self._is_urgent = self._is_urgent or urgent
@@ -171,7 +171,7 @@ class Group:
             self._recovered()
             self._tell(self._owner.came, runs)
 
-    def _handle(self, consumer: Any, error: Any, place: Place, offset: int) -> None:
+    def _handle(self, consumer: Any, error: Any, place: TopicPart, offset: int) -> None:
         """What the library tells between messages."""
         if error.code() in _OUT_OF_RANGE:
             if place in self._assigned:
@@ -179,7 +179,7 @@ class Group:
         else:
             self._on_error(error)
 
-    def _go_on(self, consumer: Any, place: Place, offset: int) -> None:
+    def _go_on(self, consumer: Any, place: TopicPart, offset: int) -> None:
         """The broker does not have what comes next there."""
         partition = client.library().TopicPartition(*place)
         first = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)[0]
@@ -238,7 +238,7 @@ class Group:
             self._due = {place: start for place, start in self._due.items() if place not in places}
         consumer.incremental_unassign(partitions)
 
-    def _forget(self, partitions: Iterable[Any]) -> list[Place]:
+    def _forget(self, partitions: Iterable[Any]) -> list[TopicPart]:
         places = [(one.topic, one.partition) for one in partitions]
         self._assigned.difference_update(places)
         self._paused.difference_update(places)
@@ -246,7 +246,7 @@ class Group:
 
     # --- commits ---
 
-    def _send_commits(self, consumer: Any, leaving: Collection[Place] = ()) -> None:
+    def _send_commits(self, consumer: Any, leaving: Collection[TopicPart] = ()) -> None:
         now = self._clock.monotonic()
         every_s = 0.0 if self._is_urgent else _COMMIT_EVERY_S
         if not self._due or now - self._committed_at < every_s:
@@ -260,9 +260,9 @@ class Group:
         elif mine:
             consumer.commit(offsets=[self._at(*one) for one in mine.items()], asynchronous=True)
 
-    def _commit_and_tell(self, consumer: Any, due: Mapping[Place, Start]) -> None:
+    def _commit_and_tell(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
         """Waits for the answer: others do, and one that is repeated must not come after a later one."""
-        failed: dict[Place, int] = {}
+        failed: dict[TopicPart, int] = {}
         try:
             answers = consumer.commit(offsets=[self._at(*one) for one in due.items()], asynchronous=False)
             failed = {(one.topic, one.partition): one.error.code() for one in answers if one.error}
@@ -284,7 +284,7 @@ class Group:
             for one in failed:
                 self._due.setdefault((one.topic, one.partition), Start(one.offset, note=self._note))
 
-    def _commit_now(self, consumer: Any, due: Mapping[Place, Start]) -> None:
+    def _commit_now(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
         """What cannot be committed is read again, by its next owner."""
         with self._lock:
             for place in due:
@@ -302,7 +302,7 @@ class Group:
         self._commit_now(consumer, due)
         consumer.close()
 
-    def _at(self, place: Place, start: Start) -> Any:
+    def _at(self, place: TopicPart, start: Start) -> Any:
         more: dict[str, Any] = {"metadata": start.note} if start.note else {}
         if start.epoch >= 0:
             more["leader_epoch"] = start.epoch
@@ -326,7 +326,7 @@ class Group:
     def _ask(self, question: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()
 
-    def _ask_and_commit(self, consumer: Any, question: Coroutine[Any, Any, T], leaving: list[Place]) -> T:
+    def _ask_and_commit(self, consumer: Any, question: Coroutine[Any, Any, T], leaving: list[TopicPart]) -> T:
         """Batches of what is given back may still wait for a commit."""
         answer = asyncio.run_coroutine_threadsafe(question, self._loop)
         while True:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from ingestd.sources.broker.source import SourceCounts
-from ingestd.sources.kafka.client import Place
+from ingestd.sources.kafka.client import TopicPart
 from ingestd.sources.kafka.partitions import Partitions
 
 
-def count(found: Mapping[Place, tuple[int, int]], partitions: Partitions, counts: SourceCounts) -> None:
+def count(found: Mapping[TopicPart, tuple[int, int]], partitions: Partitions, counts: SourceCounts) -> None:
     """``found``: first and last offset that the brokers have; empty where they did not say."""
     mine = partitions.by_place
     known = [(mine[place], *bounds) for place, bounds in found.items() if place in mine]

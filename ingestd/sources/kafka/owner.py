@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ingestd.core.errors import UserError
-from ingestd.sources.kafka.client import Place, Run, Start
+from ingestd.sources.kafka.client import Run, Start, TopicPart
 
 
 class Owner(Protocol):
@@ -19,7 +19,7 @@ class Owner(Protocol):
 class CommitsMade(Protocol):
     """What became of commits that somebody waits for."""
 
-    def made(self, starts: Mapping[Place, Start]) -> None: ...
-    def note_refused(self, place: Place) -> None:
+    def made(self, starts: Mapping[TopicPart, Start]) -> None: ...
+    def note_refused(self, place: TopicPart) -> None:
         """The brokers keep no note of that length."""
         ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import OrderedAcks
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, MessageColumns, sequence_of
-from ingestd.sources.kafka.client import NONE, TOMBSTONE, Place, Start, epoch_of, is_later
+from ingestd.sources.kafka.client import NONE, TOMBSTONE, Start, TopicPart, epoch_of, is_later
 from ingestd.sources.kafka.note import Span
 from ingestd.sources.source import Position
 
@@ -47,7 +47,7 @@ class Partition:
 
     def __init__(
         self,
-        place: Place,
+        place: TopicPart,
         identity: bytes,
         number: int,
         offset: int,
@@ -180,5 +180,5 @@ class Partition:
         return Start(self.taken - 1 if self._taken_mark else self.taken)
 
 
-def words_of(places: Sequence[Place]) -> str:
+def words_of(places: Sequence[TopicPart]) -> str:
     return ", ".join(f"partition {number} of topic {topic}" for topic, number in sorted(places))

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
-from ingestd.sources.kafka.client import Given, Place, Start
+from ingestd.sources.kafka.client import Given, Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs
 from ingestd.sources.kafka.note import NOTHING_NAMED, Note, read_note
 from ingestd.sources.kafka.partition import MakeCutter, Partition, words_of
@@ -36,7 +36,7 @@ class Partitions:
         starts_at_end: bool,
         cuts: Callable[[int], Sequence[Cut]],
         make_cutter: MakeCutter,
-        moved: Callable[[Place], None],
+        moved: Callable[[TopicPart], None],
         changed: Callable[[], None],
         counts: SourceCounts,
         clock: Clock,
@@ -45,7 +45,7 @@ class Partitions:
         heirs: Heirs,
         takeover: Takeover | None,
     ) -> None:
-        self.by_place: dict[Place, Partition] = {}
+        self.by_place: dict[TopicPart, Partition] = {}
         self.awaited: set[int] = set()
         """Numbers of those that an earlier process had batches of, and the group has not given yet."""
         self._left: dict[str, set[int]] = {}
@@ -87,7 +87,7 @@ class Partitions:
         self._changed()
         return [one.goes_on_at() for one in mine]
 
-    async def revoked(self, places: Sequence[Place], *, is_lost: bool) -> dict[Place, Start]:
+    async def revoked(self, places: Sequence[TopicPart], *, is_lost: bool) -> dict[TopicPart, Start]:
         """What is to be committed of them. ``is_lost``: others have them already."""
         mine = [self.by_place[place] for place in places if place in self.by_place]
         for one in mine:
@@ -117,7 +117,7 @@ class Partitions:
             return self.takeover.start_of(one, self.note)
         return one.to_commit()._replace(note=self.note)
 
-    async def out_of_range(self, place: Place, offset: int, first: int) -> Start:
+    async def out_of_range(self, place: TopicPart, offset: int, first: int) -> Start:
         """The broker does not have the message at ``offset``, which comes next; ``first``: what it has."""
         one = self.by_place[place]
         if max(offset, one.taken) <= first:
@@ -175,7 +175,7 @@ class Partitions:
         return one
 
     async def _again(
-        self, place: Place, identity: bytes, offset: int, note: Note = NOTHING_NAMED
+        self, place: TopicPart, identity: bytes, offset: int, note: Note = NOTHING_NAMED
     ) -> Partition:
         """It is another source to the journal: its offsets do not mean what they did."""
         path, now = self._path(place), self._clock.wall()
@@ -183,12 +183,12 @@ class Partitions:
         self._journal.moved(state.number, place_of(offset), 1)
         return self._put(place, identity, state.number, offset, note, is_new=True)
 
-    def _path(self, place: Place) -> str:
+    def _path(self, place: TopicPart) -> str:
         return f"{self._prefix}{place[0]}, partition {place[1]}"
 
     def _put(
         self,
-        place: Place,
+        place: TopicPart,
         identity: bytes,
         number: int,
         offset: int,
@@ -211,7 +211,7 @@ class Partitions:
         self.by_place[place] = one
         return one
 
-    def _supersede(self, place: Place, number: int, note: Note) -> None:
+    def _supersede(self, place: TopicPart, number: int, note: Note) -> None:
         """Batches of numbers that it had before are not found any more: their events come under this one, and
         must not wait as copies of themselves, for what is behind them would go first."""
         numbers = self._left.setdefault(self._path(place), set())

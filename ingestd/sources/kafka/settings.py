@@ -38,7 +38,7 @@ def _no_share_group(value: object) -> object:
 
 
 Broker = Annotated[str, After(_server)]
-Topic = Annotated[str, Matching(r"^[A-Za-z0-9._-]{1,249}$")]
+KafkaTopic = Annotated[str, Matching(r"^[A-Za-z0-9._-]{1,249}$")]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
@@ -51,7 +51,7 @@ class KafkaConfig(Section):
         max_length=100,
         description="brokers to ask for the others, HOST:PORT",
     )
-    topics: Annotated[list[Topic], Before(as_list)] = field(
+    topics: Annotated[list[KafkaTopic], Before(as_list)] = field(
         [], max_length=100, description="names of the topics to read; needed"
     )
     group: str = field(

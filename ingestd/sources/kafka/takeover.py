@@ -10,7 +10,7 @@ from functools import partial
 from ingestd.core.clock import Clock
 from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
-from ingestd.sources.kafka.client import Place, Start
+from ingestd.sources.kafka.client import Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs
 from ingestd.sources.kafka.note import MAX_BYTES, Note, Span, write_note
 from ingestd.sources.kafka.partition import Partition
@@ -31,7 +31,7 @@ class Takeover:
         self,
         journal: Journal,
         *,
-        changed: Callable[[Place, bool], None],
+        changed: Callable[[TopicPart, bool], None],
         frozen: Callable[[int], Sequence[FrozenBatch]],
         heirs: Heirs,
         counts: SourceCounts,

@@ -18,7 +18,7 @@ from ingestd.store.file_rows import FileRow, FileRows
 from ingestd.store.journal import Journal
 
 _LATEST = 5_000
-Known = MutableMapping[int, LiveFile]
+KnownFiles = MutableMapping[int, LiveFile]
 """By number, all that are in memory."""
 
 
@@ -53,7 +53,9 @@ class Identities:
         self._clock = clock
         self._warn = warn
 
-    async def find(self, files: Sequence[LiveFile], known: Known, endings: Mapping[LiveFile, Ending]) -> None:
+    async def find(
+        self, files: Sequence[LiveFile], known: KnownFiles, endings: Mapping[LiveFile, Ending]
+    ) -> None:
         """Each has a number then, or is a copy, or has to be looked at again. Those come first whose places
         on the disk are known: what an earlier process read besides may be in copies. Raises StoreFailed."""
         rows: dict[Identity, list[FileRow]] = {}
@@ -179,7 +181,7 @@ class Identities:
         at = 0 if file.kind is FileKind.WHOLE else end
         await self.begin_at(file, at, 1, mark_at(look.descriptor, end))
 
-    async def not_found(self, known: Known) -> list[FileRow]:
+    async def not_found(self, known: KnownFiles) -> list[FileRow]:
         """Rows of this source's files that no file was found for."""
         rows = await self._rows.latest(_LATEST)
         others = [row for row in rows if row.number not in known]

@@ -32,7 +32,7 @@ def _server(text: str) -> str:
     return text
 
 
-Server = Annotated[str, After(_server)]
+NatsServerUrl = Annotated[str, After(_server)]
 JetStreamName = Annotated[str, Matching(r"^[^\s.*>/\\]{1,255}$")]
 Subject = Annotated[str, Matching(r"^[^\s]{1,255}$")]
 
@@ -40,7 +40,7 @@ Subject = Annotated[str, Matching(r"^[^\s]{1,255}$")]
 class NatsLogin(Section):
     """Where NATS is, and how to log in there: of a source, and of the spool."""
 
-    servers: Annotated[list[Server], Before(as_list)] = field(
+    servers: Annotated[list[NatsServerUrl], Before(as_list)] = field(
         ["nats://127.0.0.1:4222"], min_length=1, max_length=100, description="nats:// or tls://, HOST:PORT"
     )
     domain: str = field("", pattern=r"^[^\s.*>]*$", description="JetStream domain, behind a leaf node")

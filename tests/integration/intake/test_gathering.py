@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingestd.core.reasons import Reason
 from ingestd.core.submission import AcceptedSubmission, Submission
 from ingestd.intake.refusals import event_id
-from ingestd.intake.submission_group import Piece, SubmissionGroup
+from ingestd.intake.submission_group import GroupPart, SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.schemas.interaction import InteractionSchema
@@ -74,7 +74,7 @@ requests = st.lists(
 
 def gather(
     asked: list[tuple[list[Event], bool, float]], max_bytes: int
-) -> tuple[SubmissionGroup, list[Piece]]:
+) -> tuple[SubmissionGroup, list[GroupPart]]:
     window = Window(b"secret")
     known = window.claim([VALIDATOR.key_of(event(number)) for number in KNOWN], NOW)
     window.confirm([digest for digest in known.digests if digest], NOW)
@@ -149,7 +149,7 @@ def test_every_event_is_accepted_a_duplicate_or_rejected_and_only_one_of_these(
 
 
 def assert_pieces(
-    gathering: SubmissionGroup, pieces: list[Piece], new: list[tuple[int, Event]], max_bytes: int
+    gathering: SubmissionGroup, pieces: list[GroupPart], new: list[tuple[int, Event]], max_bytes: int
 ) -> None:
     """The pieces hold what is new, in order, each with its key; who waits shares a chunk with nobody."""
     window = Window(b"secret")

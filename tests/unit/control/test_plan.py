@@ -10,7 +10,7 @@ from ingestd.control.engine.change import Action, Change
 from ingestd.control.engine.compare import canonical, differences
 from ingestd.control.engine.document import Document
 from ingestd.control.engine.plan import Plan, make_plan
-from ingestd.control.engine.resource import Address, RemoteResource, Wanted
+from ingestd.control.engine.resource import RemoteResource, ResourceAddress, Wanted
 from ingestd.control.engine.secret import SecretRef
 from ingestd.control.engine.state import ControlState
 from ingestd.control.engine.world import World
@@ -257,7 +257,7 @@ names = st.sampled_from("abcdefgh")
 def test_every_order_has_needs_before_what_needs_them(after: Any, gone: set[str]) -> None:
     """Also of deletes whose records go round in a circle, which nothing can keep: it still ends."""
 
-    def address(name: str) -> Address:
+    def address(name: str) -> ResourceAddress:
         return "target", name
 
     recorded = {name: want(name, after=frozenset(map(address, some))) for name, some in after.items()}

@@ -11,9 +11,9 @@ from ingestd.delivery.flow_control import FlowControl
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.recorder import Outcomes
 from ingestd.delivery.verdict_handler import (
-    Action,
     Attempt,
     DropToken,
+    LaneAction,
     LearnSize,
     ReportState,
     Resolve,
@@ -47,16 +47,16 @@ class Decisions:
             rng=random.Random(seed),
         )
 
-    def __call__(self, batch: Batch, verdict: Verdict, attempt: Attempt = FIRST) -> list[Action]:
+    def __call__(self, batch: Batch, verdict: Verdict, attempt: Attempt = FIRST) -> list[LaneAction]:
         return self.handler.decide(batch, verdict, attempt, 1.0)
 
 
-def settled(actions: list[Action]) -> Outcomes:
+def settled(actions: list[LaneAction]) -> Outcomes:
     (found,) = [action.outcomes for action in actions if isinstance(action, Resolve)]
     return found
 
 
-def again(actions: list[Action]) -> list[Resubmit]:
+def again(actions: list[LaneAction]) -> list[Resubmit]:
     return [action for action in actions if isinstance(action, Resubmit)]
 
 
@@ -89,7 +89,7 @@ def test_the_same_batch_goes_again_after_the_time_that_the_api_named() -> None:
     assert 7.0 <= action.delay_s <= 8.0
 
 
-def reports(actions: list[Action]) -> list[ReportState]:
+def reports(actions: list[LaneAction]) -> list[ReportState]:
     return [action for action in actions if isinstance(action, ReportState)]
 
 

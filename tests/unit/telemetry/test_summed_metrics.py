@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ingestd.telemetry.summed_metrics import Life, Summed, SumOfMetrics
+from ingestd.telemetry.summed_metrics import ProcessLife, Summed, SumOfMetrics
 
 
 def text(posted: int, *, lag: float = 0.0, connected: int = 1, settled: int = 0) -> str:
@@ -23,7 +23,7 @@ def text(posted: int, *, lag: float = 0.0, connected: int = 1, settled: int = 0)
     )
 
 
-def scrape(sums: SumOfMetrics, texts: dict[Life, str], *, ready: bool = True) -> dict[str, float]:
+def scrape(sums: SumOfMetrics, texts: dict[ProcessLife, str], *, ready: bool = True) -> dict[str, float]:
     registry = CollectorRegistry()
     registry.register(Summed(sums.add_up(texts, ready=ready)))
     families = text_string_to_metric_families(generate_latest(registry).decode())
