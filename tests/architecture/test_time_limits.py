@@ -11,6 +11,7 @@ TESTS = Path(__file__).parents[1]
 WAITS = {"timeout", "fail_after", "wait_for", "communicate", "run", "check_output", "urlopen", "wait", "get"}
 NEED_A_LIMIT = {"AsyncClient", "Client", "get", "post"}
 """Of httpx; they have one of their own: five seconds."""
+TOOK = {"seconds", "elapsed", "elapsed_s", "took", "took_s"}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time"}
 
 
@@ -26,6 +27,20 @@ def has_only_its_own(node: ast.Call) -> bool:
         case ast.Attribute(ast.Name("httpx"), name):
             return name in NEED_A_LIMIT and "timeout" not in {word.arg for word in node.keywords}
     return False
+
+
+def is_a_duration(node: ast.AST) -> bool:
+    """How long something took, by its name; not a figure that the test itself has made."""
+    match node:
+        case ast.Name(name) | ast.Attribute(_, name) | ast.Subscript(_, ast.Constant(str(name))):
+            return name in TOOK
+    return False
+
+
+def is_a_number(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp):
+        return is_a_number(node.left) or is_a_number(node.right)
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
 def fixed_limits(tree: ast.AST) -> Iterator[int]:
@@ -44,7 +59,9 @@ def fixed_limits(tree: ast.AST) -> Iterator[int]:
             called = {
                 n.func.attr for n in nodes_of(node) if isinstance(n, ast.Call) and hasattr(n.func, "attr")
             }
-            if called & CLOCKS and isinstance(node.comparators[-1], ast.Constant):
+            limit, measured = node.comparators[-1], [node.left, *node.comparators][-2]
+            own = is_a_duration(measured) and is_a_number(limit)
+            if own or (called & CLOCKS and isinstance(limit, ast.Constant)):
                 yield node.lineno
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
@@ -70,6 +87,9 @@ def test_limits_of_time_in_tests_follow_the_machine() -> None:
         "async with httpx.AsyncClient(trust_env=False) as client: pass",
         "assert 0.5 <= time.monotonic() - started < 3.0",
         "DEADLINE_S = 20.0",
+        "assert 0 < answer.seconds < 10",
+        "assert report['seconds'] < 5",
+        "assert took_s < 10 + 20e-6 * len(body)",
     ],
 )
 def test_a_fixed_limit_is_found(line: str) -> None:

@@ -58,5 +58,4 @@ def check_event(event: bytes, *, cloudevent: bool = True) -> None:
         return
     refusal = load_schema("cloudevent").explain(event)
     if refusal is not None:
-        wrong = "; ".join(f"{error.field or 'event'}: {error.message}" for error in refusal.errors)
-        raise UserError(f"this is not a valid CloudEvent: {wrong}")
+        raise UserError(f"this is not a valid CloudEvent: {refusal.words}")

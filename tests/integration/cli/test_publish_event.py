@@ -65,7 +65,7 @@ def test_words_that_do_not_fit_are_usage_errors(words: list[str], said: str) -> 
     ("words", "said"),
     [
         (["{}"], "id: required, but missing; source: required, but missing"),
-        (["not JSON"], "event: not JSON"),
+        (["not JSON"], "a valid CloudEvent: not JSON"),
         (["--type", "t", "--source", "s", "--time", "yesterday"], "time: expected an RFC 3339 time"),
         (["--type", "t", "--source", "s", "--wait=soon"], "--wait: 'soon' is not a duration"),
         ([EVENT.decode(), "--sink", "none"], "no such sink"),
