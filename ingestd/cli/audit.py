@@ -61,7 +61,8 @@ def verify(
     key_files: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check that no line was changed, removed, inserted or moved. Exit code 0 if so, 3 if not.
+    """Check that no line was changed, removed, inserted or moved. Exit code 0: all lines are as they were
+    written; 3: some are not.
 
     Lines are chained with a key (audit.key_file): without it nobody can forge them. Verify alone
     cannot notice that lines are missing at the end: keep the printed `last` value elsewhere and pass it with
@@ -80,7 +81,9 @@ def verify(
 
 @audit.command()
 @click.argument("file", metavar="[FILE]", required=False)
-@click.option("-n", "count", type=click.IntRange(0, 1_000_000), default=20, show_default=True, help="Lines.")
+@click.option(
+    "-n", "count", type=click.IntRange(0, 1_000_000), default=20, show_default=True, help="Number of lines."
+)
 @click.option("-f", "--follow", is_flag=True, help="Continue with new lines, also after a rotation.")
 @state_and_config
 @_as_json

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-rejected",
     metavar="N|N%",
-    help="So many rejected events are no failure; more end the replay [each is one, none ends it].",
+    help="Exit code 0 with up to so many rejected events; more end the replay [not set: exit code 3].",
 )
 @click.option("--max-window", metavar="SIZE", help="Memory that a zstd frame may ask for [128MiB].")
 @click.option("--report", "report_file", metavar="FILE", help="Write the ledger as JSON.")
@@ -59,9 +59,8 @@ def replay(sources: tuple[str, ...], **given: Any) -> None:
     """Send the events of SOURCE... (files, or - for standard input) to the event API, all of them, once.
 
     NDJSON, JSON arrays, JSON values, CSV; plain, gzip or zstd; Parquet. Run it again after an interruption:
-    it resumes after the last resolved event. Standard input cannot be read again: of it, everything that was
-    read when a run ends early is kept as dead letters; after kill -9, events
-    that were not sent yet must be sent again.
+    it resumes after the last resolved event. Standard input cannot be read again: when a run ends early, what
+    it has read of it is kept as dead letters; after kill -9, the producer must send again what was not sent.
 
     \b
     Examples:

@@ -161,7 +161,8 @@ def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: 
 def park(sink: str, state_dir: str | None, settings: Any) -> None:
     """Set a sink aside, also beside a running service: nothing is sent there until it is resumed.
 
-    Beside a running service it returns when no request to the sink is out any more, or after 30 s (3).
+    Beside a running service it returns when no request to the sink is out any more; after 30 s with exit code
+    3.
 
     Its events stay in the spool, in their order, and take no room from the others, up to spool.max_parked.
 

@@ -19,7 +19,7 @@ _COLOURS = {"delivered": "green", "rejected": "red", "dead_lettered": "red", "du
 @click.option(
     "--what",
     type=click.Choice(["accepted", "duplicate", "rejected", "delivered", "dead_lettered", "dropped"]),
-    help="Only events that this has become of.",
+    help="Only events with this outcome.",
 )
 @click.option("--when", metavar="PATTERN", default="", help="Only events that match, as in a sink's `when`.")
 @click.option("--limit", type=click.IntRange(0), default=0, metavar="N", help="End after so many [0: never].")

@@ -19,7 +19,7 @@ def test(config_file: str | None, as_json: bool) -> None:
     crm = '{"eventType": "call", "queue": "q1"}'
     quality = "dropped"
 
-    A sink that is not named is not looked at. Beside an event there are: dropped (by a transform), failed (a
+    A sink that is not named is not looked at. Instead of an event: dropped (by a transform), failed (a
     transform cannot do its work) and unmatched (not for this sink). With `rejected` the event is invalid, and
     the refusal has these words.
 

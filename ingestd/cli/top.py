@@ -25,7 +25,13 @@ _PARKED = {"person": "by a person", "max_backlog": "at its max_backlog, back onc
 @admin_options
 @click.option("--once", is_flag=True, help="Print it once, and end.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print JSON.")
-@click.option("--every", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help="Seconds.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.5, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
 def top(url: str, token_file: str | None, once: bool, as_json: bool, every: float) -> None:
     """Watch a running service: what comes in and goes out, each sink's state and why, the spool.
 

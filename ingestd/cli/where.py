@@ -28,8 +28,8 @@ def where(
 
     KEY is the event's key, its parts with commas between them (of the schema interaction these are
     interactionId,eventType,eventTime); or the event itself, as JSON; or the id of a request. Exit code 3:
-    nothing is known of it. A running service is asked; with --state-dir, --config or --sandbox it is what is
-    on disk, also of a replay.
+    nothing is known of the event. It asks a running service; with --state-dir, --config or --sandbox it reads
+    the files, also those of a replay.
 
     \b
     Examples:

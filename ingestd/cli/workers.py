@@ -13,7 +13,7 @@ import click
 def workers(config_file: str | None, as_json: bool) -> None:
     """Show who owns which partition of which sink, since when, and how much waits there.
 
-    Edges and workers are heard for a moment; nobody keeps a list of them.
+    Listens for a moment to what edges and workers report: nobody keeps a list of them.
     """
     from ingestd.app.cluster import spool as app
     from ingestd.config import load

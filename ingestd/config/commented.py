@@ -3,6 +3,7 @@
 Descriptions are those of the settings. Called by ``ingestd init``.
 """
 
+import re
 import textwrap
 import typing
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,25 @@ def required_of(section: type[Section]) -> dict[str, SettingField]:
     }
 
 
+def description_of(info: SettingField) -> str:
+    """What a setting means, and the values that it can have where these are few."""
+    choices = [
+        one for one in map(str, _choices(info.annotation)) if not re.search(rf"\b{one}\b", info.description)
+    ]
+    if not choices:
+        return info.description
+    every = ", ".join(map(str, _choices(info.annotation)))
+    return f"{info.description}; one of {every}" if info.description else f"one of {every}"
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """Of ``Literal["a", "b"]``, also where it is annotated or may be None."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return inner
+    return () if origin in (dict, list) else next(filter(None, map(_choices, inner)), ())
+
+
 def _section(section: type[Section], place: SettingPlace, chosen: Chosen) -> Iterator[str]:
     tables: list[tuple[type[Section], SettingPlace]] = []
     for name, info in section.model_fields.items():
@@ -49,7 +69,7 @@ def _section(section: type[Section], place: SettingPlace, chosen: Chosen) -> Ite
         elif table := table_of(info):
             tables += [(_one_of(table, at, named, chosen), (*at, named)) for named in _names(at, chosen)]
         elif name != "type" or at not in chosen:  # that stands above all
-            yield from _comment(info.description)
+            yield from _comment(description_of(info))
             yield _setting(at, info, chosen)
     for inner, at in tables:
         used = any(one[: len(at)] == at for one in chosen)

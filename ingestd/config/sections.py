@@ -84,7 +84,9 @@ class TrailConfig(Section):
     """Where an event is, and what became of it: see `ingestd where`."""
 
     max_age: Seconds = field(86_400.0, ge=0, description="how long that is known; 0: not at all")
-    max_bytes: Size = field(64 * 1024**2, ge=0, description="at most, 16 bytes for each step of each event")
+    max_bytes: Size = field(
+        64 * 1024**2, ge=0, description="most bytes for that; a step of an event takes 16"
+    )
 
 
 class BatchConfig(Section):
@@ -159,7 +161,7 @@ class MetricsConfig(Section):
 
 class ProducerConfig(UnwrapSection):
     """Who may post. By a bearer token, Basic, an API key, OAuth client credentials, or a Standard Webhooks
-    signature; of several, either will do."""
+    signature; one of several is enough."""
 
     token: Secret = field(NOTHING, description="bearer token; better: token_file")
     token_file: SecretFile = field(
@@ -285,9 +287,11 @@ class IngestConfig(UnwrapSection):
 
 
 class ConsoleTokenConfig(Section):
-    """Who may use the console, from where this address is reached or to change something."""
+    """Who may use the console from another machine, or change something. From this one everybody may look."""
 
-    role: Literal["viewer", "operator"] = field("viewer", description="operator: may also change something")
+    role: Literal["viewer", "operator"] = field(
+        "viewer", description="viewer: may look; operator: may also change something"
+    )
     token: Secret = field(NOTHING, description="console token; better: token_file")
     token_file: SecretFile = field("", description="one token on each line; all are valid")
 
@@ -295,7 +299,9 @@ class ConsoleTokenConfig(Section):
 class AdminConfig(Section):
     """The console, status and metrics of ``ingestd run``."""
 
-    listen: Listen = field("127.0.0.1:9464", description="console, /metrics, /healthz, /readyz, /v1/")
+    listen: Listen = field(
+        "127.0.0.1:9464", description="address:port of console, /metrics, /healthz, /readyz, /v1/"
+    )
     tokens: dict[ProducerName, ConsoleTokenConfig] = field(
         {}, max_length=100, description="by name of a person; none: only looking, from this machine"
     )
@@ -305,7 +311,7 @@ class AdminConfig(Section):
 class LogConfig(Section):
     """The log on standard error."""
 
-    format: Literal["auto", "json", "text"] = field("auto", description="auto: text on a terminal")
+    format: Literal["auto", "json", "text"] = field("auto", description="auto: text on a terminal, else json")
     level: Literal["debug", "info", "warning", "error"] = field(
         "info", description="lowest level that is logged"
     )

@@ -24,18 +24,21 @@ BallastSize = Annotated[Size, After(_ballast)]
 
 
 class SpoolConfig(NatsLogin):
-    """What was accepted and not yet delivered: in the state file, or in streams of NATS JetStream, which many
-    processes share: name, replicas, partitions, servers and login are of these."""
+    """Accepted events that are not delivered yet: in the state file, or in streams of NATS JetStream that
+    several processes share. The servers, the login, name, replicas and partitions are for NATS alone."""
 
     kind: Literal["sqlite", "nats"] = field(
         "sqlite", description="sqlite: the state file of this process; nats: shared by edges and workers"
     )
     name: str = field(
-        "ingestd", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="of the streams, which begin with it"
+        "ingestd", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="how the names of the streams begin"
     )
     replicas: int = field(1, ge=1, le=5, description="how many servers keep the streams; 3 outlive one")
     partitions: int = field(
-        4, ge=1, le=64, description="over so many workers a sink's events can be spread; fixed by init"
+        4,
+        ge=1,
+        le=64,
+        description="most workers that can share a sink's events; `spool resize` changes it later",
     )
 
     workers: int = field(
@@ -46,7 +49,7 @@ class SpoolConfig(NatsLogin):
     )
 
     max_bytes: Size = field(
-        4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond it producers get 429"
+        4 * 1024**3, ge=1024**2, description="most bytes of waiting events; beyond that producers get 429"
     )
     max_parked: Size = field(
         4 * 1024**3, ge=0, description="most bytes beyond max_bytes that wait for parked sinks alone"

@@ -72,8 +72,8 @@ class SecretStr:
 
 class SettingField(NamedTuple):
     """One setting of a section. ``metadata``: what ``Annotated`` has beside the type; ``limits``: of
-    pydantic's ``Field``: ge, gt, le, min_length, max_length, pattern; ``extra``: its
-    part of the JSON Schema is different so."""
+    pydantic's ``Field``: ge, gt, le, min_length, max_length, pattern; ``extra``: replaces its part of the
+    JSON Schema."""
 
     annotation: Any = Any
     metadata: tuple[Any, ...] = ()

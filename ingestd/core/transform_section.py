@@ -31,7 +31,7 @@ FieldPath = Annotated[JsonPath, After(_not_whole)]
 
 
 class TransformConfig(Section):
-    """One step: ``when`` says of which events, one of the others what is done with them."""
+    """One step: `when` chooses events, and one other setting says what is done with them."""
 
     when: Annotated[dict[str, Any], AS_OBJECT] = field(
         {}, description="EventBridge pattern, as TOML or JSON: which events; empty: all"
@@ -50,9 +50,9 @@ class TransformConfig(Section):
         [], description="paths of fields whose value is hidden, by method"
     )
     method: Literal["hash", "mask"] = field(
-        "hash", description="of redact: hash: a keyed digest, the same for the same value; mask: ***"
+        "hash", description="how redact hides: hash: a keyed digest, the same for the same value; mask: ***"
     )
-    last: int = field(0, ge=0, le=64, description="of a mask: so many characters at the end stay")
+    last: int = field(0, ge=0, le=64, description="mask: characters at the end that stay")
     secret: Secret = field(NOTHING, description="key of a hash; empty: the installation's own")
     secret_file: SecretFile = field("", description="a file that holds that key and nothing else")
     jq: str = field("", max_length=10_000, description="a program of jq that makes one object of the event")

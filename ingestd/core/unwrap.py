@@ -106,7 +106,7 @@ class UnwrapSection(Section):
     unwrap_fields: UnwrapFields = field(
         {},
         max_length=20,
-        description='what the event gets of its envelope where it lacks it: { eventId = "id" }',
+        description='fields that the event takes from its envelope if it has none: { eventId = "id" }',
     )
 
     @property

@@ -218,7 +218,9 @@ class CloudEventsConfig(HttpSinkConfig):
     """Any CloudEvents receiver; by default ``POST {api}/api/v2/eventbridge/events``."""
 
     type: Literal["cloudevents"] = field(description=TYPE)
-    mode: Literal["structured", "binary", "batch"] = field("structured", description="batch: where solicited")
+    mode: Literal["structured", "binary", "batch"] = field(
+        "structured", description="how events are sent; batch: only where the receiver asks for it"
+    )
     wrap: WrapConfig = WrapConfig()
     confirm: ConfirmConfig = ConfirmConfig()
 

@@ -241,7 +241,7 @@ class EventBridgeConfig(AwsConfig, HttpSinkConfig):
     """AWS EventBridge ``PutEvents`` (``pip install ingestd[aws]``)."""
 
     type: Literal["eventbridge"] = field(description=TYPE)
-    bus: str = field("default", description="name or ARN")
+    bus: str = field("default", description="name or ARN of the event bus")
     source: str = field("ingestd", description="source of every entry; $.path: from the event")
     detail_type: str = field("$.eventType", description="detail type of every entry; $.path: from the event")
     detail: EventPath = field("$", description="a path to what becomes the detail")

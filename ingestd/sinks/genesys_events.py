@@ -308,7 +308,7 @@ class GenesysEventsConfig(HttpSinkConfig):
 
     type: Literal["genesys_events"] = field(description=TYPE)
     api: Literal["conversations", "presence", "routingstatus", "customkpiattributions"] = field(
-        "conversations", description="which event API"
+        "conversations", description="which event API of Genesys Cloud"
     )
     map: Literal["none", "interaction"] = field(
         "none", description="none: events are entries of that API, under their array's name"
@@ -322,7 +322,9 @@ class GenesysEventsConfig(HttpSinkConfig):
     strict: bool = field(
         True, description="events that the API's models refuse become dead letters and are not sent"
     )
-    requests_per_minute: int = field(300, ge=0, description="0: as the API's own headers say")
+    requests_per_minute: int = field(
+        300, ge=0, description="most requests in a minute; 0: as the API's own headers say"
+    )
 
     @property
     def empty_request(self) -> EmptyRequest:

@@ -167,7 +167,9 @@ class JourneyEventsConfig(HttpSinkConfig):
     strict: bool = field(
         True, description="events that the API's model refuses become dead letters and are not sent"
     )
-    requests_per_minute: int = field(300, ge=0, description="0: as the API's own headers say")
+    requests_per_minute: int = field(
+        300, ge=0, description="most requests in a minute; 0: as the API's own headers say"
+    )
 
     @property
     def empty_request(self) -> EmptyRequest:

@@ -140,17 +140,25 @@ class SinkConfigBase(Section):
 
 
 class HttpSinkConfig(SinkConfigBase):
-    """What every sink has that sends requests. Its own section adds to it, and says how it is made."""
+    """What every sink has that sends requests."""
 
-    order_by: str | None = field(None, description="JSON paths; not given: delivery.order_by")
-    max_in_flight: int | None = field(None, ge=1, le=1000, description="not given: delivery.max_in_flight")
+    order_by: str | None = field(
+        None, description="JSON paths whose values keep events in order; not set: delivery.order_by"
+    )
+    max_in_flight: int | None = field(
+        None, ge=1, le=1000, description="most requests at the same time; not set: delivery.max_in_flight"
+    )
     max_events: int | None = field(
         None, ge=1, description="most events in a request; not set: batch.max_events"
     )
     max_bytes: Size | None = field(None, ge=100, description="most bytes of a body; not set: batch.max_bytes")
-    max_age: Seconds | None = field(None, ge=0, description="not given: batch.max_age")
-    requests_per_minute: int = field(0, ge=0, description="0: as the API's own headers say")
-    events_per_second: float = field(0, ge=0, description="0: no limit of its own")
+    max_age: Seconds | None = field(
+        None, ge=0, description="how long an event waits for others to fill its batch; not set: batch.max_age"
+    )
+    requests_per_minute: int = field(
+        0, ge=0, description="most requests in a minute; 0: as the API's own headers say"
+    )
+    events_per_second: float = field(0, ge=0, description="most events in a second; 0: no limit of its own")
     shared_rate: bool = field(
         False,
         description="workers of a spool on NATS share its rates and max_in_flight; else one of them sends",
@@ -162,7 +170,8 @@ class HttpSinkConfig(SinkConfigBase):
         None, gt=0, description="how long its oldest event may wait; not set: any time"
     )
     when_full: Literal["wait", "park"] = field(
-        "wait", description="at its bound: wait: producers have to; park: set it aside, the others go on"
+        "wait",
+        description="at max_backlog: wait: producers get 429; park: the sink is set aside, the others go on",
     )
     transforms: list[TransformConfig] = field(
         [], max_length=MOST_STEPS, description="steps that change its events, after those for all sinks"

@@ -42,8 +42,11 @@ SOURCE_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_source_redelivered_total": ("counter", "Messages that a broker gave again, by source"),
     "ingestd_source_lag_messages": ("gauge", "Messages that are not settled, on their way or not yet given"),
     "ingestd_source_lag_seconds": ("gauge", "Age of the oldest message that was taken and is not settled"),
-    "ingestd_source_gaps_total": ("counter", "Times when nobody listened to what cannot be read again"),
-    "ingestd_source_gap_seconds_total": ("counter", "How long that was, all together"),
+    "ingestd_source_gaps_total": (
+        "counter",
+        "Gaps: times without a connection, whose events cannot be read again",
+    ),
+    "ingestd_source_gap_seconds_total": ("counter", "Seconds of all gaps together"),
     "ingestd_source_stranded_messages": (
         "gauge",
         "Messages that nobody will be given: of a work queue (NATS), or deleted before they are read (Kafka)",

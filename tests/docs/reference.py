@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from ingestd.cli.group import cli
 from ingestd.config import Settings, show
+from ingestd.config.commented import description_of
 from ingestd.config.event_tests import EventTest
 from ingestd.core.answer import Answer
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
@@ -79,7 +80,7 @@ def _tables(title: str, model: type[Section], level: str, *, of: type[Section] =
         elif section := _section_by_name(info):
             inner.append((f"{title.split(']')[0]}.{field}.NAME]", section))
         else:
-            rows.append((f"`{field}`", _default(info), _line(info.description or "")))
+            rows.append((f"`{field}`", _default(info), _line(description_of(info))))
     if rows:
         yield _table(("setting", "default", "meaning"), rows)
     for name, section in inner:

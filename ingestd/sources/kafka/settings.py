@@ -70,7 +70,8 @@ class KafkaConfig(Section):
         description="time after which a member that is dead loses its partitions (classic)",
     )
     start: Literal["all", "new"] = field(
-        "all", description="where a group begins that has no offset: all that is there, or what comes then"
+        "all",
+        description="where a group without an offset begins: all: what is there, too; new: what comes then",
     )
     format: MessageFormat = field(
         "event", description="what a message holds: event, ndjson, array, cloudevents"
@@ -91,7 +92,7 @@ class KafkaConfig(Section):
     ca_file: str = field("", description="PEM file of authorities to trust, instead of the usual ones; TLS")
     cert_file: str = field("", description="PEM file of the client's certificate, then its chain; TLS")
     key_file: SecretFile = field("", description="PEM file of its private key, without a passphrase")
-    mechanism: Mechanism = field("SCRAM-SHA-512", description="of SASL, for user and password_file")
+    mechanism: Mechanism = field("SCRAM-SHA-512", description="mechanism of SASL, for user and password_file")
     user: str = field("", description="user name; with password_file")
     password: Secret = field(NOTHING, description="password; better: password_file")
     password_file: SecretFile = field("", description="a file that holds the password and nothing else")

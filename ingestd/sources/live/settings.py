@@ -26,7 +26,7 @@ class FilesConfig(UnwrapSection):
         "", description="files hold objects with lists of this name, and those hold the events"
     )
     start: Literal["all", "new"] = field(
-        "all", description="what is there at the very first start: all is read, or only what is added then"
+        "all", description="at the very first start: all: what is there is read; new: only what is added then"
     )
     order: Literal["time", "name"] = field(
         "time",
@@ -52,10 +52,14 @@ class FilesConfig(UnwrapSection):
         60.0, ge=0.05, le=31_536_000, description="time without a write before a file is deleted or moved"
     )
     watch: Literal["auto", "poll"] = field(
-        "auto", description="auto: the system tells of changes where it can (extra files); poll: it is looked"
+        "auto",
+        description="auto: the system reports changes where it can (extra files); poll: every poll_every",
     )
     poll_every: Seconds = field(
-        1.0, ge=0.02, le=3600, description="how often directories are looked at where nobody tells of changes"
+        1.0,
+        ge=0.02,
+        le=3600,
+        description="how often directories are looked at where the system does not report changes",
     )
     max_open: int = field(200, ge=4, le=100_000, description="most files that are held open")
     max_files: int = field(

@@ -94,7 +94,9 @@ class NatsConfig(NatsLogin):
     subjects: Annotated[list[Subject], Before(as_list)] = field(
         [], max_length=100, description="for a new consumer: subjects to read; empty: all of the stream"
     )
-    start: Literal["all", "new"] = field("all", description="for a new consumer: where it begins")
+    start: Literal["all", "new"] = field(
+        "all", description="for a new consumer: all: what is there, too; new: what comes then"
+    )
     format: MessageFormat = field(
         "event", description="what a message holds: event, ndjson, array, cloudevents"
     )

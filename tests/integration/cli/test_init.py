@@ -42,6 +42,12 @@ def test_every_setting_is_there_with_its_default_and_the_file_loads_with_all_of_
     assert "# most requests at the same time\n#max_in_flight = 5\n" in text
 
 
+def test_a_setting_that_has_few_values_names_them() -> None:
+    lines = write_commented({}).splitlines()
+    assert "# lowest level that is logged; one of debug, info, warning, error" in lines
+    assert "# sqlite: the state file of this process; nats: shared by edges and workers" in lines
+
+
 def test_what_is_given_stands_in_the_file_and_it_says_what_to_do_next(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     done = init(
