@@ -163,6 +163,16 @@ class ShareConsumer:
         subject = f"{self._connection.api_prefix}.CONSUMER.MSG.NEXT.{self._named}"
         await self._connection.publish(subject, json.dumps(body).encode(), self._inbox)
 
+    async def all_came(self, admitted: int) -> bool:
+        """Whether nothing follows the deliveries that were ``admitted``, now. Raises BrokerAway."""
+        if admitted != self._counted:
+            return False
+        try:
+            info = await self._connection.ask(f"CONSUMER.INFO.{self._named}")
+        except JetStreamError:  # no leader for a moment; if it is gone others will say so
+            return False
+        return not info["num_pending"] and info["delivered"]["consumer_seq"] == admitted == self._counted
+
     async def deliveries(self) -> list[ShareDelivery]:
         """What has come, in order. Raises BrokerAway, LetGo."""
         while not self._came and self._trouble is None:

@@ -2,6 +2,7 @@
 that were on their way go first.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -66,6 +67,7 @@ class ShareFeed:
     def admit(self, delivery: ShareDelivery) -> None:
         """Its batches go to the lane, as far as they are full."""
         self._window.upto = max(self._window.upto, delivery.at)
+        self._pass_deleted(delivery.sequence)
         try:
             chunk = chunk_message.decode(
                 delivery.data, delivery.headers, sequence=delivery.sequence, source=SOURCE, at=delivery.at
@@ -88,6 +90,23 @@ class ShareFeed:
             return
         self._claim(chunk, settled, delivery.headers)
 
+    def _pass_deleted(self, sequence: float) -> None:
+        """Chunks before this one that were settled in part, and were deleted since: what they had is over."""
+        settled = self._state.settled
+        for chunk in sorted(one for one in settled if one < sequence):
+            self._journal.passed(chunk, len(settled.pop(chunk)))
+
+    @property
+    def waits_for_chunks(self) -> bool:
+        """Some that the log speaks of did not come."""
+        return self.recovering or bool(self._state.settled)
+
+    def nothing_follows(self) -> None:
+        """All that the stream holds has come: the others were deleted."""
+        self._pass_deleted(math.inf)
+        if self.recovering:
+            self.end_recovery()
+
     def end_recovery(self) -> None:
         """Batches that were on their way go first, as they were, in the order of their first events: of one
         that was cut there may be parts that hold events of one key."""
@@ -97,9 +116,12 @@ class ShareFeed:
         for batch in batches:
             self._lane.resubmit(batch)
         told = {batch.id for batch in batches}
-        gone = [batch.id for batch in self._state.open if batch.id not in told]
+        gone = [batch for batch in self._state.open if batch.id not in told]
         if gone:
-            self._journal.drop(gone)
+            self._journal.drop([batch.id for batch in gone])
+            # Nobody would ever settle the keys of events that are not there any more: their copies go.
+            self._window.release([key for batch in gone for key in batch.keys])
+            self._window.reclaim(digest for batch in batches for digest in batch.digests if digest)
             self._parts.warn(
                 f"{self._share}: {len(gone)} unfinished batches cannot be rebuilt: their events are sent"
                 " under new idempotency keys"

@@ -4,10 +4,12 @@ Each append names the one before it (``Nats-Expected-Last-Subject-Sequence``), s
 thought dead, and goes on, writes nothing more: it is fenced. A request goes out only behind such an append.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ingestd.cluster.chunk_message import ID
-from ingestd.cluster.direct_read import read_messages
+from ingestd.cluster.direct_read import read_last, read_messages
 from ingestd.cluster.letter_stream import LetterChange
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.core.clock import Clock
@@ -39,8 +41,8 @@ class Frozen(msgspec.Struct, array_like=True):
 
 
 class Settled(msgspec.Struct, array_like=True):
-    """A batch is over. ``places``: of those of its events that are resolved, None: all of them; ``left``: the
-    keys of the others, which go on in other batches."""
+    """A batch is over. ``places``: of those of its events that are resolved, None: all of them, empty: none;
+    ``left``: the keys of the others, which go on in other batches."""
 
     id: str
     places: list[Places] | None = None
@@ -187,6 +189,15 @@ class ShareLog:
         """Forget the records before a sequence. Raises BrokerAway, JetStreamError."""
         body = {"filter": self._subject, "seq": before}
         await self._connection.ask(f"STREAM.PURGE.{self._names.frozen}", body)
+
+
+async def durable_floor(
+    connection: NatsConnection, names: StreamNames, shares: Sequence[Share], clock: Clock
+) -> int:
+    """The chunk up to which all these shares are settled, as their logs say. Raises BrokerAway."""
+    logs = [names.log(share) for share in shares]
+    found = await read_last(connection, names.frozen, logs, clock)
+    return min((_decode(found[log][1]).reached.floor if log in found else 0 for log in logs), default=0)
 
 
 async def last_record(connection: NatsConnection, names: StreamNames, share: Share) -> Record | None:

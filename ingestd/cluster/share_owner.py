@@ -21,7 +21,7 @@ from ingestd.cluster.letter_stream import StreamLetter
 from ingestd.cluster.names import ALL, Share
 from ingestd.cluster.share_consumer import ShareConsumer, floors
 from ingestd.cluster.share_feed import ShareFeed
-from ingestd.cluster.share_log import ShareLog
+from ingestd.cluster.share_log import ShareLog, durable_floor
 from ingestd.cluster.share_state import ShareState, begin_at, restore
 from ingestd.cluster.shared_spool import SharedSpool
 from ingestd.cluster.sink_parts import SinkParts
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _SETTLE_S = 0.1
 _PURGE_EVERY = 20
-_GIVE_UP_TURNS = 100
+_LOOK_EVERY = 5
 
 
 class ShareOwner:
@@ -72,6 +72,7 @@ class ShareOwner:
         self._batcher = parts.make_batcher()
         self._turn = asyncio.Lock()
         self._begun = asyncio.Event()
+        self._admitted = 0
         self._leaving = anyio.Event()
 
     @property
@@ -253,6 +254,7 @@ class ShareOwner:
                 for delivery in await self._consumer.deliveries():
                     async with self._turn:
                         self._chunks.admit(delivery)
+                        self._admitted += 1
                         self._consumer.unbounded = self._chunks.recovering
                         self._begun.set()
                     await self.lane.room()
@@ -271,19 +273,26 @@ class ShareOwner:
         while True:
             await self._clock.sleep(_SETTLE_S)
             turn += 1
-            if self._chunks.recovering and turn > _GIVE_UP_TURNS and not self._consumer.pending:
-                async with self._turn:  # a chunk that a batch has events of is not in the stream any more
-                    self._chunks.end_recovery()
+            if turn % _LOOK_EVERY == 0 and self._chunks.waits_for_chunks:
+                await self._look_for_more()
             await self._journal.commit()
             news = await self._consumer.settled(self._journal.durable_floor) or news
             if turn % _PURGE_EVERY == 0 and news:
                 news = False
                 await self._purge()
 
+    async def _look_for_more(self) -> None:
+        """Chunks that the log speaks of may have been deleted, and none comes behind them that would tell."""
+        if await self._consumer.all_came(self._admitted):
+            async with self._turn:
+                self._chunks.nothing_follows()
+                self._consumer.unbounded = False
+
     async def _purge(self) -> None:
         """Chunks that every sink is done with, and records that nobody needs.
 
-        Whether a sink has come is asked behind the floors: what was accepted since it came is kept for it.
+        Whether a sink has come is asked behind the floors: what was accepted since it came is kept for it. The
+        logs are asked, too: where a chunk on its way is deleted, the server takes all before it for settled.
         """
         spool, share = self._spool, self.share
         partitions: Sequence[int] = (share.partition,)
@@ -293,10 +302,10 @@ class ShareOwner:
             partitions = range(share.partition + 1)
         done: dict[int, int] = {}
         for number in partitions:
-            consumers = [
-                Share(name, ALL if whole else number).consumer for name, whole in self._sinks.items()
-            ]
-            done[number] = await floors(spool.connection, spool.names, consumers) or 0
+            shares = [Share(name, ALL if whole else number) for name, whole in self._sinks.items()]
+            given = await floors(spool.connection, spool.names, [one.consumer for one in shares]) or 0
+            settled = await durable_floor(spool.connection, spool.names, shares, self._clock) if given else 0
+            done[number] = min(given, settled)
         if await sink_names(spool.connection, spool.names) != sorted(self._sinks):
             self._sinks = await known_sinks(spool.connection, spool.names)
             return

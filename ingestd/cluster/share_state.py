@@ -67,7 +67,8 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
         for settled in record.settled:  # an id may come again: of dead letters that are sent again
             if entry := frozen.pop(settled.id, None):
                 over += entry[0].places if settled.places is None else settled.places
-                _know(window, entry[0], settled.left, entry[1], record.upto)
+                if settled.places != []:  # else it could not be rebuilt, and no event of it is settled
+                    _know(window, entry[0], settled.left, entry[1], record.upto)
         if record.free:
             window.forget(split_keys(record.free))
         over += record.dismissed

@@ -163,6 +163,11 @@ class StreamJournal:
         self._events += events
         self._counted.append((chunk, events))
 
+    def passed(self, chunk: int, settled: int) -> None:
+        """A chunk of which so many events are settled since an earlier owner does not come any more."""
+        self.read(chunk, settled, settled=settled)
+        self._dirty = True
+
     def moved(self, floor: int) -> None:
         """Every chunk up to this one is settled."""
         while self._counted and self._counted[0][0] <= floor:
