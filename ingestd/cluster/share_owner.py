@@ -291,8 +291,9 @@ class ShareOwner:
     async def _purge(self) -> None:
         """Chunks that every sink is done with, and records that nobody needs.
 
-        Whether a sink has come is asked behind the floors: what was accepted since it came is kept for it. The
-        logs are asked, too: where a chunk on its way is deleted, the server takes all before it for settled.
+        Whether a sink has come is asked behind the floors: what was accepted since it came is kept for it.
+        The logs are asked, too: where a chunk on its way is deleted, the server takes all before it for
+        settled.
         """
         spool, share = self._spool, self.share
         partitions: Sequence[int] = (share.partition,)

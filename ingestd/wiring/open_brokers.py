@@ -178,7 +178,7 @@ class BrokerFeed:
             nothing_before=self.source.nothing_before,
             numbers=lambda: self.source.numbers,
             is_mixed=_is_mixed(frozen),
-            in_order=kafka is not None,
+            in_order=isinstance(self.source, KafkaSource | NatsSource),
         )
         if kafka:
             kafka.heirs.found(intake)

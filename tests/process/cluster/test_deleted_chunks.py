@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,13 +25,15 @@ from ingestd.cluster.share_log import Record, ShareLog
 from ingestd.cluster.share_owner import ShareOwner
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock, system_rng
-from ingestd.sources.nats.connection import NatsConnection
 from tests.event_api import EventApi, event, events_of, once_each
 from tests.machine import patience
 from tests.nats_server import NatsServer
 from tests.process.cli.run_support import post
 from tests.process.sources.support import number_of
 from tests.receiver import Cut, Reply, Request
+
+if TYPE_CHECKING:
+    from ingestd.sources.nats.connection import NatsConnection
 
 pytestmark = pytest.mark.anyio
 _names = itertools.count()
@@ -178,7 +180,7 @@ async def test_what_is_left_of_a_batch_goes_first_and_copies_of_what_is_gone_go_
         ):
             async with stream.serving(away) as first:
                 await first.take(1, 10)
-                await until(lambda: away.batches)  # noqa: B023
+                await until(lambda: away.batches)
                 await first.crash()
             assert numbers_in(away.batches[0]) == set(range(40)), "the first eight chunks"
             await stream.delete(*gone)
