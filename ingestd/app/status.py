@@ -12,7 +12,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.store.spool import Spool
 from ingestd.telemetry.metrics import Gauges, ServiceGauges
-from ingestd.wiring.open_brokers import BrokerSource
+from ingestd.wiring.broker_feed import BrokerSource
 from ingestd.wiring.open_lakes import OpenLake
 
 

@@ -1,18 +1,17 @@
-"""Sources of files that are followed: made where one is configured, and imported only then."""
+"""Sources of files that are followed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from ingestd.sources.live.patterns import Identity, of_its_own
 from ingestd.sources.live.reading import ReadOptions
 from ingestd.sources.live.source import FilesSource
 from ingestd.store.file_rows import FileRows
-from ingestd.wiring.pipeline import Pipeline, Warn
+from ingestd.wiring.broker_feed import Feeding, FeedingContext
 
 
-def files_sources(
-    pipeline: Pipeline, cuts: Callable[[int], Sequence[tuple[int, int]]], warn: Warn
-) -> Iterator[tuple[FilesSource, bool]]:
-    """Each, and whether its events go into the spool. No two of them read the same file."""
+def files_sources(context: FeedingContext) -> Iterator[Feeding]:
+    """No two of them read the same file."""
+    pipeline = context.pipeline
     claims = dict[Identity, str]()
     limits = pipeline.settings.source
     own = of_its_own(str(pipeline.database.path.parent), pipeline.settings.audit.file)
@@ -25,18 +24,16 @@ def files_sources(
             files.unwrapper,
             pipeline.bounds.followed_chunk_bytes,
         )
-        yield (
-            FilesSource(
-                name,
-                files,
-                pipeline.journal,
-                FileRows(pipeline.database),
-                options,
-                cuts=cuts,
-                claims=claims,
-                own=own,
-                clock=pipeline.clock,
-                warn=warn,
-            ),
-            files.spool,
+        source = FilesSource(
+            name,
+            files,
+            pipeline.journal,
+            FileRows(pipeline.database),
+            options,
+            cuts=context.cuts,
+            claims=claims,
+            own=own,
+            clock=pipeline.clock,
+            warn=context.warn,
         )
+        yield Feeding(source, files.spool)
