@@ -250,7 +250,7 @@ class Faults:
             if rule := self._by_place.get((path, self._seen[path])):
                 return _scripted(rule)
         fault = self._hit("token" if is_token else "request", self._dice[is_token].random())
-        return None if fault is None else _ordered(fault)
+        return None if fault is None else _planned(fault)
 
     def has(self, scope: str) -> bool:
         return scope in self._by_scope
@@ -278,7 +278,7 @@ def _scripted(rule: Rule) -> FaultPlan:
     return FaultPlan("script", take=handled, cut=rule.cut, answer=rule.answer, delay_s=_delay(rule.delay))
 
 
-def _ordered(fault: Fault) -> FaultPlan:
+def _planned(fault: Fault) -> FaultPlan:
     if fault.status:
         return FaultPlan(fault.kind, take=False, status=fault.status, retry_after=fault.retry_after)
     if fault.kind in ("token-throttle", "token-region"):

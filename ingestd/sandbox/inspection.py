@@ -35,7 +35,7 @@ class Inspected(Protocol):
 
     def reset(self) -> None: ...
 
-    def order_faults(self, faults: Sequence[Fault], rules: Sequence[Rule]) -> None: ...
+    def set_faults(self, faults: Sequence[Fault], rules: Sequence[Rule]) -> None: ...
 
 
 def routes(sandbox: Inspected) -> Sequence[web.RouteDef]:
@@ -77,11 +77,11 @@ def routes(sandbox: Inspected) -> Sequence[web.RouteDef]:
         """``["429:0.05"]`` or ``{"faults":["429:0.05"],"script":[…]}``; what is left out is none."""
         try:
             wanted = _read_faults(await request.read())
-            ordered, rules = parse_faults(wanted.faults), parse_script(wanted.script)
+            parsed, rules = parse_faults(wanted.faults), parse_script(wanted.script)
         except ValueError as reason:
             return _json({"message": str(reason)}, status=400)
-        sandbox.order_faults(ordered, rules)
-        return _json({"status": "ordered", "faults": len(ordered), "rules": len(rules)})
+        sandbox.set_faults(parsed, rules)
+        return _json({"status": "set", "faults": len(parsed), "rules": len(rules)})
 
     return [
         *_notifications(sandbox),

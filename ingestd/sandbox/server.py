@@ -69,7 +69,7 @@ class Sandbox:
             ),
             *self.remote.routes(),
         ]
-        self.order_faults(self.options.faults, self.options.rules)
+        self.set_faults(self.options.faults, self.options.rules)
 
     @asynccontextmanager
     async def serve(
@@ -143,9 +143,9 @@ class Sandbox:
         """Forget events, keys and counts, and start faults and script afresh. Tokens stay good."""
         self.api.reset()
         self.remote.reset()
-        self.order_faults(self._faults.faults, self._faults.rules)
+        self.set_faults(self._faults.faults, self._faults.rules)
 
-    def order_faults(self, faults: Sequence[Fault], rules: Sequence[Rule]) -> None:
+    def set_faults(self, faults: Sequence[Fault], rules: Sequence[Rule]) -> None:
         """Replace what goes wrong; the script counts its requests from now."""
         self._faults = Faults(faults, rules, seed=self.options.seed, struck=self.api.counts.faults)
 

@@ -39,7 +39,7 @@ async def test_the_latency_of_a_create_is_that_of_the_request_that_was_taken(tmp
     answer = {"status": 429, "headers": {"Retry-After": "60"}}
     rules = parse_script(json.dumps([{"match": {"path": PATH, "nth": 1}, "answer": answer}]).encode())
     sandbox = Sandbox()
-    sandbox.order_faults((), rules)
+    sandbox.set_faults((), rules)
     async with sandbox.serve() as running:
         login = Login(
             api=running.url, token_url=running.token_url, client_id="sandbox", client_secret="sandbox"

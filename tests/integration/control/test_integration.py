@@ -269,6 +269,6 @@ async def test_in_the_sandbox_it_lives_its_whole_life(as_400: bool) -> None:
 async def test_in_the_sandbox_a_refusal_of_aws_is_told() -> None:
     async with open_sandbox() as session:
         assert session.sandbox
-        session.sandbox.order_faults(parse_faults(["integration-error:1"]), ())
+        session.sandbox.set_faults(parse_faults(["integration-error:1"]), ())
         with pytest.raises(UserError, match="ERROR: The AWS account refused"):
             await make(session, parse())

@@ -194,7 +194,7 @@ async def test_a_429_is_waited_for_as_long_as_it_says_and_the_create_made_once()
         assert session.sandbox is not None
         answer = {"status": 429, "headers": {"Retry-After": "7"}}
         rules = parse_script(json.dumps([{"match": {"path": PATH, "nth": 1}, "answer": answer}]).encode())
-        session.sandbox.order_faults((), rules)
+        session.sandbox.set_faults((), rules)
         start = session.clock.monotonic()
         await make(session.context())
         assert len(session.sandbox.control.subscriptions) == 1

@@ -41,7 +41,7 @@ def answer(code: int, /, **content: Any) -> Reply:
 
 def order(session: Session, *rules: Rule) -> None:
     assert session.sandbox
-    session.sandbox.order_faults([], rules)
+    session.sandbox.set_faults([], rules)
 
 
 async def create(session: Session, **changes: Any) -> RemoteResource:
@@ -216,7 +216,7 @@ async def test_one_that_failed_is_sent_once_more_to_be_verified_anew() -> None:
 async def test_what_is_not_verified_says_why_and_the_next_apply_goes_on(fault: str, words: str) -> None:
     async with open_sandbox() as session:
         assert session.sandbox
-        session.sandbox.order_faults([parse_fault(fault)], [])
+        session.sandbox.set_faults([parse_fault(fault)], [])
         with pytest.raises(UserError, match=words) as caught:
             await create(session)
         failed = step(session, "TARGET_VERIFICATION_FAILED")
@@ -226,7 +226,7 @@ async def test_what_is_not_verified_says_why_and_the_next_apply_goes_on(fault: s
         assert failed["status"] == found.state
         assert not found.settled
 
-        session.sandbox.order_faults([], [])
+        session.sandbox.set_faults([], [])
         settled = await TARGET.settle(session.context(), found, parse())
         assert settled.settled
         assert settled.id == found.id
@@ -246,7 +246,7 @@ async def test_a_wait_that_is_over_is_told_with_the_time_it_took(caplog: pytest.
         assert not caplog.records
 
         assert session.sandbox
-        session.sandbox.order_faults([parse_fault("verify-odd:1")], [])
+        session.sandbox.set_faults([parse_fault("verify-odd:1")], [])
         for target in session.sandbox.control.targets:
             target.since -= 7200
         with caplog.at_level(logging.WARNING), pytest.raises(UserError):
@@ -396,7 +396,7 @@ async def test_health_is_asked_for_and_told(sick: bool) -> None:
     async with open_sandbox() as session:
         found = await create(session)
         assert session.sandbox
-        session.sandbox.order_faults([parse_fault("health-fail:1")] if sick else [], [])
+        session.sandbox.set_faults([parse_fault("health-fail:1")] if sick else [], [])
         health = await TARGET.health(session.context(), found)
         assert health["status"] == ("UNHEALTHY" if sick else "HEALTHY")
         assert step(session, "HEALTH_CHECK_TRIGGERED")["status"] == health["status"]

@@ -78,7 +78,7 @@ async def test_the_gateway_is_told_once_the_target_is_verified_and_again_of_a_ch
 async def test_nobody_is_told_of_a_target_that_was_not_verified() -> None:
     async with Receiver() as gateway, open_sandbox() as session:
         assert session.sandbox
-        session.sandbox.order_faults([parse_fault("verify-fail:1")], [])
+        session.sandbox.set_faults([parse_fault("verify-fail:1")], [])
         context = session.context(allow_private=True)
         wanted = parse(webhook=hook(gateway.url))
         found = await TARGET.create(context, wanted, {})

@@ -88,7 +88,7 @@ async def get(client: Client, path: str) -> dict[str, Any]:
 
 
 def order(client: Client, *faults: str) -> None:
-    client.sandbox.order_faults(parse_faults(faults), ())
+    client.sandbox.set_faults(parse_faults(faults), ())
 
 
 async def until(holds: Callable[[], bool], *, deadline_s: float = patience(10.0)) -> None:

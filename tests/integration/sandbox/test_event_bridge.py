@@ -279,7 +279,7 @@ async def test_events_are_refused_one_by_one_to_order(start: Start) -> None:
     first = await publish(client, event(), key="k")
     assert (first.status_code, first.json()["errors"][0]["retryable"]) == (503, True)
     assert (await publish(client, event(), key="k")).status_code == 202
-    client.sandbox.order_faults(parse_faults(["event-dead:1"]), ())
+    client.sandbox.set_faults(parse_faults(["event-dead:1"]), ())
     dead = [await publish(client, event(2)) for _ in range(2)]
     assert [answer.status_code for answer in dead] == [400, 400]
     body = b"[%b]" % event(3)

@@ -123,7 +123,7 @@ def test_a_wrong_script_is_explained(script: bytes, said: str) -> None:
 
 @pytest.mark.anyio
 @each("status", [300, 302, 304, 400, 404, 408, 418, 429, 499, 500, 503, 599])
-async def test_an_ordered_status_is_answered_and_nothing_taken(start: Start, status: int) -> None:
+async def test_an_injected_status_is_answered_and_nothing_taken(start: Start, status: int) -> None:
     client = await start(faults=parse_faults([f"{status}:1"]))
     answer = await client.send(batch(GOOD), key="k")
     assert answer.status_code == status
@@ -150,7 +150,7 @@ async def test_a_cut_is_no_answer_at_all_before_or_after_taking(
     with pytest.raises(httpx.RemoteProtocolError):
         await client.send(batch(GOOD), key="k")
     assert client.sandbox.stats().events == taken
-    client.sandbox.order_faults((), ())
+    client.sandbox.set_faults((), ())
     again = await client.send(batch(GOOD), key="k")
     assert again.status_code == 200
     assert ("idempotency-replayed" in again.headers) == bool(taken)
@@ -187,7 +187,7 @@ async def test_garbage_is_html_for_a_batch_that_was_taken_and_never_hides_a_refu
 async def test_an_expired_token_is_of_no_use_any_more(start: Start) -> None:
     client = await start(faults=parse_faults(["expire:1"]))
     assert (await client.send(batch(GOOD))).status_code == 401
-    client.sandbox.order_faults((), ())
+    client.sandbox.set_faults((), ())
     assert (await client.send(batch(GOOD))).status_code == 401
     await client.log_in()
     assert (await client.send(batch(GOOD))).status_code == 200
@@ -200,7 +200,7 @@ async def test_faults_of_the_token_endpoint(start: Start) -> None:
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"
     assert answer.json()["error_description"].startswith("invalid_request (rate limit exceeded;")
-    client.sandbox.order_faults(parse_faults(["token-503:1:9"]), ())
+    client.sandbox.set_faults(parse_faults(["token-503:1:9"]), ())
     answer = await client.log_in()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "9")
     stats = client.sandbox.stats()
@@ -255,7 +255,7 @@ async def test_a_client_that_gives_up_is_served_nevertheless(start: Start) -> No
     with pytest.raises(asyncio.CancelledError):
         await first
     clock.gate.set()
-    client.sandbox.order_faults((), ())
+    client.sandbox.set_faults((), ())
     answers = [await client.send(batch(GOOD), key="k") for _ in range(2)]
     assert answers[1].headers["idempotency-replayed"] == "true"
     assert client.sandbox.stats().events == 1
@@ -297,7 +297,7 @@ async def test_a_script_decides_by_the_number_of_the_request(start: Start) -> No
 async def test_faults_are_replaced_at_run_time(start: Start) -> None:
     client = await start()
     answer = await client.http.post("/_sandbox/faults", json=["429:1"])
-    assert answer.json() == {"status": "ordered", "faults": 1, "rules": 0}
+    assert answer.json() == {"status": "set", "faults": 1, "rules": 0}
     assert (await client.send(batch(GOOD))).status_code == 429
     rule = {"match": {"path": INGEST, "nth": 1}, "answer": {"status": 500}}
     await client.http.post("/_sandbox/faults", json={"script": [rule]})

@@ -114,7 +114,7 @@ async def test_the_handshake_can_be_refused_and_its_rate_limited(start: Start) -
     assert (await ask(client, HOOK)).headers["webhook-allowed-rate"] == "60"
     faster = await ask(client, HOOK, **{"WebHook-Request-Rate": "600"})
     assert faster.headers["webhook-allowed-rate"] == "60"
-    client.sandbox.order_faults(parse_faults(["handshake-refuse:1"]), ())
+    client.sandbox.set_faults(parse_faults(["handshake-refuse:1"]), ())
     refused = await ask(client, HOOK)
     assert refused.status_code == 405
     assert not {"webhook-allowed-origin", "webhook-allowed-rate"} & set(refused.headers)
