@@ -266,21 +266,34 @@ def _become(request: Any, given: list[int]) -> None:
 
 def _import_all() -> None:
     import ingestd
-    from ingestd.config.settings import Settings
-    from ingestd.store.connection import newest_schema
-    from ingestd.transport.tls import public_authorities
+    from ingestd.core.regex import _Late
 
     for module in pkgutil.walk_packages(ingestd.__path__, "ingestd."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in (
-        "anyio._backends._asyncio",
-        "uvloop",
-        "rich.console",
-        "rich.table",
-    ):  # what commands import late
+    for name in _LATE:
         importlib.import_module(name)
-    Settings()  # the first one fills caches
+    for one in gc.get_objects():
+        if type(one) is _Late:
+            hasattr(one, "match")  # is compiled for it, once for all forks
+    _fill_caches()
+
+
+_LATE = (
+    *("anyio._backends._asyncio", "anyio._core._signals", "uvloop", "rich.console", "rich.table"),
+    *("nats", "httpcore", "tomlkit", "watchfiles", "difflib", "encodings.utf_32_be", "encodings.utf_32_le"),
+)
+"""What commands import late, and most often: the client of NATS was a seventh of what a worker cost."""
+
+
+def _fill_caches() -> None:
+    from ingestd.config.settings import Settings
+    from ingestd.sandbox.server import Sandbox
+    from ingestd.store.connection import newest_schema
+    from ingestd.transport.tls import public_authorities
+
+    Settings()
+    Sandbox()
     public_authorities()
     newest_schema()
 
