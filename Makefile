@@ -52,8 +52,9 @@ $(VENV)/.docs: $(READY)
 	$(QUIET) $(BIN)/python -m pip install --quiet --editable ".[docs]"
 	@touch $@
 
-reference: $(READY) ## write docs/reference/ again, from the code
+reference: $(READY) ## write docs/reference/ and the schema of a new state file again, from the code
 	$(BIN)/python -m tests.docs.reference
+	$(BIN)/python -m tests.integration.store.newest_schema
 
 deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: prometheus)
 	$(PYTEST) -rs tests/process/deploy
