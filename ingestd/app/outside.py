@@ -6,16 +6,18 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from signal import Signals
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock, system_rng
 from ingestd.store.writer import WriterHost, WriterThread
-from ingestd.telemetry.watchdog import Watchdog
 from ingestd.transport.engine import Engine
 from ingestd.transport.file_system import FileSystem
+
+if TYPE_CHECKING:
+    from ingestd.telemetry.watchdog import Watchdog
 
 OpenSignals = Callable[..., AbstractContextManager[AsyncIterator[Signals]]]
 
@@ -49,5 +51,5 @@ class Outside(msgspec.Struct, frozen=True):
     signals: OpenSignals = open_signals
     serve: Callable[..., AbstractAsyncContextManager[Any]] | None = None
     serve_admin: Callable[..., AbstractAsyncContextManager[int]] | None = None
-    watchdog: Watchdog | None = None
+    watchdog: "Watchdog | None" = None
     bounds: Bounds = DEFAULT_BOUNDS

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import Any, NamedTuple
 
 from ingestd.app.state_place import directory_of
@@ -148,6 +147,8 @@ def _forget(directory: Path, sink: str, *, count_only: bool) -> dict[str, int]:
     except DirectoryInUse as error:
         raise UserError(f"process {error.holder} uses {directory}: stop it first") from None
     if found is None:
+        from shlex import quote
+
         raise UserError(
             f"no events in {directory} wait for a sink named {sink}:"
             f" see `ingestd spool stat --state-dir {quote(str(directory))}`"

@@ -17,8 +17,7 @@ from ingestd.processing.routes import compile as compile_routes
 from ingestd.processing.transforms.program import Program
 from ingestd.processing.validate import Validator
 from ingestd.sinks.settings import HttpSinkConfig
-from ingestd.wiring.factories import make_validator
-from ingestd.wiring.open_sinks import patterns_of, sections_of
+from ingestd.wiring.factories import make_validator, patterns_of, sections_of
 from ingestd.wiring.transforms import NO_SECRET, make_transforms
 
 WORDS = ("dropped", "failed", "unmatched")

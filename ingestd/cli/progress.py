@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from shlex import quote
 from typing import Any, NamedTuple, Protocol
 
 import click
@@ -128,9 +127,13 @@ class Quiet:
         if not (report["rejected"] or report["dead_lettered"]):
             return
         if directory.exists():
+            from shlex import quote
+
             click.echo(f"see the dead letters with: ingestd dlq list --state-dir {quote(str(directory))}")
         elif sandbox_directory().exists():
             kept = "they stay until the next replay --sandbox"
+            from shlex import quote
+
             click.echo(f"see the dead letters with: ingestd dlq list --sandbox ({kept})")
         else:
             click.echo("the dead letters are gone: keep them with --state-dir DIR")

@@ -35,7 +35,7 @@ from ingestd.delivery.verdict_handler import (
     understand,
 )
 from ingestd.sinks.sink import Sink, SteppedSink, Unencodable
-from ingestd.transport.oauth import LoginRefused
+from ingestd.transport.auth import LoginRefused
 
 
 class BatchTransport(Protocol):

@@ -12,13 +12,13 @@ from ingestd.delivery.lane import Lane
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import SinkRecord
 from ingestd.delivery.source_batchers import SourceBatchers
-from ingestd.processing.transforms.program import Program
 from ingestd.sinks.sink import Sink
 from ingestd.store.letter_queue import LetterQueue
 from ingestd.telemetry.sink_metrics import SinkGauges
 
 if TYPE_CHECKING:
     from ingestd.delivery.status_poller import StatusPoller
+    from ingestd.processing.transforms.program import Program
     from ingestd.schemas.key_paths import KeyWatch
 
 
@@ -133,7 +133,7 @@ class SinkRunner:
         recorder: SinkRecord,
         worker: RetryWorker,
         letters: LetterQueue,
-        transforms: Program | None = None,
+        transforms: "Program | None" = None,
     ) -> None:
         self.sink, self.batcher, self.lane, self.recorder = sink, batcher, lane, recorder
         self.worker, self.letters, self.transforms = worker, letters, transforms

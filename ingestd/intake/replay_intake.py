@@ -23,7 +23,6 @@ from ingestd.intake.recovery import ALL, ProcessedEvents, Recovery, Which
 from ingestd.intake.stages import Stages
 from ingestd.processing.dedup import WaitingCopy
 from ingestd.processing.validate import FirstEvents, ValidatedChunk
-from ingestd.sources.files.salvage import events_in, is_utf16
 from ingestd.sources.source import Source
 from ingestd.store.journal import Journal
 
@@ -244,6 +243,10 @@ class ReplayIntake:
             for index, why in chunk.unreadable.items():
                 checked.refuse(index, why)
             return checked
+        if not checked.refused:
+            return checked
+        from ingestd.sources.files.salvage import events_in, is_utf16
+
         broken = {
             index: found
             for index, refusal in checked.refused.items()

@@ -5,6 +5,7 @@ and ``spool_feed.py``, for sinks with transforms only.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.reasons import Reason
@@ -12,11 +13,13 @@ from ingestd.core.receipt import Digests, Positions
 from ingestd.core.sequences import pick, without
 from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
-from ingestd.processing.transforms.program import Program
+
+if TYPE_CHECKING:
+    from ingestd.processing.transforms.program import Program
 
 
 def transform(
-    program: Program,
+    program: "Program",
     sink: SinkRunner,
     chunk: Chunk,
     events: Sequence[bytes],

@@ -14,9 +14,9 @@ from ingestd.delivery.recorder import Outcomes
 from ingestd.store.journal import Journal
 from ingestd.store.trail import INSERT, MAX_INFO, trim
 from ingestd.store.writer import Work
-from ingestd.telemetry.tap import Tap
 
 if TYPE_CHECKING:
+    from ingestd.telemetry.tap import Tap
     from ingestd.telemetry.tracing import Spans
 
 
@@ -24,7 +24,7 @@ class EventTrace:
     """Called for chunks and batches, never for each event. Without ``open`` there is no trail. ``spans``:
     None where nothing is traced."""
 
-    def __init__(self, tap: Tap, spans: "Spans | None" = None) -> None:
+    def __init__(self, tap: "Tap", spans: "Spans | None" = None) -> None:
         self.tap, self.spans = tap, spans
         self._config = TrailConfig(max_age=0)
 

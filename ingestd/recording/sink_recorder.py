@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch, Chunk
@@ -14,7 +15,6 @@ from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.make_letters import pending_of_batch
 from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.pieces import Piece, pieces_of
@@ -26,6 +26,9 @@ from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import ANSWER_CLASS, Metrics
 from ingestd.telemetry.state_watch import StateWatch, Waiting
+
+if TYPE_CHECKING:
+    from ingestd.recording.event_trace import EventTrace
 
 Warn = Callable[[str], None]
 ToLake = Callable[[Sequence[bytes], str, float], Work | None]
@@ -56,7 +59,7 @@ class SinkRecorder:
         learn: Callable[[int], None],
         keep: ToLake | None = None,
         pending: PendingConfirmations | None = None,
-        trace: EventTrace | None = None,
+        trace: "EventTrace | None" = None,
         initial_delay_s: float = 1.0,
         transforms: bool = False,
     ) -> None:
@@ -183,8 +186,7 @@ class SinkRecorder:
         self._audit(AuditEntry.BATCH_DELIVERED, sink=self.sink, request_id=event.batch, events=1)
 
     def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
-        """Accepted, and failed after all, or not confirmed in time. Its key is free again if no other sink
-        has it."""
+        """Accepted, and failed or not confirmed in time. Its key is free again if no other sink has it."""
         lost = self._events.unconfirmed.resolve((letter.batch, letter.source, letter.offset), letter)
         key_released = lost and letter.digest is not None
         form = Form.TRANSFORMED if self._transforms else Form.AS_IT_CAME
@@ -271,8 +273,7 @@ class SinkRecorder:
         rows: Sequence[Pending] = (),
         asked: Set[int] = frozenset(),
     ) -> Work | None:
-        """What is written with the end of a batch: what will be asked about (at indices ``asked``), and what
-        goes to the lake."""
+        """What is written with a batch's end: whom to ask about (``asked``), and what goes to the lake."""
         kept = None
         if self._keep and len(asked) < len(delivered):
             events = batch.events

@@ -207,6 +207,16 @@ class HttpSinkConfig(SinkConfigBase):
         return None
 
     @property
+    def url_file(self) -> str:
+        """A file that holds the URL and nothing else; empty: none does."""
+        return ""
+
+    @property
+    def handshake_origin(self) -> str:
+        """Origin for the CloudEvents web-hook handshake; empty: no handshake."""
+        return ""
+
+    @property
     def needs_api(self) -> bool:
         """Whether [api] has to be set."""
         return self.auth_kind == "api" or (self.at_api and not self.url) or bool(self.references)

@@ -6,7 +6,6 @@ import sqlite3
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -59,6 +58,8 @@ def words_of_left_behind(
     what: tuple[str, str] = ("chunk of the spool", "chunks of the spool"),
 ) -> str:
     """Why nothing starts that has a sink no more for which something waits; ``what`` waits: one, several."""
+    from shlex import quote
+
     forget = f"ingestd spool forget {sink} --state-dir {quote(str(directory))}"
     waiting = f"1 {what[0]} waits" if count == 1 else f"{count} {what[1]} wait"
     return (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ingestd.core.clock import Clock
-from ingestd.core.errors import UserError
+from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.regex import regex
 from ingestd.transport.client import Ready, SecretMask
 from ingestd.transport.watched_file import Watch, WatchedFiles
@@ -27,6 +27,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Parse = Callable[[str], T]
 """What a secret's text becomes. Raises ValueError for one that does not serve, without quoting it."""
+
+
+class LoginRefused(Unreachable):
+    """The login host does not know these credentials, or does not let them in."""
 
 
 class Credential(Protocol[T_co]):

@@ -13,8 +13,9 @@ from typing import Any
 
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import Unreachable, UserError
+from ingestd.transport.auth import LoginRefused
 from ingestd.transport.client import Ready, SecretMask
-from ingestd.transport.oauth import LoginRefused, TokenUnavailable
+from ingestd.transport.oauth import TokenUnavailable
 
 TIMEOUT_S = 10.0
 """How long an attempt waits for credentials: a metadata service may be far, or silent."""

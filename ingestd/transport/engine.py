@@ -9,16 +9,18 @@ import random
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ingestd.core.clock import Clock, Timer
 from ingestd.transport.connection import KEEP_ALIVE_S, ClientConnection
 from ingestd.transport.dialer import Dialer, Lookup, proxy_headers
 from ingestd.transport.network_errors import NoAnswer, Unsent
-from ingestd.transport.proxies import Proxies
 from ingestd.transport.target import RequestTarget, Way
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import WatchedFiles
+
+if TYPE_CHECKING:
+    from ingestd.transport.proxies import Proxies
 
 HOLD_S = 0.25
 """How long the end of a body is held back that is longer than any that was answered before. An API that ends
@@ -72,9 +74,12 @@ class Engine:
         self._clock = clock
         self._max_body_bytes = max_body_bytes
         self._answered_bytes = _NEVER_TOO_LONG  # the longest body that was answered
-        proxies = Proxies.of_environment() if trust_env else None
-        self._proxies = proxies or None
-        places = proxies.places if proxies else ()
+        self._proxies: Proxies | None = None
+        if trust_env:
+            from ingestd.transport import proxies  # few want them
+
+            self._proxies = proxies.Proxies.of_environment() or None
+        places = self._proxies.places if self._proxies else ()
         lookup = Lookup(guard, proxies=places, max_age_s=max_connection_age_s, clock=clock)
         dialer = Dialer(tls, lookup, max_age_s=max_connection_age_s, clock=clock, rng=rng)
         self._connections = ConnectionPool(dialer, tls, max_connections=max_connections, clock=clock)

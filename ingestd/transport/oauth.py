@@ -18,7 +18,7 @@ from ingestd.core.errors import Unreachable
 from ingestd.core.regex import regex
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.core.units import human_seconds
-from ingestd.transport.auth import Credential, FixedCredential
+from ingestd.transport.auth import Credential, FixedCredential, LoginRefused
 from ingestd.transport.auth import NoAuth as NoAuth
 from ingestd.transport.client import Client, Ready, SecretMask
 from ingestd.transport.headers import retry_after
@@ -34,10 +34,6 @@ _BACKOFF = Backoff(base_s=0.5, cap_s=MAX_BACKOFF_S)
 _FREE_REQUESTS = 3  # so many at once; after that one per second, whatever lifetimes the host grants
 _TOKEN = regex(r"[\x21-\x7e]{1,16384}")
 _ERROR_CODE = regex(r"[A-Za-z0-9_.-]{1,64}")
-
-
-class LoginRefused(Unreachable):
-    """The login host does not know these credentials, or does not let them in."""
 
 
 class TokenUnavailable(Unreachable):

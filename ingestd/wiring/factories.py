@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from shlex import quote
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ingestd.config import BatchConfig, Login, Settings
 from ingestd.config.secret_settings import secrets_in
@@ -25,26 +24,40 @@ from ingestd.core.json_path import parse
 from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.units import counted
-from ingestd.intake.parking import BacklogBound
 from ingestd.processing.validate import Validator
 from ingestd.schemas.grammar import EventLimits
-from ingestd.schemas.key_doubts import key_of
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.answers import AnswerReader
+from ingestd.sinks.ingest_api import IngestApiConfig
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink
-from ingestd.sinks.webhook import WebhookConfig, WebhookSink
 from ingestd.store.spool import Spool
-from ingestd.store.spool_rows import SpoolDamage
 from ingestd.telemetry.audit_chain import AuditKey, open_key, read_key
 from ingestd.telemetry.audit_file import AuditLog, last_hash
 from ingestd.transport.auth import read_secret
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch, WatchedFiles
 
+if TYPE_CHECKING:
+    from ingestd.store.spool_rows import SpoolDamage
+
 Wall = Callable[[], float]
+
+
+def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
+    """The sinks that have a lane, by name."""
+    found = {name: one for name, one in settings.sinks.items() if isinstance(one, HttpSinkConfig)}
+    return found or _USUAL
+
+
+_USUAL: dict[str, HttpSinkConfig] = {"ingest_api": IngestApiConfig(type="ingest_api")}
+
+
+def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:
+    """By sink the pattern of the events that go there."""
+    return {name: section.when for name, section in sections_of(settings).items()}
 
 
 def make_sink(
@@ -80,8 +93,7 @@ def make_sink(
 def _own_url(name: str, section: HttpSinkConfig) -> str:
     if section.url:
         return _checked(name, "url", section.url)
-    file = section.url_file if isinstance(section, WebhookConfig) else ""
-    return _from_file(name, file) if file else ""
+    return _from_file(name, section.url_file) if section.url_file else ""
 
 
 def question_template(name: str, confirm: ConfirmConfig, login: Login | None) -> str:
@@ -102,8 +114,10 @@ def status_url(api: str) -> str:
 
 def watch_url(sink: Sink, section: HttpSinkConfig, watch: Watch, clock: Clock) -> None:
     """Where the URL stands in a file, follow that. Raises UserError."""
-    if not isinstance(section, WebhookConfig) or not section.url_file or section.url:
+    if not section.url_file or section.url:
         return
+    from ingestd.sinks.webhook import WebhookSink  # not imported where no sink is one
+
     assert isinstance(sink, WebhookSink)
 
     def read() -> str:
@@ -139,19 +153,14 @@ def _checked(name: str, field: str, url: str) -> str:
     return url
 
 
-def bounds_of(sections: Mapping[str, HttpSinkConfig]) -> dict[str, BacklogBound]:
-    """Of the sinks that have a bound of their own."""
-    return {
-        name: BacklogBound(one.max_backlog, one.max_backlog_age, one.when_full == "park")
-        for name, one in sections.items()
-        if one.max_backlog is not None or one.max_backlog_age is not None
-    }
-
-
-def damaged_chunk(ledger: Ledger, directory: Path, warn: Callable[[str], None], damage: SpoolDamage) -> None:
+def damaged_chunk(
+    ledger: Ledger, directory: Path, warn: Callable[[str], None], damage: "SpoolDamage"
+) -> None:
     """Events that were accepted are damaged where they were kept; what is left of them is set aside."""
     ledger.count_letters(Reason.DAMAGED, damage.events or 0)
     ledger.in_flight -= damage.events or 0
+    from shlex import quote
+
     warn(
         f"chunk {damage.first} of the spool is damaged: {damage.what}; its {damage.events} events are"
         f" set aside, see `ingestd spool check --state-dir {quote(str(directory))}`"
@@ -189,6 +198,8 @@ def order_key(
             warn = _nobody  # the first sink has said it
     if not paths:
         return OrderKey()
+    from ingestd.schemas.key_doubts import key_of
+
     keys = key_of(setting, paths, settings.schema_.name, warn=warn)
     return OrderKey(keys.of, KeyWatch(setting, paths))
 
@@ -240,6 +251,8 @@ def make_validator(settings: Settings, *, warn: Warn = lambda text: None) -> Val
     schema = load_schema(wanted.name, limits, format_assertion=wanted.format_assertion)
     if not wanted.dedup_key:
         return Validator(schema)
+    from ingestd.schemas.key_doubts import key_of
+
     setting = "schema.dedup_key"
     keys = key_of(setting, wanted.dedup_key, schema.name, warn=warn)
     return Validator(schema, keys, KeyWatch(setting, wanted.dedup_key))

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ingestd.config import Login, Settings
 from ingestd.core.clock import Clock
@@ -12,10 +13,11 @@ from ingestd.transport.auth import Credential, NoAuth, basic, bearer, header, ma
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.client import MAX_BODY_BYTES, Auth, Client
 from ingestd.transport.engine import Engine
-from ingestd.transport.oauth import TokenSource
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
-from ingestd.transport.webhook_signature import StandardWebhooks
+
+if TYPE_CHECKING:
+    from ingestd.transport.oauth import TokenSource
 
 OnRefresh = Callable[[bool, float], None]
 
@@ -139,6 +141,8 @@ def make_auth(
         case "header":
             return header(section.header, token, file, clock=clock, watch=watch)
         case "standard_webhooks":
+            from ingestd.transport.webhook_signature import StandardWebhooks  # few sign
+
             secret = section.secret.get_secret_value()
             return StandardWebhooks(secret, section.secret_file, clock=clock, watch=watch)
         case "oauth2":
@@ -163,7 +167,7 @@ def _token_source(
     watch: Watch | None,
     timeout_s: float,
     on_refresh: Callable[[bool, float], None] | None,
-) -> TokenSource:
+) -> "TokenSource":
     if not (section.client_id or section.client_id_file) or not section.token_url.startswith(
         ("https://", "http://")
     ):
@@ -171,6 +175,8 @@ def _token_source(
 
     def credential(what: str, text: str, file: str) -> Credential[str]:
         return make_credential(text, file, _not_empty, what=what, clock=clock, watch=watch)
+
+    from ingestd.transport.oauth import TokenSource
 
     return TokenSource(
         client,

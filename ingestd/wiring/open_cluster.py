@@ -35,13 +35,12 @@ from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
-from ingestd.wiring.factories import make_sink, make_validator, watch_url
+from ingestd.wiring.factories import make_sink, make_validator, sections_of, watch_url
 from ingestd.wiring.open_sinks import (
     SinkContext,
     lane_settings,
     make_batcher,
     open_api_login,
-    sections_of,
     sink_auth,
     sink_client,
 )

@@ -1,6 +1,6 @@
 """What stands before the lanes in ``ingestd run``: the spool, its feeds and the admission of requests."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -8,15 +8,15 @@ import msgspec
 
 from ingestd.core.errors import UserError
 from ingestd.intake.admission import Accepted, Admission, Backpressure
-from ingestd.intake.parking import Parking
+from ingestd.intake.parking import BacklogBound, Parking
 from ingestd.intake.recovery import restore_unconfirmed
 from ingestd.intake.spool_feed import SpoolFeed, SpoolSource
 from ingestd.intake.submission_group import DeliveryWaits
 from ingestd.recording.event_trace import EventTrace
+from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.store.spool import Spool
 from ingestd.store.spool_rows import place_of, words_of_left_behind
-from ingestd.wiring.factories import bounds_of
-from ingestd.wiring.open_sinks import sections_of
+from ingestd.wiring.factories import sections_of
 from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery
 
 
@@ -71,7 +71,7 @@ async def open_ingest(
         ]
         await _recover(pipeline, spool, feeds, warn)
         pressure = Backpressure(spool, pipeline.database, max_bytes=settings.spool.max_bytes, clock=clock)
-        bounds = bounds_of(sections_of(settings))
+        bounds = _bounds_of(sections_of(settings))
         parking = Parking(
             pipeline.runners, spool, pipeline.database, pressure, pipeline.states, bounds, clock
         )
@@ -100,6 +100,15 @@ async def open_ingest(
         for source in sources:
             await source.close()
         await spool.close()
+
+
+def _bounds_of(sections: Mapping[str, HttpSinkConfig]) -> dict[str, BacklogBound]:
+    """Of the sinks that have a bound of their own."""
+    return {
+        name: BacklogBound(one.max_backlog, one.max_backlog_age, one.when_full == "park")
+        for name, one in sections.items()
+        if one.max_backlog is not None or one.max_backlog_age is not None
+    }
 
 
 async def _recover(pipeline: Pipeline, spool: Spool, feeds: Sequence[SpoolFeed], warn: Warn) -> None:

@@ -1,7 +1,7 @@
 """Opens the runners of a pipeline: for each sink its client, credentials, lane and retry worker."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,24 +13,16 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import random_id
 from ingestd.core.clock import Clock
-from ingestd.delivery.event_status import StatusReader
-from ingestd.delivery.lane import Lane
+from ingestd.delivery.lane import BatchTransport, Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.sink_runner import RetryWorker, SinkRunner
-from ingestd.delivery.status_client import StatusClient
-from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
 from ingestd.processing.routes import Routes
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.sink_recorder import SinkRecorder, ToLake
-from ingestd.sinks import answer_body
-from ingestd.sinks.ingest_api import IngestApiConfig
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
 from ingestd.sinks.sink import Sink
-from ingestd.sinks.webhook import WebhookConfig
-from ingestd.store.confirmations import Confirmations
 from ingestd.store.database import Database
 from ingestd.store.journal import Journal
 from ingestd.store.letter_queue import LetterQueue
@@ -44,13 +36,21 @@ from ingestd.transport.engine import Engine
 from ingestd.transport.file_system import FileSystem
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
-from ingestd.transport.webhook_handshake import WebhookHandshake
-from ingestd.wiring.factories import make_sink, order_key, question_template, waiting_words, watch_url
+from ingestd.wiring.factories import (
+    make_sink,
+    order_key,
+    question_template,
+    sections_of,
+    waiting_words,
+    watch_url,
+)
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
 from ingestd.wiring.open_tracing import traced
 
 if TYPE_CHECKING:
+    from ingestd.delivery.status_poller import StatusPoller
     from ingestd.processing.transforms.program import Program
+    from ingestd.recording.event_trace import EventTrace
 
 Warn = Callable[[str], None]
 
@@ -71,7 +71,7 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     bounds: Bounds
     engine: Engine | None = None
     file_system: FileSystem | None = None
-    trace: EventTrace | None = None
+    trace: "EventTrace | None" = None
 
 
 class PipelineContext(SinkContext, frozen=True, kw_only=True):
@@ -82,15 +82,6 @@ class PipelineContext(SinkContext, frozen=True, kw_only=True):
     recorder: EventRecorder
     spool: Spool
     requested_letters_only: bool
-
-
-def sections_of(settings: Settings) -> dict[str, HttpSinkConfig]:
-    """The sinks that have a lane, by name."""
-    found = {name: one for name, one in settings.sinks.items() if isinstance(one, HttpSinkConfig)}
-    return found or _USUAL
-
-
-_USUAL: dict[str, HttpSinkConfig] = {"ingest_api": IngestApiConfig(type="ingest_api")}
 
 
 async def open_runners(
@@ -126,17 +117,19 @@ async def _open(
         sink_client(context, max_connections=lane_of.max_in_flight + 2, guard=guard)
     )
     auth = sink_auth(stack, context, section, client, api_login)
-    sender: Sender | WebhookHandshake = Sender(client, auth)
-    if isinstance(section, WebhookConfig) and section.handshake_origin:
-        sender = WebhookHandshake(
-            sender,
+    sender: BatchTransport = (direct := Sender(client, auth))
+    if section.handshake_origin:
+        from ingestd.transport.webhook_handshake import WebhookHandshake
+
+        sender = handshake = WebhookHandshake(
+            direct,
             client,
             origin=section.handshake_origin,
             clock=clock,
             requests_per_minute=section.requests_per_minute,
             on_allowed=lambda requests_per_minute: lane.allow(requests_per_minute),
         )
-        stack.push_async_callback(sender.aclose)
+        stack.push_async_callback(handshake.aclose)
     batcher = make_batcher(context, sink, section)
     transforms = await _transforms(context, sink.name, section, batcher.max_event_bytes)
     pending = PendingConfirmations(confirm.max_pending) if confirm else None
@@ -315,7 +308,14 @@ async def _open_status_poller(
     pending: PendingConfirmations,
     *,
     on_room: Callable[[], None],
-) -> StatusPoller:
+) -> "StatusPoller":
+    """Of a sink whose API is asked: the others do without what is imported here."""
+    from ingestd.delivery.event_status import StatusReader
+    from ingestd.delivery.status_client import StatusClient
+    from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
+    from ingestd.sinks.answer_body import safe_text
+    from ingestd.store.confirmations import Confirmations
+
     store = Confirmations(context.database, recorder.sink)
     poller = StatusPoller(
         recorder.sink,
@@ -328,7 +328,7 @@ async def _open_status_poller(
             field=confirm.status,
             delivered=confirm.delivered,
             failed=confirm.failed,
-            safe_text=answer_body.safe_text,
+            safe_text=safe_text,
         ),
         settings=StatusPollerSettings(
             timeout_s=confirm.timeout,
@@ -343,8 +343,3 @@ async def _open_status_poller(
     await poller.open()
     recorder.still_unconfirmed(await store.places())
     return poller
-
-
-def patterns_of(settings: Settings) -> Mapping[str, Mapping[str, object]]:
-    """By sink the pattern of the events that go there."""
-    return {name: section.when for name, section in sections_of(settings).items()}

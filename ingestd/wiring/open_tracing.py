@@ -9,13 +9,13 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.delivery.lane import BatchTransport
 from ingestd.delivery.recorder import Recorder
-from ingestd.recording.event_trace import EventTrace
 from ingestd.sinks.sink import Sink
 from ingestd.telemetry.tracing_settings import TracingConfig
 from ingestd.transport.auth import read_secret
 
 if TYPE_CHECKING:
     from ingestd.httpd.request import Application
+    from ingestd.recording.event_trace import EventTrace
     from ingestd.telemetry.counts import Buckets
     from ingestd.telemetry.tracing import Spans
 
@@ -49,7 +49,7 @@ def open_spans(config: TracingConfig, *, clock: Clock, rng: random.Random) -> "S
 
 def traced(
     stack: AsyncExitStack,
-    trace: EventTrace | None,
+    trace: "EventTrace | None",
     sink: Sink,
     transport: BatchTransport,
     recorder: Recorder,

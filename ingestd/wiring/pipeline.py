@@ -39,7 +39,6 @@ from ingestd.processing import routes
 from ingestd.processing.dedup import Window
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
-from ingestd.recording.event_trace import EventTrace
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.store.connection import StoreFailed
@@ -58,10 +57,11 @@ from ingestd.telemetry.state_watch import Say, StateWatch
 from ingestd.transport.engine import Engine
 from ingestd.transport.file_system import FileSystem
 from ingestd.transport.watched_file import Watch
-from ingestd.wiring.factories import damaged_chunk, make_validator, open_audit
-from ingestd.wiring.open_sinks import PipelineContext, open_runners, patterns_of, sections_of
+from ingestd.wiring.factories import damaged_chunk, make_validator, open_audit, patterns_of, sections_of
+from ingestd.wiring.open_sinks import PipelineContext, open_runners
 
 if TYPE_CHECKING:
+    from ingestd.recording.event_trace import EventTrace
     from ingestd.recording.sink_recorder import ToLake
     from ingestd.wiring.open_lakes import OpenLake
 
@@ -128,7 +128,7 @@ async def open_pipeline(
     engine: Engine | None = None,
     file_system: FileSystem | None = None,
     store_host: WriterHost | None = None,
-    trace: EventTrace | None = None,
+    trace: "EventTrace | None" = None,
 ) -> AsyncIterator[Pipeline]:
     """Wire a pipeline on a state directory. Raises UserError (also StoreFailed) before anything is sent.
 

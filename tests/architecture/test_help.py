@@ -66,12 +66,18 @@ HEAVY = {
     ),
     *("pyarrow", "pydantic", "rich", "ssl", "tomlkit", "uvloop"),
     *("aiohttp.web", "ingestd.processing.patterns", "ingestd.sinks.cloudevents", "ingestd.sinks.webhook"),
+    *("encodings.utf_32_le", "shlex", "sqlite3.dump"),
+    *("ingestd.delivery.status_poller", "ingestd.intake.admission", "ingestd.intake.spool_feed"),
+    *("ingestd.processing.transforms.fields", "ingestd.schemas.key_doubts"),
+    *("ingestd.sources.files.salvage", "ingestd.telemetry.tap", "ingestd.telemetry.watchdog"),
+    *("ingestd.transport.oauth", "ingestd.transport.proxies", "ingestd.transport.webhook_handshake"),
+    *("ingestd.transport.webhook_signature", "ingestd.wiring.pipeline"),
 }
 
 
 SENDING = {
     *("asyncio", "msgspec", "ssl", "uvloop"),
-    "ingestd.sinks.webhook",
+    "ingestd.wiring.pipeline",
 }
 
 

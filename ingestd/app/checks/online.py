@@ -19,8 +19,9 @@ from ingestd.sinks.answer_body import safe_text
 from ingestd.sinks.genesys_events import GenesysEventsConfig
 from ingestd.sinks.journey_events import JourneyEventsConfig
 from ingestd.sinks.settings import HttpSinkConfig
+from ingestd.transport.auth import LoginRefused
 from ingestd.transport.client import Client
-from ingestd.transport.oauth import LoginRefused, TokenSource
+from ingestd.transport.oauth import TokenSource
 from ingestd.wiring.http_clients import make_client
 
 LOGIN_TIMEOUT_S = 10.0

@@ -31,7 +31,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact
 from ingestd.core.text import printable
 from ingestd.store.lock import holder_of
-from ingestd.wiring.open_sinks import sections_of
+from ingestd.wiring.factories import sections_of
 
 
 class Report:

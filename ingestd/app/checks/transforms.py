@@ -9,7 +9,7 @@ from ingestd.core.json_path import Path, names, parse
 from ingestd.core.transform_section import TransformConfig
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sinks.lake import LakeConfig
-from ingestd.wiring.open_sinks import sections_of
+from ingestd.wiring.factories import sections_of
 
 _MOST_TOLD = 5
 

@@ -31,8 +31,7 @@ from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.wiring.factories import make_validator
-from ingestd.wiring.open_sinks import patterns_of, sections_of
+from ingestd.wiring.factories import make_validator, patterns_of, sections_of
 from ingestd.wiring.pipeline import open_pipeline
 
 

@@ -203,9 +203,10 @@ def encoding_of(head: bytes) -> str:
         if head.startswith(mark):
             return name
     for opener in (b"{", b"["):
-        for encoding in ("utf-32-le", "utf-32-be"):
-            if head.startswith(opener.decode().encode(encoding)):
-                return encoding
+        if head.startswith(opener + b"\0\0\0"):
+            return "utf-32-le"
+        if head.startswith(b"\0\0\0" + opener):
+            return "utf-32-be"
         if head[:1] == opener and head[1:2] == b"\0" and head[3:4] == b"\0":
             return "utf-16-le"
         if head[:1] == b"\0" and head[1:2] == opener and head[2:3] == b"\0":

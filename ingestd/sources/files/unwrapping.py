@@ -6,7 +6,6 @@ import msgspec
 
 from ingestd.core.unwrap import NotWrapped, Unwrapper
 from ingestd.schemas.grammar import find_fault
-from ingestd.sources.files.salvage import events_in
 from ingestd.sources.files.splitting import Region
 
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -46,6 +45,8 @@ def _events_of(line: bytes, unwrap: Unwrapper) -> Iterator[tuple[int, bytes, str
     try:
         yield from ((0, event, "") for event in unwrap.each(line, _elements))
     except NotWrapped:
+        from ingestd.sources.files.salvage import events_in
+
         for first, envelope in events_in(line):
             yield from ((first, event, why) for event, why in _try(envelope, unwrap))
 

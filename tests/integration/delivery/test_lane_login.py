@@ -8,7 +8,7 @@ import pytest
 
 from ingestd.core.errors import Unreachable
 from ingestd.delivery.circuit_breaker import BreakerState
-from ingestd.transport.oauth import LoginRefused
+from ingestd.transport.auth import LoginRefused
 from tests.each import each
 from tests.integration.delivery.support import TOKEN_PATH, Rig, batches, grant, key_of, rig, until
 from tests.machine import patience

@@ -10,8 +10,8 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.sinks.lake import LakeLayout, words
+from ingestd.transport.auth import LoginRefused
 from ingestd.transport.client import Client
-from ingestd.transport.oauth import LoginRefused
 from ingestd.transport.s3 import S3Transport, _base_url
 from tests.aws import SECRET_KEY, Aws, start_aws
 from tests.each import each

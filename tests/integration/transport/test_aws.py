@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
+from ingestd.transport.auth import LoginRefused
 from ingestd.transport.aws import AwsSignature, endpoint, find_region
 from ingestd.transport.client import Client, Sender
-from ingestd.transport.oauth import LoginRefused, TokenUnavailable
+from ingestd.transport.oauth import TokenUnavailable
 from tests.aws import ACCESS_KEY, REGION, SECRET_KEY, clear_environment
 from tests.machine import patience
 from tests.receiver import Receiver, Request

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import Unreachable
+from ingestd.transport.auth import LoginRefused
 from ingestd.transport.client import Client
-from ingestd.transport.oauth import LoginRefused, Token, TokenSource, TokenUnavailable
+from ingestd.transport.oauth import Token, TokenSource, TokenUnavailable
 from tests.each import each
 from tests.integration.transport.support import FakeClock
 from tests.machine import patience

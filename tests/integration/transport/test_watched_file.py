@@ -8,10 +8,9 @@ import pytest
 import trustme
 
 from ingestd.core.errors import UserError
-from ingestd.transport.auth import bearer, make_credential
+from ingestd.transport.auth import LoginRefused, bearer, make_credential
 from ingestd.transport.auth_config import AuthConfig
 from ingestd.transport.client import Client
-from ingestd.transport.oauth import LoginRefused
 from ingestd.transport.tls import watch_tls
 from ingestd.transport.watched_file import Watch, WatchedFiles
 from ingestd.wiring.http_clients import make_auth
