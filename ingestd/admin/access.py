@@ -1,9 +1,9 @@
 """Who may look, and who may change something, on the admin address.
 
-From this machine everybody may look. From anywhere else, and for every change, a console token is needed:
-as ``Authorization: Bearer`` (RFC 6750), or once on the login page, which gives a session. A page of another
-site can use neither: the cookie is ``SameSite=Strict``, a change needs the session's CSRF token, and who asks
-for a name that is not this machine's (``Host``) is not from this machine (DNS rebinding).
+From this machine everybody may look. From anywhere else, and for every change, a console token is needed: as
+``Authorization: Bearer`` (RFC 6750), or once on the login page, which gives a session. A page of another site
+can use neither: the cookie is ``SameSite=Strict``, a change needs the session's CSRF token, and a request for
+a name that is not this machine's (``Host``) does not count as one from this machine (DNS rebinding).
 """
 
 import hmac
@@ -47,7 +47,7 @@ class ConsoleToken(NamedTuple):
 
 
 class Visitor(NamedTuple):
-    """``name`` is empty for who has shown no token; ``csrf``: of the session, empty without one."""
+    """``name`` is empty where no token was shown; ``csrf``: of the session, empty without one."""
 
     role: Role
     name: str = ""
@@ -152,7 +152,7 @@ def _cookie(cookies: str) -> str:
 
 
 def _is_local(peer: str, headers: Mapping[str, str]) -> bool:
-    """Somebody on this machine, who asks for this machine, and no proxy for somebody else."""
+    """Whether a request comes from this machine, names it as its host, and was not passed on by a proxy."""
     if any(name.startswith(_FORWARDED) for name in headers):
         return False
     try:

@@ -40,7 +40,7 @@ EXPORT_HEADERS = {
     "Content-Disposition": 'attachment; filename="dead-letters.ndjson"',
 }
 ChangeHandler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
-"""With the name of who asks."""
+"""With the name of the visitor."""
 
 
 class Api:
@@ -137,7 +137,7 @@ class Api:
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         """JSON lines: events as they came, as `ingestd replay` reads them, or with ``whole`` all of a letter.
-        Read in pages, so that however many they are nothing waits for who downloads them."""
+        Read in pages, so that nothing waits for a slow download, however many there are."""
         visitor = visitor_of(request, self._access)
         query = letters_asked(request.query, visitor, self._model)
         whole = request.query.get("whole", "") not in ("", "false")
@@ -169,7 +169,7 @@ class Api:
         return answer(self._letting_see(request, [await self._model.where(key)])[0])
 
     async def _tap(self, request: web.Request) -> web.StreamResponse:
-        """JSON lines, until who asks has enough: ``limit`` of them, or goes."""
+        """JSON lines, until there were ``limit`` of them or the client has gone."""
         query = request.query
         limit = int(query.get("limit", 0))
         wanted = {name: query.get(name, "") for name in ("sink", "what", "when")}

@@ -1,4 +1,4 @@
-"""The connections of the admin address: few, and always room for one more who asks something.
+"""The connections of the admin address: few, and always room for one more that sends a request.
 
 A flood here must use up neither the file descriptors that producers need, nor the answers of ``/healthz``.
 """

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic wants it for the API's docum
 from ingestd.telemetry.tap import TapReader
 
 OURS = "X-Ingestd"
-"""On every answer, also behind a proxy with a ``Server`` of its own: who asks can tell that it is ours."""
+"""On every answer, also behind a proxy with a ``Server`` of its own: a client can tell that it is ours."""
 
 
 class Rates(TypedDict):

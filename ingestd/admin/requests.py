@@ -1,4 +1,4 @@
-"""What the pages and the JSON API share: who asks, what for, and how an error is answered."""
+"""What the pages and the JSON API share: the visitor, the request, and how an error is answered."""
 
 # isort: split
 from ingestd.transport import late_authorities as late_authorities  # before aiohttp
@@ -26,7 +26,7 @@ QUERY_FIELDS = (
 
 
 class NotAllowed(Exception):
-    """``words`` say what to do. ``known``: who asks is known, and may not."""
+    """``words`` say what to do. ``known``: the visitor is known, and lacks the right."""
 
     def __init__(self, words: str, *, known: bool) -> None:
         super().__init__(words)
@@ -39,7 +39,7 @@ def visitor_of(request: web.Request, access: Access) -> Visitor:
 
 
 def peer_of(request: web.Request) -> str:
-    """The address of who asks; empty when they are gone."""
+    """The address of the client; empty once it has gone."""
     peer = request.transport.get_extra_info("peername") if request.transport else None
     return str(peer[0]) if peer else ""
 
@@ -77,8 +77,8 @@ def letting_see(visitor: Visitor, model: ReadModel, shown: list[dict[str, Any]])
 def letters_asked(
     given: Mapping[str, str], visitor: Visitor, model: ReadModel, ids: list[str] | None = None
 ) -> LetterQuery:
-    """As ``letter_query``. Who may not see all of an event may not ask whether a text stands in it either.
-    Raises ValueError, NotAllowed."""
+    """As ``letter_query``. A visitor who may not see all of an event may not search its text either. Raises
+    ValueError, NotAllowed."""
     query = letter_query(given, ids)
     if {"text", "event_id"} & query.keys() and visitor.role < Role.OPERATOR and model.redacts:
         raise NotAllowed(

@@ -151,7 +151,7 @@ def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
 
 
 def metrics_page(registry: CollectorRegistry) -> Page:
-    """Prometheus' text format, or OpenMetrics for who asks for it."""
+    """Prometheus' text format, or OpenMetrics where the request accepts that."""
 
     def page(request: web.Request) -> web.Response:
         if "application/openmetrics-text" in request.headers.get("Accept", ""):

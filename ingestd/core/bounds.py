@@ -25,18 +25,18 @@ class Bounds(msgspec.Struct, frozen=True):
     sqs_wait_s: int = 20
     """How long SQS may wait for a message before it answers that there is none: the longest it allows."""
     unowned_s: float = 30.0
-    """For so long partitions of a group have to be without a member, after what giving back may take, until
-    one joins it again; twice as long where that member has others, as it gives them back for it."""
+    """How long partitions of a group have to be without a member, after what giving back may take, until one
+    joins it again; twice as long where that member has others, as it gives them back for it."""
     outage_look_s: float = 1.0
     """How often a lane checks the deadline of an outage while nothing happens."""
     look_at_states_s: float = 1.0
-    """How often it is looked at whether a sink stands still, and why."""
+    """Time between two looks at whether a sink stands still, and why."""
     maintenance_s: float = 0.5
     """How often what was noted becomes durable although nothing is sent, and files are looked at."""
     measure_s: float = 1.0
     """How often a service measures how fast its spool empties, and what its console shows."""
     look_at_backlog_s: float = 1.0
-    """How often it is looked at which sinks a person has parked, and how old what waits for each is."""
+    """Time between two looks at which sinks a person has parked, and at the age of what waits for each."""
     count_letters_s: float = 2.0
     """So old may the number of letters be that is shown: other processes purge and mark them too."""
 

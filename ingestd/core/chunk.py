@@ -35,15 +35,14 @@ _NONE_YET = Receipt(-1, lambda: None)
 class Chunk:
     """Events read together from ``[start, end)`` of a source's (decompressed) stream.
 
-    ``source``: the source's number in the store. ``line``, ``next_line``: number of the first line
-    (or array element), from 1, and of the one after the last. ``place(i)``: (offset in the stream,
-    line) of event i; it is asked only when an event has to be named, which is rare. ``too_long``:
-    length in bytes of events of which only the head was kept, by index. ``dismissed``: positions of events
-    that were resolved without a sink, where that had to be noted. ``mark``: what stands before its end.
-    Where their source knows it: ``digests`` of the events' keys, ``routed``: who gets what, ``accepted_at``:
-    wall time, ``owners``: whose they are (``store/trail.py``).
-    ``size_bytes``: of its events, or a little more.
-    Of a broker's messages: ``unreadable``: why the source could make no event of what stands at an index;
+    ``source``: the source's number in the store. ``line``, ``next_line``: number of the first line (or array
+    element), from 1, and of the one after the last. ``place(i)``: (offset in the stream, line) of event i; it
+    is asked only when an event has to be named, which is rare. ``too_long``: length in bytes of events of
+    which only the head was kept, by index. ``dismissed``: positions of events that were resolved without a
+    sink, where that had to be noted. ``mark``: what stands before its end. Where their source knows it:
+    ``digests`` of the events' keys, ``routed``: which sinks get which events, ``accepted_at``: wall time,
+    ``owners``: whose they are (``store/trail.py``). ``size_bytes``: of its events, or a little more. Of a
+    broker's messages: ``unreadable``: why the source could make no event of what stands at an index;
     ``about(i)``: the message that event i came in, and its headers, in words for a dead letter.
     """
 
@@ -151,7 +150,7 @@ def pick_segments(segments: Sequence[Segment], indices: Sequence[int]) -> Iterat
 
 
 MARK_BYTES = 4096
-"""So many bytes of its head, and of what stands before the place where reading ended."""
+"""Bytes that are compared: of its head, and of what stands before the place where reading ended."""
 
 Mark = tuple[int, bytes]
 """A place in a file as it is on disk, and the last bytes before it."""

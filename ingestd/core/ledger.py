@@ -65,7 +65,7 @@ _SHARE_FROM = 1000
 
 
 class MaxRejected(NamedTuple):
-    """So many events may be rejected: a number of them, or a ``share`` in percent."""
+    """How many events may be rejected: a number, or a ``share`` in percent."""
 
     limit: float
     share: bool = False

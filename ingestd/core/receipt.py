@@ -145,11 +145,11 @@ class Receipt:
 class FanOutReceipt(Receipt):
     """Shared by ``sinks`` sinks, each of which must ``resolve`` what it was given by ``expect``.
 
-    ``whole``: the chunk's own. ``routed``: who gets what; ``events``: how many go anywhere, ``unmatched``:
-    how many nowhere, that are to be counted with the rest. ``digests``, of the events at ``positions``: where
-    a key is known only once its event is; ``resolved``: positions that were before. ``sink_done(sink)`` is
-    called for each sink, and after the last one the whole is settled. ``incomplete``: an event may go to a
-    sink that was given up. ``known``: all is resolved, but what is unconfirmed.
+    ``whole``: the chunk's own. ``routed``: which sinks get which events; ``events``: how many go to any,
+    ``unmatched``: how many to none, that are to be counted with the rest. ``digests``, of the events at
+    ``positions``: where a key is known only once its event is; ``resolved``: positions that were before.
+    ``sink_done(sink)`` is called for each sink, and after the last one the whole is settled. ``incomplete``:
+    an event may go to a sink that was given up. ``known``: all is resolved, but what is unconfirmed.
     """
 
     __slots__ = (

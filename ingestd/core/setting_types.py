@@ -177,5 +177,5 @@ Secret = Annotated[SecretStr, After(_no_mask)]
 Url = Annotated[str, After(_no_masked_url), SecretSetting("url")]
 SecretUrl = Annotated[str, After(_no_masked_url), SecretSetting("secret_url")]
 SecretFile = Annotated[str, SecretSetting("file")]
-"""Its path is no secret. Who reads it tells ``core.redaction`` what it holds."""
+"""Its path is not a secret. Code that reads the file gives its content to ``core.redaction``."""
 NOTHING = SecretStr("")

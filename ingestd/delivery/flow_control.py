@@ -151,8 +151,8 @@ class FlowControl:
         return closed or self.abandoned or self.error is not None
 
     def _check_outage(self, now: float, *, more: bool) -> None:
-        """Nothing accepted for too long: to wait on would only hide a wrong address, or an outage from who
-        waits for the end."""
+        """Nothing accepted for too long: to wait on would only hide a wrong address, or hide an outage from
+        the person who waits for the end."""
         if self._was_idle:
             self._last_progress = now
         self._was_idle = not self.active and not more

@@ -102,7 +102,7 @@ class Lane:
         await self.room()
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """Hand over batches, however full the lane is: who does that bounds them."""
+        """Hand over batches, however full the lane is: the caller bounds them."""
         self._queues.add(batches)
         self._changed.set()
 

@@ -327,8 +327,8 @@ class Aging(Protocol):
 async def flush_by_age(
     batcher: Aging, begun: asyncio.Event, flush: Callable[[], Awaitable[None]], clock: Clock
 ) -> None:
-    """``flush`` what has been in the batcher for as long as it may, until cancelled. Who adds to it sets
-    ``begun``."""
+    """``flush`` what has been in the batcher for as long as it may, until cancelled. The caller that adds to
+    it sets ``begun``."""
     while True:
         await begun.wait()
         deadline = batcher.deadline

@@ -80,7 +80,7 @@ class SinkRecord(Recorder, Protocol):
         ...
 
     def expect(self, chunk: Chunk, count: int, *, resolved: int = 0, unmatched: int = 0) -> None:
-        """So many events of the chunk are on their way to the sink. Where it reads them from the spool, an
+        """``count`` events of the chunk are on their way to the sink. Where it reads them from the spool, an
         earlier process ``resolved`` some; those that are ``unmatched`` are not for it."""
         ...
 

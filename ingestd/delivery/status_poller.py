@@ -106,7 +106,7 @@ class StatusRequests(Protocol):
 
 
 class StatusPollerSettings(msgspec.Struct, frozen=True):
-    """``not_found_s``: so long after its acceptance an event that the API does not know is only late.
+    """``not_found_s``: for this time after its acceptance an event that the API does not know counts as late.
 
     An event ends unconfirmed after ``timeout_s``, if the API then still says nothing better; if it says
     nothing at all, after another ``outage_timeout_s`` of both the event's and this process's life.

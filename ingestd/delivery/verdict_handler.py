@@ -21,7 +21,7 @@ from ingestd.sinks.sink import Sink
 from ingestd.transport.token_refusal import TokenRenewal
 
 _CUTS = 3
-"""So often in a row the connection is lost while the same batch is being sent, which then is halved."""
+"""How often in a row the connection is lost while the same batch is being sent, which then is halved."""
 _NEVER_TOO_LONG = 16 * 1024
 _FEW = 3  # answers in a row that are not the API's: no accident
 _NOT_SAID = "the sink cannot encode its batch, and does not say why"

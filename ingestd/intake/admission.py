@@ -233,7 +233,7 @@ class Admission:
             self._schedule()
 
     def _store(self, group: SubmissionGroup) -> None:
-        """In one go: who sees a key as claimed must not be written before it."""
+        """In one go: a copy that finds the key claimed must not be written before it."""
         pieces = group.claim(self._window, self._clock.monotonic(), max_bytes=MAX_CHUNK_BYTES)
         added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
         now, trace = self._clock.wall(), self._trace
@@ -312,8 +312,8 @@ class Admission:
             self._idle.set()
 
     def _offer(self, chunk: Chunk) -> None:
-        """Who gets what is found out once. Each source has a chunk of its own, so that one's queue does not
-        keep what another knows of it."""
+        """Which sinks get which events is decided once. Each source has a chunk of its own, so that one's
+        queue does not keep what another knows of it."""
         if self._routes:
             chunk.routed = self._routes.route(chunk.events).positions
         else:

@@ -138,7 +138,7 @@ class SpoolSource:
         self._news.set()
 
     async def close(self) -> None:
-        """The spool is closed by who opened it."""
+        """The part that opened the spool closes it."""
 
 
 class SpoolFeed:

@@ -67,6 +67,6 @@ class SpooledIntake:
 
 
 def _answer(answered: asyncio.Future[Result], result: Result) -> None:
-    """Who waited may have been cancelled meanwhile."""
+    """The waiting task may have been cancelled meanwhile."""
     if not answered.done():
         answered.set_result(result)

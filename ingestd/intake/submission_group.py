@@ -305,7 +305,7 @@ class DeliveryWaits:
 
     def watch(self, chunks: Iterable[int], delivered: Callable[[], None]) -> None:
         """``delivered`` is called when these chunks are resolved, however long that takes; never where the
-        process ends before. Who watches says itself how many they may be."""
+        process ends before. The caller says how many they may be."""
         left = set(chunks)
         self._watched.update(dict.fromkeys(left, (left, delivered)))
         if not left:

@@ -1,7 +1,7 @@
 """Tells a URL of each file that is in the lake: one POST of its manifest. Called by ``lake.py``.
 
-At least once while the process lives; it is not kept over a restart. Who must not miss a file lists the
-manifests: they are in the lake.
+At least once while the process lives; it is not kept over a restart. A receiver that must not miss a file
+lists the manifests: they are in the lake.
 """
 
 import asyncio

@@ -159,7 +159,7 @@ class EventRecorder:
         chunk.receipt.finish(sink, count)
 
     def free(self, digests: Iterable[bytes | None]) -> None:
-        """Who sends these again is heard again."""
+        """Events with these keys are accepted again."""
         if known := [digest for digest in digests if digest]:
             self._window.forget(known)
             self._released(known, now=self._clock.wall())

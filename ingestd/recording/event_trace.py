@@ -46,7 +46,7 @@ class EventTrace:
         copies: Sequence[bytes],
         refused: Sequence[tuple[bytes, Reason, str, str]],
     ) -> None:
-        """For somebody who looks: asked only while the tap is open."""
+        """For a tap: called only while one is open."""
         for events in chunks:
             self.tap.show("accepted", events)
         self.tap.show("duplicate", copies)

@@ -221,9 +221,9 @@ def _delay(text: str | float) -> float:
 class Faults:
     """Decides what happens to each request: the script first, else a seeded random number.
 
-    Token requests have dice of their own, so that how often a client logs in does not change what
-    happens to its batches. Faults that strike events are no throw at all: who they strike follows from
-    the seed and the event, whichever batch it comes in. ``struck`` counts those by kind.
+    Token requests have dice of their own, so that how often a client logs in does not change what happens to
+    its batches. Faults that strike events need no dice: which ones follows from the seed and the event,
+    whichever batch it comes in. ``struck`` counts those by kind.
     """
 
     faults: Sequence[Fault] = ()

@@ -88,7 +88,7 @@ class LooksAhead(Protocol):
 
 
 Explanation = tuple[Refusal | None, str | None]
-"""Why an event is refused, and its ``default_key``. None: who wants to know has to ask for it."""
+"""Why an event is refused, and its ``default_key``. None: ``explain`` has to be called for it."""
 
 
 @runtime_checkable

@@ -47,8 +47,8 @@ class FolderDisk(FileSystem):
         self._removed: dict[Path, bytes] = {}
 
     def lines(self) -> Iterator[bytes]:
-        """Of all files that have a manifest: who reads a lake goes by these. Raises Violation for a file that
-        is not what its manifest says."""
+        """Of all files that have a manifest: a reader of a lake goes by these. Raises Violation for a file
+        that is not what its manifest says."""
         for listed in sorted(self.root.rglob(f"{MANIFEST_PREFIX}*{MANIFEST_SUFFIX}")):
             name = listed.relative_to(self.root)
             try:

@@ -219,7 +219,7 @@ def read_json(body: bytes) -> Any:
 def says_no(body: bytes) -> str:
     """What an answer's body says against the whole request, as ``"success": false``; empty: nothing.
 
-    For answers in which no event is named: who made them did not take all of it, and did not say what.
+    For answers in which no event is named: the API did not accept all of them, and did not say which.
     """
     if not _NO.search(body):
         return ""

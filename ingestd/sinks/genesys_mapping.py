@@ -190,7 +190,7 @@ class _Ids:
         return bool(self._attributes.ani or self._attributes.dnis)
 
     def outside(self) -> str:
-        """Of the leg of who called, or is called."""
+        """Of the leg of the caller, or of the person who is called."""
         return self.make(f"interaction {self._interaction_id} outside", "communication")
 
     def destination(self) -> str:

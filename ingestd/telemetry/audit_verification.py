@@ -27,10 +27,10 @@ class AuditProblem(NamedTuple):
 @dataclass(slots=True)
 class AuditFindings:
     """``unchained``: lines from before there was a chain. ``keyed``: of the ``chained``, made with a key; a
-    change of others is not seen if all hashes were computed again. ``torn``: (file, line) not written to
-    the end; no forgery (of several that stand together, only the last is vouched for). ``older_gone``: the
-    oldest part goes on from one that is no longer there. ``last``: the chain of the last line: who notes it
-    down can tell later whether the log still has all up to it."""
+    change of others is not seen if all hashes were computed again. ``torn``: (file, line) not written to the
+    end; no forgery (of several that stand together, only the last is vouched for). ``older_gone``: the oldest
+    part goes on from one that is no longer there. ``last``: the chain of the last line: noted down elsewhere,
+    it tells later whether the log still has all up to it."""
 
     files: list[str] = field(default_factory=list)
     lines: int = 0
@@ -130,7 +130,7 @@ class _Walk:
             self._complain(line.file, line.number, "has no chain: put in, or its chain was taken away")
 
     def _judge_fragments(self, *, torn: bool) -> None:
-        """A crash leaves the beginning of a line; who writes next tells by its link that it was so then. Of
+        """A crash leaves the beginning of a line; the next writer tells by its link that it was so then. Of
         what that one wrote, the next crash may leave a beginning, too."""
         fragments, self._fragments = self._fragments, []
         for line in fragments:

@@ -91,7 +91,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 class LineHandler(logging.Handler):
-    """Masks, cuts, holds back repeats and writes. Never raises, never waits for who reads the log."""
+    """Masks, cuts, holds back repeats and writes. Never raises, never waits for a reader of the log."""
 
     def __init__(self, stream: TextIO | None, *, text: bool) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Who was refused, from where and why: the first time at once, then once a minute with counts.
 
-Bounded, whatever hostile clients do: so many kinds are told apart in a minute, the rest are counted together.
+Bounded, whatever hostile clients do: a limited number of kinds is told apart in a minute, the rest are
+counted together.
 """
 
 from collections import deque
@@ -45,7 +46,7 @@ class RefusalKind(msgspec.Struct):
 
 class Refusals:
     """``note`` each; ``look`` is called about once a second. ``recent``: the last ones, the latest last.
-    ``counts``: by name of the producer, empty for who has shown none."""
+    ``counts``: by name of the producer, empty where none was shown."""
 
     def __init__(self, say: Say, audit: Audit, clock: Clock) -> None:
         self.recent: deque[RefusalKind] = deque(maxlen=MAX_KINDS)

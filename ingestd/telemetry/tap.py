@@ -1,6 +1,6 @@
-"""Events as they pass, for somebody who looks: a few of them, and never at the pipeline's cost.
+"""Events as they pass, for a person at ``ingestd tap``: a few of them, and never at the pipeline's cost.
 
-While nobody looks nothing is done but to ask whether somebody does. Who looks gets samples: some of each
+While nobody looks nothing is done but to ask whether somebody does. A viewer gets samples: some of each
 chunk, so many a second, and what is not taken in time is left out, with its number.
 """
 
@@ -24,7 +24,7 @@ PER_SECOND, PER_CHUNK = 200.0, 20
 """Events that one reader gets."""
 MAX_WAITING, MAX_NOTES = 1_000, 100
 TURN_S = 1.0
-"""So often it is asked whether who looks is still there."""
+"""Time between two looks at whether the viewer is still there."""
 MAX_EVENT_BYTES = 16 * 1024
 """Of a larger event only the beginning is shown, as text."""
 WHAT = ("accepted", "duplicate", "rejected", "delivered", "dead_lettered", "dropped")
@@ -35,7 +35,7 @@ TapSample = Mapping[str, Any]
 
 class TapReader:
     """``samples`` waits for the next ones. ``sink``, ``what``: empty is any. ``missed``: were left out;
-    ``notes``: what who looks has to know."""
+    ``notes``: what the viewer has to know."""
 
     def __init__(self, clock: Clock, *, sink: str, what: str, matches: Matches | None) -> None:
         self.sink, self.what, self.matches = sink, what, matches
@@ -119,8 +119,8 @@ class Tap:
     def show(
         self, what: str, events: Sequence[bytes], *, sink: str = "", batch: str = "", why: str = ""
     ) -> None:
-        """Events that this has become of; asked only while ``open``. Raises nothing: who looks must not stop
-        the service."""
+        """Events with this outcome; called only while ``open``. Raises nothing: a viewer must not stop the
+        service."""
         if self.redact_paths:
             why = why.partition(":")[0]  # the words behind it may repeat what is in the event
         for one in self._readers:

@@ -183,7 +183,7 @@ class Spans:
         return self._requests.get((source, chunk), ())
 
     def headers(self, span: TracedSpan, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """With the trace, for who is called in this span."""
+        """With the trace, for the server that is called in this span."""
         if not self._propagate:
             return headers
         added = dict(headers)

@@ -67,7 +67,7 @@ class FixedCredential(Generic[T]):
 class WatchedSecret(WatchedFiles[T]):
     """A file that holds a secret, looked at once a second at most: new ones are put there while we run.
 
-    Raises UserError where there is none to begin with.
+    Raises UserError if there is none at the start.
     """
 
     def __init__(

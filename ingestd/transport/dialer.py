@@ -197,7 +197,7 @@ async def _secured(
 
 @lru_cache(maxsize=64)
 def proxy_headers(proxy: str) -> dict[str, str]:
-    """What shows the proxy who asks, from the user-info of its URL."""
+    """The header with the credentials for the proxy, from the user-info of its URL."""
     parts = urlsplit(proxy)
     if not (parts.username or parts.password):
         return {}

@@ -32,7 +32,7 @@ _WORDS_OF_403 = regex(
 _MAX_READ = 4_000
 
 AGAIN_S = 300.0
-"""So long after a new token that was refused as well, another one is tried."""
+"""Time after a new token was refused as well until another one is tried."""
 
 
 def speaks_of_token(answer: Answer) -> bool:

@@ -6,7 +6,7 @@ import re
 PREFIX = "whsec_"
 MIN_BYTES, MAX_BYTES = 16, 64
 """The specification says 24 to 64. PyPI's and npm's ``standardwebhooks`` and ``svix`` take any, and 16 bytes
-cannot be guessed either: who has such a secret from a partner cannot choose."""
+cannot be guessed either: a secret that comes from a partner cannot be chosen."""
 
 _MAKE_ONE = "make one with: echo whsec_$(openssl rand -base64 32)"
 

@@ -250,7 +250,7 @@ async def _tell_others(service: ClusterService) -> None:
 
 
 async def _show_events(service: ClusterService) -> None:
-    """To who looks at passing events, with each connection again."""
+    """To the viewers of passing events, with each connection again."""
     link = service.link
     assert link
     while True:

@@ -1,4 +1,5 @@
-"""``ingestd tap`` at a supervisor: its edges and workers are asked for samples, and who looks gets them all.
+"""``ingestd tap`` at a supervisor: its edges and workers are asked for samples, and each viewer gets them
+all.
 
 Over NATS, which all of them are connected to: a process that was started again hears within a second that
 somebody looks.
@@ -25,7 +26,7 @@ from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.tap import MAX_READERS, PER_CHUNK, TapReader
 
 SILENT_S = 3.0
-"""A process that was not heard for so long is told to who looks."""
+"""After this time without a word from a process the viewer learns that it is missing."""
 _AGAIN_S = 1.0
 _MOST_ENDED = 100
 """Looks of which the processes have to hear still that they ended; of others they notice it by themselves."""

@@ -113,7 +113,8 @@ async def open_control(
 class _Notes:
     """Writes steps into the audit file at once: the next thing that happens may be the end of the process.
 
-    The file is opened with the first of them: who only looks needs no directory that can be written."""
+    The file is opened with the first of them: a command that only looks needs no directory that can be
+    written."""
 
     def __init__(self, settings: Settings, directory: Path, secrets: Secrets) -> None:
         self._settings = settings

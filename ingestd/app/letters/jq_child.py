@@ -57,7 +57,7 @@ def _run(program: Any, identity: Any, text: str) -> tuple[bool, str, str] | tupl
 
 
 def _grant(cpu_s: int) -> None:
-    """So many seconds of CPU from now on; then the kernel ends this process. It counts whole seconds."""
+    """The kernel ends this process after ``cpu_s`` more seconds of CPU. It counts whole seconds."""
     most = int(time.process_time()) + 1 + cpu_s
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 

@@ -22,7 +22,7 @@ _KEPT = ("LD_LIBRARY_PATH", "TZ")
 
 class JqLimits(NamedTuple):
     """``cpu_s``: seconds of CPU for one event, to one second more. ``memory_bytes``: of the whole process.
-    ``kills``: so often it is started again."""
+    ``kills``: how often it is started again."""
 
     cpu_s: int = 5
     memory_bytes: int = 512 * 1024 * 1024

@@ -9,7 +9,7 @@ from ingestd.core.errors import UserError
 from ingestd.transport.api_client import AmbiguousRequest, ApiError
 
 LOOK_AGAIN_S = 15.0
-"""How long is looked for what an unanswered create may have made."""
+"""How long to look for what a create without an answer may have made."""
 
 
 async def find_named(

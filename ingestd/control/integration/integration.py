@@ -41,7 +41,7 @@ from ingestd.transport.api_client import ApiError, gather
 
 MAX_TOPICS = 1000
 VISIBLE_S = 5.0
-"""How long is waited for the configuration of one that a list shows."""
+"""How long to wait for the configuration of an integration that a list shows."""
 
 _EMPTY_NOTES = "node_dynamodb_empty_string"  # what the API answers for notes that were never set
 
@@ -266,7 +266,7 @@ class Integration(Installed):
 
 class WebhookKind(Installed):
     """``[webhook.NAME]``: ``properties`` (as the type has them), ``notes``, ``enabled`` (true). The platform
-    gives it an ``invocationUrl``, a secret: who knows it may post there."""
+    gives it an ``invocationUrl``, a secret, with which anybody may post there."""
 
     name, type_id, table = "webhook", "webhook", _WebhookTable
 

@@ -71,7 +71,7 @@ class _Subscription(Body):
 
 
 class Subscriptions:
-    """So many in the whole organisation; past it, the ErrorBody has the ``limit``."""
+    """The most in the whole organisation; past it, the ErrorBody has the ``limit``."""
 
     def __init__(self, clock: Clock, options: ControlOptions) -> None:
         limit = options.max_subscriptions if options.limit_enforced else None

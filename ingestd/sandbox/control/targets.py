@@ -89,7 +89,7 @@ class _Target(Body):
 
 
 class Targets:
-    """Names are not unique: who sends the same twice has two (fault 16)."""
+    """Names are not unique: the same request twice makes two (fault 16)."""
 
     def __init__(self, clock: Clock, options: ControlOptions, delivery: TargetDelivery) -> None:
         self._options = options

@@ -42,7 +42,7 @@ class SourceCounts(msgspec.Struct):
 
 
 def watch_tasks(tasks: Iterable[asyncio.Task[Any]], news: asyncio.Event) -> None:
-    """Who waits for ``news`` is woken when one of them ends, and asks ``raise_failure``."""
+    """The task that waits for ``news`` is woken when one of them ends, and calls ``raise_failure``."""
     for task in tasks:
         task.add_done_callback(lambda _: news.set())
 

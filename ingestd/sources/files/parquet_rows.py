@@ -130,7 +130,7 @@ class ParquetRows:
                 raise Damaged(f"row group {group + 1} ends behind row {row}, and was to end behind row {end}")
 
     def _batch_rows(self, group: int) -> int:
-        """So many that they are some chunks, by what the file says of their size."""
+        """As many rows as make some chunks, by what the file says of their size."""
         about = self._file.metadata.row_group(group)
         each = about.total_byte_size // max(1, about.num_rows) or 1
         return max(1, min(_MOST_ROWS, 4 * self._chunk_bytes // each))

@@ -110,7 +110,7 @@ class Input(io.RawIOBase):
         return self._head
 
     def reopened(self) -> BinaryIO:
-        """The same file, for who has to seek in it. Not to be read here any more then."""
+        """The same file, for a reader that has to seek in it. Nothing may be read here afterwards."""
         return os.fdopen(os.dup(self._file.fileno()), "rb", 0)
 
     def jump(self, position: int) -> None:

@@ -35,8 +35,8 @@ _object = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class FailedAttempts:
-    """Wrong secrets, by who was meant and from which address: after ten at once one in six seconds is looked
-    at, so that nobody tries many. Others are not held up."""
+    """Wrong secrets, by the producer that was named and by address: after ten at once one in six seconds is
+    looked at, so that nobody tries many. Others are not held up."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -71,7 +71,7 @@ class EndpointSettings:
 
 
 class HeadReading(NamedTuple):
-    """What the head of a request for events says, apart from who sends it. ``settings``: by which it was
+    """What the head of a request for events says, apart from its sender. ``settings``: by which it was
     judged."""
 
     settings: EndpointSettings

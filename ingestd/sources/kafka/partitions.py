@@ -198,8 +198,8 @@ class Partitions:
         is_new: bool = False,
         is_known: bool = False,
     ) -> Partition:
-        """``is_new``: to the journal, so that the ``note`` tells of it. ``is_known``: what an earlier process
-        had of it is waited for."""
+        """``is_new``: to the journal, so that the ``note`` tells of it. ``is_known``: it waits for what an
+        earlier process had of it."""
         self._supersede(place, number, note if is_new else NOTHING_NAMED)
         takeover, before = self.takeover, self.by_place.get(place)
         cuts = takeover.cuts(number, note) if takeover and is_new else self._cuts(number)

@@ -39,7 +39,7 @@ _RETRY = Backoff(base_s=0.2, cap_s=10.0)
 _LOOK_S = 1.0
 _LAG_EVERY_S = 5.0
 _ASSIGNMENT_TIMEOUT_S = 30.0
-"""How long partitions are waited for that an earlier process had batches of, once others are given."""
+"""How long to wait for partitions that an earlier process had batches of, once others are given."""
 _MAX_WAITING = 4 * 1024 * 1024
 """Bytes of messages that were read and are not taken yet; a list more may be on its way from the thread."""
 

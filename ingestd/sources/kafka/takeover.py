@@ -25,7 +25,7 @@ full, must not hold up a sink that others use, too."""
 
 class Takeover:
     """``changed``: of a partition there is something new to commit; True: at once. ``frozen``: by number of a
-    partition, the batches of earlier processes with this state directory. ``heirs``: who sends them again."""
+    partition, the batches of earlier processes with this state directory. ``heirs``: sends them again."""
 
     def __init__(
         self,

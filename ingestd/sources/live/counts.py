@@ -9,7 +9,7 @@ class FileCounts(SourceCounts):
     """``messages``: events that were read. ``files``: that are known; of them ``open_files`` are held open,
     ``unread_files`` have something to read, ``rotated_files`` were renamed away or deleted and are still
     followed, ``unfinished_files`` end in the middle of an event, ``refused_files`` cannot be read, with the
-    reasons in ``refused``. ``watched``: who tells of changes. Never falling: ``files_done``: read to their
+    reasons in ``refused``. ``watched``: what reports changes. Never falling: ``files_done``: read to their
     end, settled and let go, and once more where one has grown since; ``truncated``: times that a file was
     truncated or written again; ``lost_bytes``: that were gone before they were read."""
 

@@ -20,7 +20,7 @@ from ingestd.sources.files.streams import PeekableStream, is_packed
 from ingestd.sources.files.unwrapping import unwrapped
 
 TAIL_BYTES = 1024
-"""So many bytes before the place where reading goes on have to be what they were."""
+"""Bytes before the place where reading continues that have to be what they were."""
 _REGIONS_AT_ONCE = 4
 _HALF = (
     "the file ended in the middle of this line: it was renamed away, or deleted, and nothing came behind it"

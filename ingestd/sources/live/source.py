@@ -34,7 +34,7 @@ _SHARE = 20
 """Looking takes no more than such a part of the time."""
 _COMMIT_EVERY_S = 1.0
 _AWAITED_S = 30.0
-"""How long is waited for files that may be what an earlier process was sending."""
+"""How long to wait for files that may be what an earlier process was sending."""
 _FORGOTTEN_AFTER_S = 90 * 86_400
 
 

@@ -31,7 +31,7 @@ _RETRY = Backoff(base_s=0.2, cap_s=10.0)
 _ACK_EVERY_S = 0.05
 _LAG_EVERY_S = 5.0
 _HELD_S = 5.0
-"""How long the rest of a chunk that an earlier process had cut is waited for while nothing comes."""
+"""How long to wait, while nothing comes, for the rest of a chunk that an earlier process had cut."""
 _CLOSE_S = 5.0
 _EVER = 2**63
 """It is not known when the last message was stored that is settled."""
