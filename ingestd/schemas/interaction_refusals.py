@@ -5,6 +5,7 @@ Where one event in a hundred is refused, pydantic took a quarter of a replay's C
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -82,9 +83,22 @@ Doubt = tuple[int, bytes | None]
 """Number of a member in ``_MEMBERS``, and its JSON text; None: it is not there."""
 
 
+_MOST_REMEMBERED = 512
+_REMEMBERED_BYTES = 64
+"""Of a member whose refusal is remembered: producers make the same few mistakes again and again."""
+
+
 def refusal_of(doubts: Iterable[Doubt]) -> Refusal | None:
     """As ``usual_refusal``, of an event that is a JSON object within the limits. Only these members, in the
     order of ``_MEMBERS``, may be wrong."""
+    told = tuple(doubts)
+    for _, text in told:
+        if text is not None and len(text) > _REMEMBERED_BYTES:
+            return _judge(told)
+    return _judge_once(told)
+
+
+def _judge(doubts: tuple[Doubt, ...]) -> Refusal | None:
     errors = []
     for number, text in doubts:
         field, check = _MEMBERS[number]
@@ -97,6 +111,9 @@ def refusal_of(doubts: Iterable[Doubt]) -> Refusal | None:
         if error := check(field, value):
             errors.append(error)
     return Refusal(Reason.INVALID, errors) if errors else None
+
+
+_judge_once = lru_cache(_MOST_REMEMBERED)(_judge)
 
 
 def _is_sure(version: Any) -> bool:

@@ -42,10 +42,12 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
     if not letters:
         return
     readings = _readings(connection, letters)
+    runs = [*_runs(letters)]
+    all_new = len(runs) > 1 and _are_new(connection, letters)
     made = 0
-    for run, columns in _runs(letters):
+    for run, columns in runs:
         reading = readings[run[0].source]
-        missing = _missing(connection, run, columns, reading)
+        missing = run if all_new else _missing(connection, run, columns, reading)
         if missing:
             of_them = columns if missing is run else _columns_of(missing)
             made += _insert_run(connection, missing[0], of_them, reading, now)
@@ -55,6 +57,9 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
 def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> dict[int, int]:
     """How often the source of each letter was read from its start."""
     numbers = {letter.source for letter in letters}
+    if len(numbers) == 1:  # as nearly always
+        of_one = connection.execute("SELECT id, reading FROM sources WHERE id = ?", (*numbers,))
+        return dict.fromkeys(numbers, 0) | dict(of_one)
     known = connection.execute(
         "SELECT id, reading FROM sources WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps([*numbers]),),
@@ -88,23 +93,39 @@ def _columns_of(letters: Sequence[DeadLetter]) -> _Columns:
 # --- what is there ---
 
 
+def _are_new(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> bool:
+    """Whether none of them has a row, nor will when others of them have theirs: they are asked for at once.
+    False says nothing."""
+    first = letters[0]
+    source, sink, offsets = first.source, first.sink, [one.offset for one in letters]
+    if any(one.source != source or one.sink != sink for one in letters) or min(offsets) < 0:
+        return False
+    if len({*offsets}) < len(offsets) or envelopes.there(connection, source, sink, offsets):
+        return False
+    return not _has_single(connection, source, sink, offsets)
+
+
+def _has_single(connection: sqlite3.Connection, source: int, sink: str, offsets: Sequence[int]) -> bool:
+    """Whether a single letter of the source is among these places."""
+    among = (
+        "SELECT 1 FROM single_letters WHERE source = ?1 AND offset BETWEEN ?2 AND ?3 AND offset >= 0"
+        " AND (sink = ?4 OR ?4 = '') LIMIT 1"
+    )
+    between = source, max(min(offsets), 0), max(offsets), sink
+    return connection.execute(among, between).fetchone() is not None
+
+
 def _missing(
     connection: sqlite3.Connection, run: Sequence[DeadLetter], columns: _Columns, reading: int
 ) -> Sequence[DeadLetter]:
     """Those that have no row. Of a source that goes on none has a place among these: only where there is
     one, as where it is read again, each is asked for."""
     offsets = columns[_OFFSET]
-    last = max(offsets)
-    if last < 0:
+    if max(offsets) < 0:
         return run
     source, sink = run[0].source, run[0].sink
     sealed = envelopes.there(connection, source, sink, offsets)
-    among = (
-        "SELECT 1 FROM single_letters WHERE source = ?1 AND offset BETWEEN ?2 AND ?3 AND offset >= 0"
-        " AND (sink = ?4 OR ?4 = '') LIMIT 1"
-    )
-    single = connection.execute(among, (source, max(min(offsets), 0), last, sink)).fetchone()
-    if single:
+    if _has_single(connection, source, sink, offsets):
         run = [one for one in run if not _is_single(connection, one, reading)]
     if sealed:
         run = [one for one in run if (one.offset, crc32(one.payload)) not in sealed]

@@ -262,19 +262,15 @@ impl Events {
         let between = separator.len() * self.count().saturating_sub(1);
         let total = prefix.len() + self.size_bytes() + between + suffix.len();
         PyBytes::new_with(py, total, |body| {
-            let mut at = 0;
-            let mut add = |text: &[u8]| {
-                body[at..at + text.len()].copy_from_slice(text);
-                at += text.len();
-            };
-            add(prefix);
-            for (index, event) in self.slices(py).enumerate() {
-                if index > 0 {
-                    add(separator);
+            let mut body = Body { bytes: body, at: 0 };
+            body.add(prefix);
+            for (number, run) in self.runs.iter().enumerate() {
+                if number > 0 {
+                    body.add(separator);
                 }
-                add(event);
+                body.join(run.source.data.bind(py).as_bytes(), run.spans(), separator);
             }
-            add(suffix);
+            body.add(suffix);
             Ok(())
         })
     }
@@ -379,6 +375,38 @@ impl Events {
             }
             keys
         })
+    }
+}
+
+/// Bytes that are filled from their start.
+struct Body<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
+
+impl Body<'_> {
+    fn add(&mut self, text: &[u8]) {
+        self.bytes[self.at..self.at + text.len()].copy_from_slice(text);
+        self.at += text.len();
+    }
+
+    /// Events, with a separator between them. Those that have as many bytes between them in `data` as a separator
+    /// has, nearly all, are copied together, and the separators are put in the place of these bytes.
+    fn join(&mut self, data: &[u8], spans: &[(u32, u32)], separator: &[u8]) {
+        let gap = separator.len() as u32;
+        for (number, stretch) in spans.chunk_by(|one, next| next.0 == one.1 + gap).enumerate() {
+            if number > 0 {
+                self.add(separator);
+            }
+            let (first, last) = (stretch[0].0 as usize, stretch[stretch.len() - 1].1 as usize);
+            let start = self.at;
+            self.add(&data[first..last]);
+            let copied = &mut self.bytes[start..self.at];
+            for (_, end) in &stretch[..stretch.len() - 1] {
+                let behind = *end as usize - first;
+                copied[behind..behind + separator.len()].copy_from_slice(separator);
+            }
+        }
     }
 }
 

@@ -240,6 +240,20 @@ def test_to_take_some_letters_out_does_not_look_at_the_others(store: sqlite3.Con
     assert [plan for plan in scans if not any(words in plan for words in few)] == []
 
 
+def test_whether_letters_are_there_is_asked_once_whatever_their_reasons(store: sqlite3.Connection) -> None:
+    """Their places are among each other: each reason by itself would find the envelope of the one before."""
+    reasons = (Reason.REFUSED, Reason.INVALID, Reason.UNPARSABLE)
+    letters = [letter(n)._replace(reason=reasons[n % 3]) for n in range(9)]
+    asked: list[str] = []
+    store.set_trace_callback(asked.append)
+    insert(store, *letters)
+    store.set_trace_callback(None)
+    assert sum(sql.startswith(("WITH", "SELECT 1 FROM single_letters")) for sql in asked) == 2
+    assert sizes(store) == (3, 9, 0, 9)
+    insert(store, *letters, *(letter(n)._replace(reason=Reason.INVALID) for n in (8, 9)))
+    assert sizes(store) == (3, 9, 1, 10)
+
+
 @pytest.mark.parametrize("stride", [1, 1 << 20])
 def test_what_a_letter_costs_does_not_grow_with_the_envelopes_of_its_source(
     stride: int, store: sqlite3.Connection

@@ -222,6 +222,8 @@ def test_its_sequences_are_those_of_python(parts: list[list[bytes]], data: st.Da
         lambda one: list(pick(one[first:last], range(len(one[first:last])))),
         lambda one: list(_tidied(one, returns=any(b"\r" in line for line in plain))),
         lambda one: frame(b"{[", b",", b"]}", one),
+        lambda one: frame(b"[", b",", b"]", without(one, some)),
+        lambda one: [frame(b"", between, b"", pick(one, some)) for between in (b"", b"\n", b", ")],
         packed_events,
         lambda one: [one[index] for index in some],
         lambda one: [length_of(one, index) for index in some],
