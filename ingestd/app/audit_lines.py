@@ -1,6 +1,7 @@
 """Lines of the audit file: where it is, which of them are asked for, how they look. For ``audit.py``."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,19 @@ def find_log(file: str | None, state_dir: str | None, config_file: str | None) -
     directory = _directory(settings, config_file)
     path = Path(audit.file) if audit.file and not state_dir else directory / FILE_NAME
     return LogPlace(path, audit, directory)
+
+
+def in_spool(file: str | None, state_dir: str | None, config_file: str | None) -> list[AuditLine] | None:
+    """What persons did by commands to a spool on NATS whose edges and workers have no audit file; None: it is
+    a file that is asked for. Raises UserError."""
+    if file or state_dir or not (config_file or os.environ.get("INGESTD_SPOOL_KIND")):
+        return None
+    settings = load(config_file, {})
+    if settings.spool.kind != "nats" or settings.spool.workers:
+        return None
+    from ingestd.app.cluster.audit import lines_of
+
+    return lines_of(settings)
 
 
 def _directory(settings: Settings, config_file: str | None) -> Path:

@@ -25,6 +25,9 @@ def audit() -> None:
     """The audit file, with those it was rotated to: one line for each lifecycle event, chained so that
     changes show.
 
+    Edges and workers on several machines have none: with their --config, tail and grep show what persons did
+    to their spool by commands.
+
     \b
     Examples:
       ingestd audit verify --state-dir /var/lib/ingestd
@@ -96,9 +99,14 @@ def tail(
     as_json: bool,
 ) -> None:
     """Show the last lines."""
-    from ingestd.app.audit_lines import chosen, find_log, last_lines
+    from ingestd.app.audit_lines import chosen, find_log, in_spool, last_lines
 
-    lines = last_lines(find_log(file, state_dir, config_file).path, count, follow=follow)
+    if (found := in_spool(file, state_dir, config_file)) is not None:
+        if follow:
+            raise click.UsageError("-f is for the audit file: what is noted in a spool on NATS is read once")
+        lines = iter(found[-count:] if count else [])
+    else:
+        lines = last_lines(find_log(file, state_dir, config_file).path, count, follow=follow)
     _print_lines(chosen(lines), as_json=as_json, live=follow)
 
 
@@ -123,10 +131,12 @@ def grep(
     as_json: bool,
 ) -> None:
     """Show the lines that contain TEXT (case-insensitive) and match all other options. Oldest first."""
-    from ingestd.app.audit_lines import all_lines, chosen, find_log, make_choice
+    from ingestd.app.audit_lines import all_lines, chosen, find_log, in_spool, make_choice
 
     choice = make_choice(text=text, events=events, since=since, sink=sink, request_id=request_id)
-    _print_lines(chosen(all_lines(find_log(file, state_dir, config_file).path), choice), as_json=as_json)
+    found = in_spool(file, state_dir, config_file)
+    lines = iter(found) if found is not None else all_lines(find_log(file, state_dir, config_file).path)
+    _print_lines(chosen(lines, choice), as_json=as_json)
 
 
 def _print_lines(

@@ -168,7 +168,7 @@ def retry(
     where = letters.make_filter(ids=ids, **which)
     corrected = _read_payload(edit_file) if edit_file else None
     if settings := _on_nats(config_file):
-        from ingestd.app.cluster import letters as cluster
+        from ingestd.app.cluster import letters_by_command as cluster
 
         if sandbox:
             raise click.UsageError("--sandbox does not go with a spool on NATS: its workers send the letters")
@@ -242,7 +242,7 @@ def park(
         raise click.UsageError("No letters are chosen. Give IDs, filters, or --all.")
     where = letters.make_filter(ids=ids, **which)
     if settings:
-        from ingestd.app.cluster import letters as cluster
+        from ingestd.app.cluster import letters_by_command as cluster
 
         selected, parked = cluster.park(settings, where)
     else:
@@ -287,7 +287,7 @@ def purge(
 
     where = letters.make_filter(ids=ids, **which)
     if settings:
-        from ingestd.app.cluster import letters as cluster
+        from ingestd.app.cluster import letters_by_command as cluster
 
         done = cluster.purge(settings, where, confirm=None if yes else confirm)
     else:

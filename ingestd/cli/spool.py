@@ -26,10 +26,11 @@ def spool() -> None:
       ingestd spool dump > waiting.ndjson      the events, as they were accepted
       ingestd spool park crm                   set a sink aside: it takes no room from the others
       ingestd spool resume crm
+      ingestd spool probe crm --config FILE    do not wait for the next try of a sink
       ingestd spool forget crm                 drop events that wait for a removed sink
 
     \b
-    Where spool.kind is nats, with --config: init, check, stat, park, resume, forget, resize.
+    Where spool.kind is nats, with --config: init, check, stat, park, resume, probe, forget, resize.
     """
 
 
@@ -136,7 +137,7 @@ def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: 
     are accepted from then on. Its dead letters stay: see `ingestd dlq list --sink`.
     """
     if settings:
-        from ingestd.app.cluster import spool as cluster
+        from ingestd.app.cluster import forget as cluster
 
         if not yes:
             click.confirm(f"Drop the events that wait for {sink}?", abort=True, err=True)
@@ -199,6 +200,32 @@ def resume(sink: str, state_dir: str | None, settings: Any) -> None:
     resumed = app.park(state_dir, sink, on=False).changed
     not_by_a_person = "was not parked by a person; one at its max_backlog is back once it has caught up"
     click.echo(f"{sink} is resumed" if resumed else f"{sink} {not_by_a_person}")
+
+
+@spool.command(short_help="Try a sink of a spool on NATS at once.")
+@click.argument("sink", metavar="SINK")
+@spool_options
+@_as_json
+def probe(sink: str, state_dir: str | None, settings: Any, as_json: bool) -> None:
+    """Do not wait for the next try of a sink, once its API is back: all workers of a spool on NATS are asked.
+    Exit code 3 if some workers do not answer.
+
+    A service on a state file is asked by its console, or by POST /v1/sinks/SINK/probe.
+    """
+    if not settings:
+        raise click.UsageError(
+            f"The spool in {state_dir} is not on NATS: its service is asked by its console, or by"
+            f" POST /v1/sinks/{sink}/probe at its admin address."
+        )
+    from ingestd.app.cluster import probe as app
+
+    found = app.probe_all(settings, sink)
+    if as_json:
+        click.echo(json.dumps({"sink": sink, "probing": found.probing, "silent": found.silent}))
+    else:
+        for line in found.words():
+            click.echo(line)
+    raise SystemExit(3 if found.silent else 0)
 
 
 def _park_on_nats(settings: Any, sink: str) -> None:

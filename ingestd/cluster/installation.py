@@ -28,7 +28,7 @@ MAX_GENERATIONS = 32
 _KEY = "installation"
 NO_MESSAGE = 10037
 WRONG_SEQUENCE = 10071
-_IN_USE = 10058
+IN_USE = 10058
 DUPLICATE_WINDOW_S = 120
 """How long the server knows a chunk that an edge sends again for want of an answer."""
 
@@ -167,7 +167,7 @@ async def _make(connection: NatsConnection, config: dict[str, Any]) -> None:
     try:
         await connection.ask(f"STREAM.CREATE.{config['name']}", config)
     except JetStreamError as error:
-        if error.code != _IN_USE:
+        if error.code != IN_USE:
             raise
         await connection.ask(f"STREAM.UPDATE.{config['name']}", config)
 

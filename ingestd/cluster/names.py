@@ -46,6 +46,15 @@ class StreamNames(NamedTuple):
         """The stream behind the KV bucket."""
         return f"KV_{self.spool}-state"
 
+    @property
+    def audit(self) -> str:
+        return f"{self.spool}-audit"
+
+    @property
+    def audit_line(self) -> str:
+        """Where commands say who did what."""
+        return f"ingestd.{self.spool}.a"
+
     def entry(self, key: str) -> str:
         """The subject of a key of the bucket."""
         return f"$KV.{self.spool}-state.{key}"

@@ -27,11 +27,12 @@ class ProbeWish(msgspec.Struct):
 
 class ProbeAnswer(msgspec.Struct):
     """Of one worker. ``pid``: its process; ``shares``: that it owns of the sink; ``probing``: of so many the
-    next request goes out now, since they waited."""
+    next request goes out now, since they waited; ``name``: of the worker, empty from an older version."""
 
     pid: int
     shares: int
     probing: int
+    name: str = ""
 
 
 ProbeHandler = Callable[[str], ProbeAnswer | None]
@@ -73,24 +74,23 @@ async def probe(
     *,
     clock: Clock,
     within_s: float,
-    expected: Collection[int],
-) -> dict[int, ProbeAnswer]:
-    """By process id what workers answer, as soon as all that are ``expected`` have, or when the time is over.
-    Raises BrokerAway."""
-    found: dict[int, ProbeAnswer] = {}
+    enough: Callable[[Collection[ProbeAnswer]], bool],
+) -> list[ProbeAnswer]:
+    """What workers answer, as soon as that is ``enough``, or when the time is over. Raises BrokerAway."""
+    found: dict[str, ProbeAnswer] = {}
     news = asyncio.Event()
 
     def hear(message: Any) -> None:
         answer = decoded(message, ProbeAnswer)
         if answer is not None and len(found) < _MOST_ANSWERS:
-            found[answer.pid] = answer
+            found[answer.name or str(answer.pid)] = answer
             news.set()
 
     until = clock.monotonic() + within_s
     inbox = await connection.listen(hear)
     await connection.publish(names.probes, msgspec.json.encode(ProbeWish(sink)), inbox)
-    while not found.keys() >= set(expected) and clock.monotonic() < until:
+    while not enough(found.values()) and clock.monotonic() < until:
         await wait_until_set(news, _TURN_S, clock)
         news.clear()
     await connection.unlisten(inbox)
-    return found
+    return [*found.values()]

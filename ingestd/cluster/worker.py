@@ -144,7 +144,8 @@ class Worker:
         lanes = [
             one.owner.lane for share, one in self.owned.items() if share.sink == sink and one.owner.taken
         ]
-        return ProbeAnswer(self._member.pid, len(lanes), sum([lane.probe_now() for lane in lanes]))
+        probing = sum([lane.probe_now() for lane in lanes])
+        return ProbeAnswer(self._member.pid, len(lanes), probing, self._member.name)
 
     def _waiting(self, sink: str) -> str:
         return f"{self.ledger_of(sink).in_flight:,} events wait"

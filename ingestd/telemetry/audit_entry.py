@@ -41,8 +41,11 @@ class AuditEntry(StrEnum):
     )
     LETTERS_PURGED = "LETTERS_PURGED", "Somebody deleted dead letters"
     LETTERS_PARKED = "LETTERS_PARKED", "Somebody parked dead letters: they wait for a person"
-    LETTERS_REQUESTED = "LETTERS_REQUESTED", "Somebody had dead letters sent again, from the console"
-    SINK_PROBED = "SINK_PROBED", "Somebody had a sink tried at once, from the console"
+    LETTERS_REQUESTED = (
+        "LETTERS_REQUESTED",
+        "Somebody had dead letters sent again, from the console, or by workers of a spool on NATS",
+    )
+    SINK_PROBED = "SINK_PROBED", "Somebody had a sink tried at once"
     LETTER_EDITED = "LETTER_EDITED", "Somebody corrected a dead letter"
     TOKEN_REFRESHED = "TOKEN_REFRESHED", "A new access token was obtained"
     SOURCE_GAP = "SOURCE_GAP", "A source did not hear what cannot be read again; from when to when"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.spool import on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.names import StreamNames
@@ -19,14 +20,13 @@ from ingestd.cluster.parked_sinks import (
     set_parked,
     wait_until_held,
 )
-from ingestd.config import Settings, find_state_directory
+from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import NotFound, UserError
 from ingestd.core.text import cut, suggestion
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
-from ingestd.wiring.factories import open_audit
 
 
 class ParkDone(NamedTuple):
@@ -44,16 +44,14 @@ class ParkDone(NamedTuple):
 def park(settings: Settings, sink: str, *, on: bool, wait_s: float) -> ParkDone:
     """For the command. ``wait_s``: how long workers may take to have no request to the sink out. Raises
     UserError; NotFound for a sink that is not there."""
-    if not settings.spool.workers:  # edges and workers have no audit file
-        return change(settings, sink, on=on, wait_s=wait_s)
-    audit = open_audit(settings.audit, find_state_directory(settings), rotates=False)
     try:
-        noted = partial(note, audit, sink, on=on)
-        return change(settings, sink, on=on, wait_s=wait_s, noted=noted)
+        with noting(settings) as audit:
+            noted = partial(note, audit, sink, on=on)
+            return change(settings, sink, on=on, wait_s=wait_s, noted=noted)
     except BrokerAway as error:
+        if not settings.spool.workers:
+            raise
         raise UserError(f"{error}; the server of spool.workers runs with `ingestd run`: start that") from None
-    finally:
-        audit.close()
 
 
 def note(audit: Audit, sink: str, *, on: bool, who: str = "") -> None:

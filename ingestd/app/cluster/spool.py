@@ -14,13 +14,13 @@ from ingestd.cluster.chunk_message import EVENTS
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
 from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import ALL, Share, StreamNames
-from ingestd.cluster.parked_room import make_room, more_bytes
-from ingestd.cluster.parked_sinks import ParkEntry, read_parked, set_parked
+from ingestd.cluster.parked_room import more_bytes
+from ingestd.cluster.parked_sinks import read_parked
 from ingestd.cluster.share_log import Reached, Record, last_record
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock, system_rng, wait_until_set
 from ingestd.core.errors import UserError
-from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 
 T = TypeVar("T")
@@ -53,11 +53,6 @@ def stat(settings: Settings) -> dict[str, Any]:
 def workers(settings: Settings) -> dict[str, Any]:
     """Who is there, and who owns which share of which sink; for machines. Raises UserError."""
     return on_nats(settings, lambda connection: _workers(connection, settings))
-
-
-def forget(settings: Settings, sink: str) -> None:
-    """Events need not wait for a sink any more. Raises UserError: there is none, or a worker sends to it."""
-    on_nats(settings, lambda connection: _forget(connection, settings, sink))
 
 
 def on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) -> T:
@@ -217,26 +212,3 @@ async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, 
             }
         )
     return told
-
-
-async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> None:
-    names = StreamNames(settings.spool.name)
-    found = await installation.load(connection, settings)
-    sinks = await installation.known_sinks(connection, names)
-    if sink not in sinks:
-        raise UserError(f"no events of the spool {settings.spool.name} wait for a sink named {sink}")
-    if there := [one.name for one in await hear_members(connection, names) if sink in one.sinks]:
-        raise UserError(f"{', '.join(there)} sends to {sink}: stop it, or take the sink out of it, first")
-    for share in shares_of({sink: sinks[sink]}, found.numbers):
-        for request, body in (
-            (f"CONSUMER.DELETE.{names.events}.{share.consumer}", None),
-            (f"STREAM.PURGE.{names.frozen}", {"filter": names.log(share)}),
-        ):
-            try:
-                await connection.ask(request, body)
-            except JetStreamError as error:
-                if error.code not in NOT_FOUND:
-                    raise
-    await connection.ask(f"STREAM.PURGE.{names.state}", {"filter": names.entry(f"sink.{sink}")})
-    await set_parked(connection, names, sink, ParkEntry(0.0))
-    await make_room(connection, settings)

@@ -1,0 +1,43 @@
+"""``ingestd spool forget`` where the spool is on JetStream."""
+
+from ingestd.app.cluster.audit import noting
+from ingestd.app.cluster.spool import hear_members, on_nats
+from ingestd.cluster import installation
+from ingestd.cluster.membership import shares_of
+from ingestd.cluster.names import StreamNames
+from ingestd.cluster.parked_room import make_room
+from ingestd.cluster.parked_sinks import ParkEntry, set_parked
+from ingestd.config import Settings
+from ingestd.core.errors import UserError
+from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from ingestd.telemetry.audit_entry import AuditEntry
+
+
+def forget(settings: Settings, sink: str) -> None:
+    """Events need not wait for a sink any more. Raises UserError: there is none, or a worker sends to it."""
+    with noting(settings) as audit:
+        on_nats(settings, lambda connection: _forget(connection, settings, sink))
+        audit(AuditEntry.SINK_FORGOTTEN, sink=sink)
+
+
+async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> None:
+    names = StreamNames(settings.spool.name)
+    found = await installation.load(connection, settings)
+    sinks = await installation.known_sinks(connection, names)
+    if sink not in sinks:
+        raise UserError(f"no events of the spool {settings.spool.name} wait for a sink named {sink}")
+    if there := [one.name for one in await hear_members(connection, names) if sink in one.sinks]:
+        raise UserError(f"{', '.join(there)} sends to {sink}: stop it, or take the sink out of it, first")
+    for share in shares_of({sink: sinks[sink]}, found.numbers):
+        for request, body in (
+            (f"CONSUMER.DELETE.{names.events}.{share.consumer}", None),
+            (f"STREAM.PURGE.{names.frozen}", {"filter": names.log(share)}),
+        ):
+            try:
+                await connection.ask(request, body)
+            except JetStreamError as error:
+                if error.code not in NOT_FOUND:
+                    raise
+    await connection.ask(f"STREAM.PURGE.{names.state}", {"filter": names.entry(f"sink.{sink}")})
+    await set_parked(connection, names, sink, ParkEntry(0.0))
+    await make_room(connection, settings)
