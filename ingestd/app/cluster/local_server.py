@@ -74,8 +74,12 @@ def with_server(settings: Settings, port: int, token: str) -> Settings:
     return settings.model_copy(update={"spool": spool})
 
 
+class InUse(UserError):
+    """Another process has the directory of the server."""
+
+
 class LocalServer:
-    """``directory``: its own, which one supervisor has at a time. Raises UserError."""
+    """``directory``: its own, which one supervisor has at a time. Raises UserError, InUse."""
 
     def __init__(self, directory: Path, program: str, *, tries: int = _TRIES) -> None:
         self.directory = directory
@@ -92,7 +96,7 @@ class LocalServer:
             raise UserError(f"cannot use {directory}: {error.strerror}") from None
         if not any(self._take_lock() for _ in range(tries)):
             os.close(self._lock)
-            raise UserError(f"{directory} is in use by another `ingestd run`: stop that first")
+            raise InUse(f"{directory} is in use by another `ingestd run`: stop that first")
         os.set_inheritable(self._lock, True)  # as long as the server lives nobody else may write there
 
     def _take_lock(self) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ingestd.app.cluster.audit import noting
+from ingestd.app.cluster.server_at_hand import server_at_hand
 from ingestd.app.cluster.spool import on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.names import StreamNames
@@ -45,13 +46,13 @@ def park(settings: Settings, sink: str, *, on: bool, wait_s: float) -> ParkDone:
     """For the command. ``wait_s``: how long workers may take to have no request to the sink out. Raises
     UserError; NotFound for a sink that is not there."""
     try:
-        with noting(settings) as audit:
+        with server_at_hand(settings) as nothing_runs, noting(settings) as audit:
             noted = partial(note, audit, sink, on=on)
-            return change(settings, sink, on=on, wait_s=wait_s, noted=noted)
+            return change(settings, sink, on=on, wait_s=0.0 if nothing_runs else wait_s, noted=noted)
     except BrokerAway as error:
         if not settings.spool.workers:
             raise
-        raise UserError(f"{error}; the server of spool.workers runs with `ingestd run`: start that") from None
+        raise UserError(f"{error}; `ingestd run` starts its server again: try it again") from None
 
 
 def note(audit: Audit, sink: str, *, on: bool, who: str = "") -> None:
