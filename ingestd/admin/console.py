@@ -261,7 +261,7 @@ def _chosen(form: MultiDict[str]) -> LetterQuery:
 
 
 def _pretty(payload: str | None) -> str:
-    """Indented, with every number and string as it came; what is no JSON as it is."""
+    """Indented, with every number and string as it came; what is not JSON as it is."""
     try:
         return msgspec.json.format((payload or "").encode(), indent=2).decode()
     except (msgspec.DecodeError, RecursionError):
@@ -269,7 +269,7 @@ def _pretty(payload: str | None) -> str:
 
 
 def _compact(text: str) -> bytes:
-    """What a person typed, on one line; what is no JSON stays as it is, for the validator to say so."""
+    """What a person typed, on one line; what is not JSON stays as it is, for the validator to say so."""
     try:
         return msgspec.json.format(text.encode(), indent=-1)
     except (msgspec.DecodeError, RecursionError):

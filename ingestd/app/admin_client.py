@@ -41,7 +41,7 @@ class AdminClient:
             raise UserError(f"{url} is not the address of a service: write it like {DEFAULT_URL}")
         token = _token(token_file)
         if not token.isascii():
-            raise UserError("the console token is no token: it has letters that no header can have")
+            raise UserError("the console token has characters that no header can have")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT_S)
         self._shown = str(base.copy_with(userinfo=b"", query=None)).rstrip("/")

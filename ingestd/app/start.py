@@ -25,7 +25,9 @@ def serve_until_signal(
     settings = load_settings()
     if settings.spool.workers:
         if edge or worker:
-            raise UserError("with spool.workers `ingestd run` starts edges and workers itself: leave it away")
+            raise UserError(
+                "with spool.workers `ingestd run` starts edges and workers: leave --edge and --worker out"
+            )
         from ingestd.app.cluster.supervisor import supervise
 
         return supervise(load_settings, settings)

@@ -109,7 +109,7 @@ def _check(file: Path, *, replays: bool) -> int:
     asyncio.run(look())
     config = f"--config {shlex.quote(str(file))}"
     if report.exit_code:
-        click.echo(f"next: put right what failed, then: ingestd check {config} --online")
+        click.echo(f"next: correct what failed, then run: ingestd check {config} --online")
     else:
         click.echo(f"next: ingestd {'replay EVENTS' if replays else 'run'} {config}")
         click.echo(f"or, to log in and look at the API first: ingestd doctor {config} --online")

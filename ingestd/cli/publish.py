@@ -82,7 +82,7 @@ def publish(
     )
     words = Words(type_, source, None, subject, id_, time)
     if event is not None and _TIME.fullmatch(event):
-        raise click.UsageError(f"{event} is no event: write --wait={event}")
+        raise click.UsageError(f"{event} is not an event: write --wait={event}")
     if event is not None and (any(words) or data is not None):
         raise click.UsageError(
             "EVENT is a complete CloudEvent; do not combine it with --type, --source or --data."

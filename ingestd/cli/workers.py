@@ -26,7 +26,7 @@ def workers(config_file: str | None, as_json: bool) -> None:
         state = ", leaving" if member["leaving"] else ""
         click.echo(f"{member['kind']:6} {member['name']} ({member['version']}{state})")
     if not found["members"]:
-        click.echo("no edge and no worker is heard", err=True)
+        click.echo("no edge and no worker has reported", err=True)
     if found["shares"]:
         from ingestd.cli.tables import print_table
 

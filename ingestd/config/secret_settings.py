@@ -104,5 +104,5 @@ def secrets_in(url: str, *, whole: bool = False) -> Iterator[str]:
 
 
 def _is_random(part: str) -> bool:
-    """A part of a path that is no word, and long enough to be what makes the URL a secret."""
+    """A part of a path that is not a word, and long enough to be what makes the URL a secret."""
     return len(part) >= 12 and any(char.isdigit() for char in part)

@@ -154,7 +154,7 @@ def _check_sinks(sinks: Mapping[str, "SinkConfigBase"]) -> None:
             there = ", ".join(["accepted", *lanes])
             raise ValueError(f"sinks.{name}.of = {sink.of!r}: there is no such sink; there are: {there}")
     if not lanes:
-        raise ValueError("the only sinks are lakes: what is not delivered anywhere else is not kept track of")
+        raise ValueError("a lake does not count as delivery: configure at least one other sink")
 
 
 def check_run(settings: Settings) -> None:

@@ -142,7 +142,7 @@ def telling_fields(body: str) -> list[tuple[str, str]]:
 
 
 def json_fields(body: str) -> Iterator[tuple[str, str]]:
-    """(name, value) of all fields, however deep; the value is empty where it is no scalar."""
+    """(name, value) of all fields, however deep; the value is empty where it is not a scalar."""
     for match in _FIELD.finditer(body):
         name, text, plain = match.groups()
         try:

@@ -23,7 +23,7 @@ MOST_STEPS = 50
 
 def _not_whole(path: str) -> str:
     if not json_path.parse(path):
-        raise ValueError("the event itself is no field: name one, as meta.version")
+        raise ValueError("the event itself is not a field: name one, as meta.version")
     return path
 
 

@@ -63,7 +63,7 @@ class Unwrapper:
         try:
             found = [(name, key, json_path.raw_at(envelope, where)) for name, key, where in self._fields]
         except (ValueError, RecursionError):
-            raise NotWrapped("the envelope is no JSON") from None
+            raise NotWrapped("the envelope is not JSON") from None
         return [(name, key, value) for name, key, value in found if value is not None]
 
 

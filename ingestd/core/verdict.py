@@ -30,7 +30,7 @@ class Verdict(msgspec.Struct, frozen=True):
     """``detail``: the answer in words for logs and dead letters, cut and without secrets.
 
     ``after_s``: the answer's Retry-After in seconds. ``slow_down``: the API asks for less (429, 503);
-    ``throttled``: only for that, which is no failure (429).
+    ``throttled``: only for that, which is not a failure (429).
     ``ambiguous``: the request may have been taken although no answer says so.
     ``unmatched``: item errors in the body that could not be traced to an event; ``unmatched_words``: of what
     kind they are. ``cut_sending``: the connection was lost before all was sent. ``about_token``: it is the

@@ -106,7 +106,7 @@ class CircuitBreaker:
         return active == 0 and now >= self.probe_at
 
     def _is_news(self) -> bool:
-        """What differs in numbers only is no other reason."""
+        """What differs in numbers only is not another reason."""
         before, self._told = self._told, f"{self.state} {shape(self.why)}"
         return self._told != before
 

@@ -69,7 +69,7 @@ class StatusReader:
         self._safe_text = safe_text
 
     def read(self, answer: Answer, *, now_wall: float) -> EventStatus:
-        """An answer that is no JSON object, or has a number where the status is expected (an error's body
+        """An answer that is not a JSON object, or has a number where the status is expected (an error's body
         has), says nothing about the event."""
         if answer.status in (404, 410):
             return EventStatus(Standing.NOT_FOUND, self._words(answer))

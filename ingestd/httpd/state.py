@@ -9,7 +9,7 @@ from ingestd.httpd.reader import KnownHeads
 from ingestd.httpd.request import Application, Response, ServerLimits, date_line
 
 OnRefusedHead = Callable[[str, int, str], None]
-"""(address of the client, status that it gets or 0, why): what it sent is no request, or it may not
+"""(address of the client, status that it gets or 0, why): what it sent is not a request, or it may not
 connect."""
 
 

@@ -236,8 +236,8 @@ class ReplayIntake:
             self._window.reclaim(filter(None, self._window.digests(checked.keys[p] for p in found.taken)))
 
     def _check(self, chunk: Chunk) -> ValidatedChunk:
-        """Its events against the schema. What is no JSON may be several: then the chunk has these; a broker's
-        message is one, or what its source has found in it."""
+        """Its events against the schema. What is not JSON may be several events: then the chunk has these; a
+        broker's message is one, or what its source has found in it."""
         checked = self._validator.check(chunk.events)
         if chunk.about or chunk.unreadable:
             for index, why in chunk.unreadable.items():

@@ -12,7 +12,7 @@ def event_filter(when: str) -> Callable[[bytes], bool]:
     try:
         pattern = json.loads(when)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"the pattern is no JSON: {error}") from None
+        raise UserError(f"the pattern is not JSON: {error}") from None
     if not isinstance(pattern, dict):
         raise UserError("a pattern is a JSON object, as in a sink's when")
     try:

@@ -126,7 +126,7 @@ class PlainEvents:
         if shape is None:
             return None
         values = tuple(members.values())
-        # The same text built from distinct names: no name stands there twice (C6).
+        # The same text built from distinct names: no name stands twice (C6).
         text_parts: list[Any] = (shape.spaced if event[shape.space_at] == _SPACE else shape.compact).copy()
         text_parts[1::2] = values
         if b"".join(text_parts) != event:

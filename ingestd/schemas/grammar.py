@@ -325,7 +325,7 @@ class Members:
     def of(self, event: bytes) -> dict[str, bytes]:
         """JSON texts by name, in the order of ``names``; of two alike the last.
 
-        Raises ValueError where it is no object in JSON, RecursionError where it is nested out of all bounds.
+        Raises ValueError where it is not a JSON object, RecursionError where it is nested too deeply.
         """
         found = msgspec.structs.astuple(self._decode(event))
         return {

@@ -22,7 +22,7 @@ EXPECTED = "write it as package.module:Model, where Model is a pydantic model or
 
 
 class PydanticSchema:
-    """See ``Schema``. Raises UserError if ``spec`` cannot be imported or is no type for pydantic."""
+    """See ``Schema``. Raises UserError if ``spec`` cannot be imported or is not a type for pydantic."""
 
     default_key: tuple[str, ...] = ()
 

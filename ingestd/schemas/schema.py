@@ -232,7 +232,7 @@ def _within(text: bytes, said: str) -> str:
     if word := next(
         (w for w in _WORD.finditer(text, max(0, at - 8), at + 12) if w.start() <= at < w.end()), None
     ):
-        return f"{word[0].decode()} is no JSON value (byte {word.start()})"
+        return f"{word[0].decode()} is not a JSON value (byte {word.start()})"
     shown = text[at : at + 1]
     name = f"'{shown.decode()}'" if _SHOWN.match(shown) else f"0x{text[at]:02x}"
     return f"invalid character {name} (byte {at})"

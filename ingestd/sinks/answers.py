@@ -57,7 +57,8 @@ class AnswerReader:
 
     ``paths``: only these are read then, none of the usual names. ``expect_json``: the API speaks JSON, and
     what is none is not its answer; not for a status in ``on_status``. Whose an error is that names no event,
-    is searched for then. ``expect_object``: nor is JSON that is no object. Raises ValueError for other words.
+    is searched for then. ``expect_object``: nor is other JSON than an object. Raises ValueError for other
+    words.
     """
 
     def __init__(

@@ -220,7 +220,7 @@ class GenesysEventsSink:
                 raise ValueError(f"{entry.array}.{fault}" if self._mapping else fault)
 
     def _split(self, event: bytes) -> tuple[str, bytes]:
-        """Array and entry. Whatever follows the entry but one brace stays with it, and is no JSON there."""
+        """Array and entry. Whatever follows the entry but one brace stays with it, and is not JSON there."""
         if self._array:
             return self._array, event.strip(_BLANKS)
         match = _NAMED.match(event)

@@ -165,7 +165,7 @@ def _fields_of(
 
 def _of_key(key: str | None) -> str | None:
     """A key's text as a value: what is no string begins with U+0001, see ``schemas/key_paths.py``.
-    Numbers and truth values will do; an object or a list is no time and no type."""
+    Numbers and truth values will do; an object or a list is neither a time nor a type."""
     return None if key is None or key.startswith(("\1={", "\1=[")) else key.removeprefix("\1=")
 
 

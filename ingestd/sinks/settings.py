@@ -183,7 +183,8 @@ class HttpSinkConfig(SinkConfigBase):
     ] = field({}, max_length=100, description="status codes that mean something else at this API")
     answers: AnswersConfig = AnswersConfig()
     expect: Literal["auto", "json", "any"] = field(
-        "auto", description="json: a 2xx with another body is no answer; auto: where the API speaks JSON"
+        "auto",
+        description="json: a 2xx has to have a JSON body; any: none; auto: json where the API speaks JSON",
     )
 
     at_api: ClassVar[bool] = True

@@ -137,7 +137,7 @@ class _Walk:
             if torn and len(self.findings.torn) < MAX_PROBLEMS:
                 self.findings.torn.append((line.file, line.number))
             elif not torn and self.findings.chained:
-                self._complain(line.file, line.number, "is no line of the log: changed, or put in")
+                self._complain(line.file, line.number, "is not a line of the log: changed, or put in")
             elif not torn:
                 self.findings.unchained += 1
 

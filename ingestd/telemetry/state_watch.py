@@ -80,7 +80,7 @@ class StateWatch:
         entry: AuditEntry = AuditEntry.LANE_CHANGED,
         **fields: Field,
     ) -> None:
-        """``name`` is in this state. What differs in numbers only is no other reason."""
+        """``name`` is in this state. What differs in numbers only is not another reason."""
         now, key = self._clock.monotonic(), (entry, name)
         known, one = self._bad.get(key), BadState(state, what, why, now, now, waiting)
         self._bad[key] = one

@@ -106,7 +106,7 @@ class Tap:
     ) -> Iterator[TapReader]:
         """Raises ValueError when too many look already."""
         if len(self._readers) >= MAX_READERS:
-            raise ValueError(f"{MAX_READERS} are looking already: end one of these first")
+            raise ValueError(f"{MAX_READERS} viewers are connected already: end one of them first")
         one = TapReader(self._clock, sink=sink, what=what, matches=matches)
         self._readers.append(one)
         self.open = True
@@ -150,7 +150,7 @@ def shown(event: bytes, paths: Sequence[Path]) -> Any:
     try:
         found = msgspec.json.decode(event)
     except (ValueError, RecursionError):  # bytes that are not UTF-8 are no DecodeError
-        return f"{len(event)} bytes that are no JSON" if paths else event.decode("utf-8", "replace")
+        return f"{len(event)} bytes that are not JSON" if paths else event.decode("utf-8", "replace")
     for path in paths:
         found = _masked(found, path)
     return found

@@ -37,4 +37,4 @@ class TracingConfig(Section):
             parts = urlsplit(self.endpoint)
             if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
                 return ""
-        return "tracing.endpoint is no URL of http or https, as http://127.0.0.1:4318/v1/traces"
+        return "tracing.endpoint is not a URL of http or https, as http://127.0.0.1:4318/v1/traces"

@@ -98,7 +98,7 @@ class ApiClient:
         return await self._call("PATCH", path, body=body)
 
     async def delete(self, path: str) -> None:
-        """What is gone already is no error."""
+        """What is gone already is not an error."""
         try:
             await self._call("DELETE", path)
         except ApiError as error:
@@ -148,7 +148,7 @@ class ApiClient:
         """On our own host whatever ``path`` is, and not above the path that it begins with."""
         before, _, query = path.partition("?")
         if not _PATH.fullmatch(path) or {"", ".", ".."} & set(before.split("/")[1:]):
-            raise UserError(f"{path[:200]!r} is no path of the API")
+            raise UserError(f"{path[:200]!r} is not a path of the API")
         queries = filter(None, (query, urlencode(params or {})))
         return f"{self._base}{before}?{'&'.join(queries)}".removesuffix("?")
 

@@ -73,10 +73,10 @@ def _own_path(next_uri: object, *, path: str, base_url: str) -> str:
         base = urlsplit(base_url)
         host = parts.hostname
     except ValueError:
-        raise UserError(f"GET {path}: nextUri is no URL") from None
+        raise UserError(f"GET {path}: nextUri is not a URL") from None
     if host is not None and host != base.hostname:
         raise UserError(f"GET {path}: nextUri leads to another host ({host[:100]}): refused")
     if not parts.path.startswith("/"):
-        raise UserError(f"GET {path}: nextUri is no path of the API")
+        raise UserError(f"GET {path}: nextUri is not a path of the API")
     inside = parts.path.removeprefix(base.path)  # of a gateway, which may or may not show itself
     return f"{inside}?{parts.query}" if parts.query else inside

@@ -174,7 +174,7 @@ def basic(
 ) -> SecretHeader:
     """``Authorization: Basic …`` in UTF-8 (RFC 7617). Raises UserError."""
     if not username or ":" in username or not username.isprintable():
-        raise UserError("username: one without colons is needed")
+        raise UserError("username: it must not contain a colon")
     mask = SecretMask()
 
     def parse(text: str) -> str:

@@ -34,7 +34,7 @@ Undo = Callable[[bytes, int], tuple[bytes, bool]]
 
 class UndecodedBody(NamedTuple):
     """``unreadable``: why the body cannot be read, in words; it is as it came then. A body that was never
-    packed, though a header says so (``Content-Encoding: utf-8`` is seen), is no error."""
+    packed, though a header says so (``Content-Encoding: utf-8`` is seen), is not an error."""
 
     body: bytes
     truncated: bool

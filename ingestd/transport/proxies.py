@@ -86,7 +86,7 @@ def _url(text: str) -> str:
         parse_target(proxy)
     except ValueError:
         raise UserError(
-            "the environment names a proxy that is no URL with a host, like http://proxy.example:3128"
+            "the environment names a proxy that is not a URL with a host, like http://proxy.example:3128"
         ) from None
     return proxy
 

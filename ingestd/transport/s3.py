@@ -42,7 +42,7 @@ class S3Transport:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         if not _BUCKET.fullmatch(bucket):
-            raise UserError(f"s3://{bucket[:63]}: this is no name of a bucket")
+            raise UserError(f"s3://{bucket[:63]}: this is not a valid bucket name")
         prefix = prefix.strip("/")
         region = aws.find_region(region, profile=profile)
         self.shown_url = f"s3://{bucket}/{prefix}".rstrip("/")
@@ -79,7 +79,7 @@ class S3Transport:
 
 def _endpoint(region: str) -> str:
     if not _REGION.fullmatch(region):
-        raise UserError(f"aws_region: {region[:60]!r} is no region of AWS")
+        raise UserError(f"aws_region: {region[:60]!r} is not an AWS region")
     return f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 

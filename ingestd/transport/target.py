@@ -38,7 +38,7 @@ class Way(NamedTuple):
 
 
 def parse_target(url: str) -> RequestTarget:
-    """Raises ValueError, without what stands there, for what is no URL of http or https with a host."""
+    """Raises ValueError, without what stands there, for what is not a URL of http or https with a host."""
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname or not _CONTROL.isdisjoint(url):
         raise ValueError("not a URL of http or https with a host")

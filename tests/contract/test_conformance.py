@@ -56,18 +56,18 @@ PATTERNS: list[tuple[str, str, str, bool | str]] = [
     ("negative", '{"t": [{"numeric": ["<", 0]}]}', '{"t":-6000000000}', True),
     ("8 GiB in bytes", '{"size": [{"numeric": [">", 1048576]}]}', '{"size":8589934592}', True),
     ("an account number", '{"id": [{"anything-but": 123456789012}]}', '{"id":5}', True),
-    ("two objects of one name", '{"a":{"b":[1]},"a":{"c":[2]}}', '{"a": {"c": 2}}', "'a' stands there twice"),
+    ("two objects of one name", '{"a":{"b":[1]},"a":{"c":[2]}}', '{"a": {"c": 2}}', "'a' stands twice"),
     (
         "an operator twice",
         '{"a":[{"prefix":"a","prefix":"b"}]}',
         '{"a": "b"}',
-        "'prefix' stands there twice",
+        "'prefix' stands twice",
     ),
     (
         "below the top",
         '{"x":{"y":{"z":[1]},"y":{"w":[2]}}}',
         '{"x": {"y": {"w": 2}}}',
-        "'y' stands there twice",
+        "'y' stands twice",
     ),
     (
         "an absence is looked for in the same element, whatever the names",

@@ -88,7 +88,7 @@ async def test_what_was_created_is_read_changed_and_deleted(kind: ResourceKind, 
 
         await kind.delete(context, found)
         assert await kind.read(context) == []
-        await kind.delete(context, found)  # what is gone already is no error
+        await kind.delete(context, found)  # what is gone already is not an error
 
 
 async def test_after_an_apply_the_plan_is_empty_and_so_is_that_of_its_export(

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.anyio
 
 NOW = 1_800_000_000.0
 DAMAGES = ("X'7B'", "CAST('{}' AS TEXT)", "CAST(X'C3FF' AS TEXT)")
-"""In the place of a BLOB: other bytes; a TEXT, as of one flipped bit; one that is no UTF-8."""
+"""In the place of a BLOB: other bytes; a TEXT, as of one flipped bit; one that is not UTF-8."""
 
 
 def payload(number: int) -> bytes:

@@ -54,7 +54,7 @@ def _check_patterns(where: str, source: FilesConfig, listing: Listing) -> Iterat
     for at, why in listing.unseen.items():
         yield fail(where, f"cannot look into {shown_path(at)}: {why}; its files would not be read")
     if listing.others:
-        yield ok(where, f"{listing.others} names are no regular files, and are passed over")
+        yield ok(where, f"{listing.others} names are not regular files, and are passed over")
     if len(listing.files) > source.max_files:
         yield warn(
             where,
@@ -80,7 +80,7 @@ def _check_end(where: str, source: FilesConfig, listing: Listing) -> Iterator[Fi
     if not source.move_to:
         return
     if not os.path.isdir(source.move_to) or not os.access(source.move_to, os.W_OK | os.X_OK):
-        yield fail(where, f"move_to: {shown_path(source.move_to)} is no directory that can be written to")
+        yield fail(where, f"move_to: {shown_path(source.move_to)} is not a directory that can be written to")
         return
     device = os.stat(source.move_to).st_dev
     if far := [one for one in sorted(directories) if os.stat(one).st_dev != device]:

@@ -121,8 +121,8 @@ def _doubts_of_group(where: str, admin: Admin, source: KafkaConfig) -> Iterator[
         if name in others:
             yield fail(
                 where,
-                f"group {name} is no consumer group: of a share group a record that was given five times is"
-                " gone without a word, and there is no order; give it another name",
+                f"group {name} is not a consumer group: of a share group a record that was given five times"
+                " is gone without a word, and there is no order; give it another name",
             )
         else:
             yield ok(where, f"group {name} is not there yet: it is made at the first start")

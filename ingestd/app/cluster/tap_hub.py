@@ -88,7 +88,7 @@ class TapHub:
         if when:
             event_filter(when)
         if len(self._looks) >= MAX_READERS:
-            raise ValueError(f"{MAX_READERS} are looking already: end one of these first")
+            raise ValueError(f"{MAX_READERS} viewers are connected already: end one of them first")
         name = secrets.token_hex(8)
         reader = TapReader(self._clock, sink=sink, what=what, matches=None)
         wish = TapWish(name, "", sink, what, when)

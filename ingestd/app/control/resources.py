@@ -265,7 +265,7 @@ class TriggerTest(NamedTuple):
 
 
 def check_trigger(name: str, fields: Mapping[str, Any], event: bytes) -> TriggerTest:
-    """Whether a trigger with these fields takes an event. Raises UserError for what is no JSON."""
+    """Whether a trigger with these fields takes an event. Raises UserError for what is not JSON."""
     try:
         body, topic = body_of(json_text.read(event.decode()))
     except (ValueError, RecursionError) as error:

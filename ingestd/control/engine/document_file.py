@@ -57,14 +57,14 @@ def _yaml(text: str) -> Any:
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 raise ValueError(
-                    f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not taken"
+                    f"line {self.peek_event().start_mark.line + 1}: aliases (*name) are not supported"
                 )
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [key.value for key, _ in node.value]
             if len(set(map(str, keys))) < len(keys):
-                raise ValueError(f"line {node.start_mark.line + 1}: a name stands there twice")
+                raise ValueError(f"line {node.start_mark.line + 1}: a name stands twice")
             return super().construct_mapping(node, deep=deep)
 
     try:
@@ -83,7 +83,7 @@ def _check(value: Any, where: str, depth: int) -> None:
         for name, inner in value.items():
             if not isinstance(name, str):
                 raise UserError(
-                    f"{where or 'the file'}: the name {printable(repr(name))[:60]} is no text: quote it"
+                    f"{where or 'the file'}: the name {printable(repr(name))[:60]} is not text: quote it"
                 )
             _check(inner, cut(f"{where}.{name}" if where else name, 300), depth - 1)
     elif isinstance(value, list):

@@ -17,7 +17,7 @@ MAX_SECRET_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """Where a secret is. Its text is no secret."""
+    """Where a secret is. Its text is not a secret."""
 
     text: str
 

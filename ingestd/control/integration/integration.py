@@ -142,7 +142,7 @@ class Installed(ResourceKind):
         return await wait_until_reported(context, found, enabled=enabled)
 
     async def delete(self, context: Context, found: RemoteResource) -> None:
-        """Disabled first: it must not go on sending while it goes. What is gone already is no error."""
+        """Disabled first: it must not go on sending while it goes. What is gone already is not an error."""
         try:
             if text(await context.api.get(path_of(found)), "intendedState") != "DISABLED":
                 found = await intend(context, found, enabled=False)

@@ -22,7 +22,7 @@ _KEPT = ("type", "required", "properties", "additionalProperties", "definitions"
 
 
 async def find_wrong_properties(context: Context, wanted: Sequence[Wanted]) -> list[str]:
-    """A line for each that the schema refuses. What cannot be asked, or is no schema, refuses nothing."""
+    """A line for each that the schema refuses. What cannot be asked, or is not a schema, refuses nothing."""
     lines: list[str] = []
     kinds: tuple[Installed, ...] = (Integration(), WebhookKind())
     for kind in kinds:

@@ -14,7 +14,7 @@ from ingestd.processing.patterns.operators import Cidr
 from ingestd.processing.patterns.parse import MAX_DEPTH, Clause, clauses, parse, show_path
 
 _ORDERED = frozenset({"numeric"})
-"""Operators whose array is no set: ``[">", 0, "<=", 5]``."""
+"""Operators whose array is not a set: ``[">", 0, "<=", 5]``."""
 
 
 def parse_policy(value: object, *, where: str) -> dict[str, Any]:

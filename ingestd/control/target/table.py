@@ -66,7 +66,7 @@ def is_reference(value: str) -> bool:
 
 
 def canonical_url(url: str) -> str:
-    """Scheme and host in lower case, no default port, a path. Raises ValueError for what is no URL."""
+    """Scheme and host in lower case, no default port, a path. Raises ValueError for what is not a URL."""
     parts = urlsplit(url)
     scheme, host = parts.scheme, parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

@@ -55,7 +55,7 @@ def check(context: Context, webhook: Webhook, *, what: str) -> None:
 
 async def sync(context: Context, found: RemoteResource, webhook: Webhook) -> bool:
     """Whether the gateway took it (any 2xx). Notes WEBHOOK_SYNCED or WEBHOOK_FAILED; a gateway that does not
-    take it is no error: the target is what it should be. Raises UserError as ``check`` does.
+    take it is not an error: the target is what it should be. Raises UserError as ``check`` does.
 
     Connects only to the address that the guard has checked, even if the name changes."""
     check(context, webhook, what=f"target {cut(found.key, 100)}: webhook")

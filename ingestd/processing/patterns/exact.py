@@ -106,7 +106,7 @@ def wanted(formulas: Iterable[Formula]) -> Node:
 def read(event: bytes, tree: Node) -> JsonValue:
     """The members of ``event`` that ``tree`` has, as dicts, lists and scalars.
 
-    Raises ValueError or RecursionError where the event is no JSON object, or these cannot be read.
+    Raises ValueError or RecursionError where the event is not a JSON object, or these cannot be read.
     """
     return {
         name: _read(raw, tree.below[name], 0) for name, raw in _members(event).items() if name in tree.below

@@ -162,7 +162,7 @@ class Cidr:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """Any value, or none. An object is no value, what is in it is; nor is an empty array."""
+    """Any value, or none. An object is not a value, what is in it is; nor is an empty array."""
 
     wanted: bool
 

@@ -30,9 +30,9 @@ _read = partial(json.loads, parse_float=Decimal, parse_int=Decimal)
 def checked(text: bytes) -> bytes:
     """An object in JSON, on one line. Raises Untransformable for anything else."""
     if not text.lstrip(b" \t\r\n").startswith(b"{"):
-        raise Untransformable("what it makes is no JSON object")
+        raise Untransformable("what it makes is not a JSON object")
     if refusal := find_refusal(text):
-        raise Untransformable(f"what it makes is no JSON: {refusal.words}")
+        raise Untransformable(f"what it makes is not JSON: {refusal.words}")
     if is_deeper(text, DEEPEST):
         raise Untransformable(f"what it makes is nested deeper than {DEEPEST}")
     if b"\n" in text or b"\r" in text:
@@ -126,6 +126,6 @@ def _import(spec: str) -> Callable[[list[bytes]], Any]:
             f"python = {spec!r}: cannot be imported: {type(error).__name__}: {cut(str(error))}"
         ) from None
     if not callable(found):
-        raise UserError(f"python = {spec!r}: it is no function")
+        raise UserError(f"python = {spec!r}: it is not a function")
     called: Callable[[list[bytes]], Any] = found
     return called

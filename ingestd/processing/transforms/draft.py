@@ -36,7 +36,7 @@ class Draft:
 
     @property
     def root(self) -> dict[str, Any]:
-        """Its members. Raises Untransformable for what is no JSON object."""
+        """Its members. Raises Untransformable for what is not a JSON object."""
         if self._root is None:
             self._root = _open_object(self._text, ())
         return self._root
@@ -129,7 +129,8 @@ def room_for(root: dict[str, Any], path: Path) -> tuple[Container, Any]:
             key = part
         node = opened(node, key, path[: depth + 1])
         if not isinstance(node, dict | list):
-            raise Untransformable(f"{names(path[: depth + 1])} is no object, so nothing can be put into it")
+            what = names(path[: depth + 1])
+            raise Untransformable(f"{what} is not an object, so nothing can be put into it")
     if isinstance(node, dict):
         return node, path[-1]
     key = _key_in(node, path[-1], path[:-1])
@@ -153,7 +154,7 @@ def _key_in(node: Container, part: str, above: Path) -> Any:
 
 
 def _open_object(text: "bytes | msgspec.Raw", path: Path) -> dict[str, Any]:
-    """Raises Untransformable for a name that stands there twice: of two a receiver may take the one that no
+    """Raises Untransformable for a name that stands twice: of two a receiver may take the one that no
     step has seen."""
     try:
         found = _members(text)

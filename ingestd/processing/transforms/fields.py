@@ -218,7 +218,7 @@ def _text_at(root: dict[str, Any], path: Path) -> str:
         raise Untransformable(f"there is nothing at {names(path)}")
     value = opened(*found, path)
     if not isinstance(value, msgspec.Raw):
-        raise Untransformable(f"{names(path)} is no text, number or truth value")
+        raise Untransformable(f"{names(path)} is not text, a number or truth value")
     text = bytes(value)
     if text == b"null":
         raise Untransformable(f"{names(path)} is null")

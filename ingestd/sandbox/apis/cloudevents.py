@@ -103,7 +103,7 @@ def _read_headers(headers: Mapping[str, str]) -> dict[str, str]:
             continue
         name = name[3:]
         if name in ("data", "data_base64", "datacontenttype"):
-            raise ValueError(f"ce-{name} is no attribute of the binary mode")
+            raise ValueError(f"ce-{name} is not an attribute of the binary mode")
         if name in attributes:
             raise ValueError(f"ce-{name[:40]} came more than once")
         attributes[name] = _decode_value(name[:40], value)

@@ -39,7 +39,7 @@ B = TypeVar("B", bound=Body)
 
 
 def read_object(exchange: Exchange) -> dict[str, Any]:
-    """Raises Refused (400) for what is no JSON object."""
+    """Raises Refused (400) for what is not a JSON object."""
     try:
         return msgspec.json.decode(exchange.body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:

@@ -122,7 +122,7 @@ class Destinations:
         return reply(200, self._verification.answer(self.all.find(exchange), exchange.faults))
 
     def _subscribe(self, exchange: Exchange) -> Reply:
-        """All of a call or none. A type that is subscribed already stays so, and is no error."""
+        """All of a call or none. A type that is subscribed already stays so, and is not an error."""
         sent = read_body(exchange, _Subscribe)
         destination = self.all.find(exchange, sent.destination_id)
         most = self._options.max_event_types

@@ -122,4 +122,4 @@ def _place(exchange: Exchange, name: str) -> int:
         number, left = divmod(int(text, 16) - 13, 7919)
         if left == 0 and number > 0:
             return number
-    raise invalid(exchange, [InvalidField(name, "this is no cursor of this list")])
+    raise invalid(exchange, [InvalidField(name, "this is not a cursor of this list")])

@@ -57,7 +57,7 @@ def skip_separators(data: bytes, at: int = 0) -> int:
 def value_end(data: bytes, at: int) -> int:
     """Where the value that begins at ``at`` ends, or -1 if ``data`` does not hold its end.
 
-    Of what is no JSON: the next comma or closing bracket that is not within brackets or a string.
+    Of what is not JSON: the next comma or closing bracket that is not within brackets or a string.
     """
     if data[at] in OPENERS:
         return Closing().feed(data, at)

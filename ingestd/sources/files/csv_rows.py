@@ -51,7 +51,7 @@ def _rows(lines: Sequence[bytes], delimiter: str) -> Iterator[_Row]:
             if starved:
                 yield _Row([], first, len(lines), _OPEN_QUOTE, is_open=True)
                 return
-            why = _RETURN if "new-line" in str(error) else f"it is no row of CSV: {error}"
+            why = _RETURN if "new-line" in str(error) else f"it is not a row of CSV: {error}"
         end = reader.line_num
         if cells or why:  # else it is empty
             yield _Row(cells, first, end, why)

@@ -86,7 +86,7 @@ class StreamFormat(NamedTuple):
 def kind_of(path: str, asked: str) -> TableKind | None:
     """``asked``: of ``source.format``. CSV is read where it is asked for; Parquet is known by its first
     bytes. Raises UserError where Parquet is asked for, and pyarrow is not there.
-    None: it is no table, or nothing here can read it: then it is refused by what it is."""
+    None: it is not a table, or nothing here can read it: then it is refused by what it is."""
     if asked == "csv":
         return "csv"
     if asked == "parquet":

@@ -1,4 +1,4 @@
-"""A line that is no JSON, and has events in it all the same: behind NULs or a byte order mark, one behind the
+"""A line that is not JSON and has events in it all the same: behind NULs or a byte order mark, one behind the
 other, with a comma at its end. Asked for lines that a schema refused, so that whole ones cost nothing.
 
 What it gives depends on the line alone: a restart finds the same events at the same places.

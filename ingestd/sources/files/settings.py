@@ -47,5 +47,5 @@ class SourceConfig(UnwrapSection):
         False, description="a replay goes on where the first 100 events are all refused for one reason"
     )
     max_rejected: Annotated[str, After(_max_rejected)] = field(
-        "", description="so many rejected events, as 500 or 1%, are no failure of a replay; more end it"
+        "", description="most rejected events, as 500 or 1%, with which a replay succeeds; more end it"
     )

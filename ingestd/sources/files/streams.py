@@ -202,7 +202,7 @@ def fingerprint(path: str, length: int = MARK_BYTES, *, start: int = 0) -> tuple
 
 
 def shown_path(path: str) -> str:
-    """A file's name for people and for tables: bytes that are no UTF-8, and control characters, escaped."""
+    """A file's name for people and for tables: bytes that are not UTF-8, and control characters, escaped."""
     return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 

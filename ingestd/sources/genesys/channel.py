@@ -115,7 +115,7 @@ class Channel:
             try:
                 envelope = _envelope(text)
             except (msgspec.DecodeError, RecursionError):
-                envelope = Notification()  # it is no JSON: the schema says so
+                envelope = Notification()  # it is not JSON: the schema says so
             if envelope.topicName == "channel.metadata":
                 take(self, "", envelope)
             elif envelope.topicName == "v2.system.socket_closing":

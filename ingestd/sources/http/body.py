@@ -232,7 +232,7 @@ def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int)
 def take_apart(body: bytes, format_: Format, *, max_events: int) -> Sequence[bytes]:
     """The events of a decoded body in any format but BINARY; none for ``[]`` and for NDJSON without lines.
 
-    An event that is no JSON costs itself as long as it has a beginning and an end. Raises Refused: 400 when
+    An event that is not JSON costs itself as long as it has a beginning and an end. Raises Refused: 400 when
     the body cannot be taken apart, 413 for too many events. Memory: the body once more, or twice.
     """
     body = body.removeprefix(BOM).strip(_BLANK)

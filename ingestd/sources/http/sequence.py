@@ -1,4 +1,4 @@
-"""Borders between values, by brackets alone, in what is no JSON as a whole. Called by ``body``.
+"""Borders between values, by brackets alone, in what is not JSON as a whole. Called by ``body``.
 
 Two kinds: an array in which something is broken (one event of it, as a rule), and values one after the other.
 What is wrong inside a value is the schema's business; where the borders are not certain, nothing is guessed.
@@ -23,7 +23,7 @@ class SequenceTooDense(Exception):
 
 class ValueSequence(NamedTuple):
     """``clean``: every value is a whole object or array, and there is only white space between them.
-    ``rest``: what follows the last one and is no value."""
+    ``rest``: what follows the last one and is not a value."""
 
     values: list[bytes]
     clean: bool

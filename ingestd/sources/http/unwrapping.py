@@ -12,7 +12,7 @@ from ingestd.sources.http.sequence import SequenceTooDense
 def unwrapped(
     envelopes: Sequence[bytes], unwrap: Unwrapper, max_events: int
 ) -> tuple[list[bytes], dict[int, str]]:
-    """(events, why those at these places are none): of a list in an envelope its elements. What is no
+    """(events, why those at these places are none): of a list in an envelope its elements. What is not an
     envelope of an event stays as it came. Raises Refused: 413 for too many events."""
     unreadable: dict[int, str] = {}
     found: list[bytes] = []

@@ -22,7 +22,7 @@ _SERVER = regex(r"[^\s/@?#,]+:\d{1,5}")
 
 def _server(text: str) -> str:
     if "@" in text:
-        raise ValueError("a broker's address holds no user: set user and password_file")
+        raise ValueError("a broker's address must not hold a user: set user and password_file")
     if not _SERVER.fullmatch(text):
         raise ValueError("expected HOST:PORT")
     return text

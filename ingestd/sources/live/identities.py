@@ -230,7 +230,8 @@ class Identities:
             await self.begin_at(file, at, line, mark)
 
     def move(self, lost: LiveFile, copy: LiveFile, look: Inspection, mark: Mark) -> None:
-        """What ``lost`` held is in ``copy``, which is read on under its number, and is no file of its own."""
+        """What ``lost`` held is in ``copy``, which is read on under its number and not as a file of its
+        own."""
         lost.close()
         head = digest(look.head), len(look.head)
         if copy.whereabouts is Whereabouts.PRESENT:

@@ -29,7 +29,7 @@ class FoundFile(NamedTuple):
 class Listing:
     """``files``: by identity, under the first of its names. ``unseen``: what could not be looked at, by
     path. ``is_whole``: nothing was left out, so that what is not here is not there. ``others``: how many
-    names are no regular files."""
+    names are not regular files."""
 
     def __init__(self) -> None:
         self.files: dict[Identity, FoundFile] = {}

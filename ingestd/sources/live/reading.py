@@ -293,7 +293,7 @@ class Reading(JsonSource):
         return mark_at(self._own, min(self._input.count, self.goal - 1))
 
     def _mark_at_end(self) -> Mark:
-        """A stream that is no lines may have something behind its last event: a bracket."""
+        """A stream that is not lines may have something behind its last event: a bracket."""
         end = self.reached[0]
         if not self._plain or not isinstance(self._splitting, Lines):
             end = self._input.count

@@ -75,7 +75,7 @@ class FilesConfig(UnwrapSection):
         if (self.when_done == "move") != bool(self.move_to):
             raise ValueError('when_done = "move" and move_to go together')
         if any("\0" in path for path in [*self.paths, self.move_to]):
-            raise ValueError("no path has a NUL in it")
+            raise ValueError("a path must not have a NUL in it")
 
     @property
     def left_out(self) -> list[str]:

@@ -23,7 +23,7 @@ _SERVER = regex(r"(nats|tls|ws|wss)://[^\s/@?#]+/?")
 def _server(text: str) -> str:
     if "@" in text:
         raise ValueError(
-            "a server's address holds no user or token: set user and password_file, or token_file"
+            "a server's address must not hold a user or token: set user and password_file, or token_file"
         )
     if "://" not in text:
         text = f"nats://{text}"

@@ -93,7 +93,7 @@ def test_on_a_terminal_it_asks_for_what_is_missing(tmp_path: Path, monkeypatch: 
     keys = "http\njourney_events\nc-1\neu-central-1\n\n/run/secrets/it\n\n"
     done = init(tmp_path / "c.toml", *ports(), keys=keys)
     assert done.exit_code == 2, "the client id is not known"
-    assert "put right what failed, then: ingestd check --config" in done.output
+    assert "correct what failed, then run: ingestd check --config" in done.output
     assert "no destination" not in done.output, "that one is known"
     loaded = Settings.model_validate(tomllib.loads((tmp_path / "c.toml").read_text()))
     assert loaded.sinks["journey_events"].configuration_id == "c-1"  # type: ignore[attr-defined]

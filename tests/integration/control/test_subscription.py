@@ -209,8 +209,8 @@ async def test_a_429_is_waited_for_as_long_as_it_says_and_the_create_made_once()
         ({"filter_policy": {"a": "b"}}, "filter_policy: a: expected an array"),
         ({"filter_policy": {"a": [{"prefx": "x"}]}}, "did you mean 'prefix'"),
         ({"filter_policy": "{"}, "filter_policy: it is not JSON"),
-        ({"filter_policy": '{"a":{"b":[1]},"a":{"c":[2]}}'}, "'a' stands there twice"),
-        ({"filter_policy": '{"a":[{"prefix":"a","prefix":"b"}]}'}, "'prefix' stands there twice"),
+        ({"filter_policy": '{"a":{"b":[1]},"a":{"c":[2]}}'}, "'a' stands twice"),
+        ({"filter_policy": '{"a":[{"prefix":"a","prefix":"b"}]}'}, "'prefix' stands twice"),
         ({"filter_policy": {"a": [{"anything-but": {"suffix": []}}]}}, "found an empty array"),
         ({"filter_policy": {"a": [{"numeric": [">", 10**400]}]}}, "a number that a double can hold"),
         (

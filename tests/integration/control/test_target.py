@@ -98,7 +98,7 @@ async def test_a_target_is_made_verified_and_read_back_as_it_was_wanted() -> Non
     ],
 )
 async def test_only_what_was_given_is_sent_as_plain_json(auth: dict[str, str], sent: dict[str, str]) -> None:
-    """Fault 8: a URL object is no JSON. Fault 11: nulls for what was not given."""
+    """Fault 8: a URL object is not JSON. Fault 11: nulls for what was not given."""
     script = answer(201, id="t-1", status="VERIFIED")
 
     def serve(request: Request) -> Reply:

@@ -161,7 +161,7 @@ async def test_an_unknown_event_is_late_for_a_minute_and_then_lost_if_the_api_kn
 
 
 async def test_an_api_that_knows_no_event_at_all_is_asked_until_the_time_is_over() -> None:
-    """The configured URL may be wrong: that is no word of the API on the event."""
+    """The configured URL may be wrong: that is not a word of the API on the event."""
     async with rig(lambda *_: Answer(404), timeout_s=300) as r:
         r.accept("a")
         await r.clock.advance(290)

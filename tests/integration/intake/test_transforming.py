@@ -71,7 +71,7 @@ async def test_one_of_two_sinks_gets_others_and_each_event_has_one_outcome(
             tmp_path / "state", "SELECT sink, reason, detail, payload, form FROM letters"
         )
     assert letter[:2] == ("changed", "untransformed")
-    assert letter[2].startswith("step 3 of sinks.changed.transforms (set): eventType is no object")
+    assert letter[2].startswith("step 3 of sinks.changed.transforms (set): eventType is not an object")
     assert letter[3:] == (event(2), 1)
 
 

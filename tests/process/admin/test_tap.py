@@ -112,7 +112,7 @@ async def test_it_shows_what_matches_ends_at_its_limit_and_refuses_kindly(place:
             timeout=patience(30), base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False
         ) as one:
             for query, status, words in (
-                ({"when": "{"}, 400, "the pattern is no JSON"),
+                ({"when": "{"}, 400, "the pattern is not JSON"),
                 ({"when": '{"a":[{"prefx":"b"}]}'}, 400, "prefix"),
                 ({"sink": "south"}, 404, "there is no sink south"),
                 ({"what": "lost"}, 400, "choose one of"),

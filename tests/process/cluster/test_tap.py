@@ -129,7 +129,7 @@ async def test_who_looks_is_told_what_was_left_out_and_which_process_is_down(tmp
                 assert (await client.get("/v1/tap", headers=far)).status_code == 401
                 async with looking(serving), looking(serving), looking(serving, when="{}") as last:
                     answer = await client.get("/v1/tap")
-                    assert (answer.status_code, "are looking already" in answer.text) == (400, True)
+                    assert (answer.status_code, "viewers are connected already" in answer.text) == (400, True)
                     await until(lambda: ALL in notes(last.lines))
                 await until(partial(there_is_room, serving))  # of those who have gone
             # who looks while the service ends sees the end
@@ -152,7 +152,7 @@ async def test_a_command_asks_edges_and_workers_wherever_they_are(tmp_path: Path
         cluster.start("--worker") as worker,
     ):
         for words, told in (
-            (["--when", "{"], "the pattern is no JSON"),
+            (["--when", "{"], "the pattern is not JSON"),
             (["--sink", "two"], "there is no sink two"),
         ):
             code, _, err = await cluster.command("tap", *words)

@@ -463,19 +463,19 @@ def test_what_is_no_path_is_told_with_its_setting_and_a_hint(tmp_path: Path, set
 @each(
     ("setting", "told"),
     [
-        ("""when = '{"detail":{"type":["order"]},"detail":{"amount":[1]}}'""", "'detail' stands there twice"),
-        ("""when = '{"a":[1],"a":[2]}'""", "'a' stands there twice"),
-        ("""when = '{"a":[{"prefix":"a","prefix":"b"}]}'""", "'prefix' stands there twice"),
-        ("""when = '{"x":{"y":{"z":[1]},"y":{"w":[2]}}}'""", "'y' stands there twice"),
+        ("""when = '{"detail":{"type":["order"]},"detail":{"amount":[1]}}'""", "'detail' stands twice"),
+        ("""when = '{"a":[1],"a":[2]}'""", "'a' stands twice"),
+        ("""when = '{"a":[{"prefix":"a","prefix":"b"}]}'""", "'prefix' stands twice"),
+        ("""when = '{"x":{"y":{"z":[1]},"y":{"w":[2]}}}'""", "'y' stands twice"),
         (
             """when = '{"$or":[{"a":[1]},{"b":[2]}],"$or":[{"c":[1]},{"d":[2]}]}'""",
-            "'$or' stands there twice",
+            "'$or' stands twice",
         ),
-        ("""when = '{"a":[1],"\\u0061":[2]}'""", "'a' stands there twice"),
-        ("""when = '{"a":[NaN]}'""", "NaN is no number"),
+        ("""when = '{"a":[1],"\\u0061":[2]}'""", "'a' stands twice"),
+        ("""when = '{"a":[NaN]}'""", "NaN is not a number"),
         ("""when = '{"a":[1]'""", "Expecting ',' delimiter"),
-        ("""headers = '{"A":"CANARY","A":"CANARY"}'""", "'A' stands there twice"),
-        ("""on_status = '{"404":"retry","404":"permanent"}'""", "'404' stands there twice"),
+        ("""headers = '{"A":"CANARY","A":"CANARY"}'""", "'A' stands twice"),
+        ("""on_status = '{"404":"retry","404":"permanent"}'""", "'404' stands twice"),
     ],
 )
 def test_a_name_twice_in_json_text_is_refused_as_toml_refuses_it(

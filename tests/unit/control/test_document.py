@@ -79,7 +79,7 @@ def test_a_variable_given_on_the_command_line_wins_and_keeps_the_type_of_the_fil
 def test_a_name_twice_in_a_filter_that_is_a_variable_is_told() -> None:
     table = {"policy": {"detail": {"a": [1]}}}
     given = '{"detail":{"a":[1]},"detail":{"b":[2]}}'
-    with pytest.raises(UserError, match="--var policy: it is not JSON: the name 'detail' stands there twice"):
+    with pytest.raises(UserError, match="--var policy: it is not JSON: the name 'detail' stands twice"):
         read_variables(table, {"policy": given}, {})
     assert read_variables(table, {"policy": '{"b":[2]}'}, {})["policy"] == {"b": [2]}
 
@@ -164,15 +164,15 @@ def test_what_is_wrong_is_said_with_its_place_and_what_was_meant(
     ("text", "name", "said"),
     [
         ("a: &x [1]\nb: *x\n", "c.yaml", "line 2: aliases"),
-        ("a: 1\na: 2\n", "c.yaml", "line 1: a name stands there twice"),
+        ("a: 1\na: 2\n", "c.yaml", "line 1: a name stands twice"),
         (
             "!!python/object/apply:os.system ['true']\n",
             "c.yaml",
             "it is not YAML: line 1: could not determine",
         ),
-        ("on: {x: 1}\n", "c.yaml", "the name True is no text: quote it"),
-        ('{"a": 1, "a": 2}', "c.json", "'a' stands there twice"),
-        ('{"a": NaN}', "c.json", "NaN is no number"),
+        ("on: {x: 1}\n", "c.yaml", "the name True is not text: quote it"),
+        ('{"a": 1, "a": 2}', "c.json", "'a' stands twice"),
+        ('{"a": NaN}', "c.json", "NaN is not a number"),
         ("[" * 100_000, "c.json", "it is not JSON"),
         ("[" * 1_200, "c.yaml", "it is not YAML"),
         ("[1]", "c.json", "tables expected"),

@@ -73,18 +73,18 @@ NESTED: dict[str, Any] = {"when": {"c": {"phone": [{"prefix": "+49"}]}}}
         ([{"rename": {"c.x.p": "c.x.q"}}, {"keep": ["c.x"]}], '{"c":{"x":[{"q":"12"},{"q":3},4]}}'),
         ([{"rename": {"c.x[0].p": "first"}}, {"keep": ["first"]}], '{"first":"12"}'),
         ([{"rename": {"a": "n"}}], "step 1 (rename): there is something at n already"),
-        ([{"rename": {"a": "n.x"}}], "step 1 (rename): n is no object, so nothing can be put into it"),
+        ([{"rename": {"a": "n.x"}}], "step 1 (rename): n is not an object, so nothing can be put into it"),
         ([{"rename": {"c.x.p": "p"}}], "step 1 (rename): c.x is an array: name the place, as c.x[0]"),
         # values
         (
             [{"set": {"c": {"k": [1, "é"]}, "z": False}}, {"keep": ["c.k", "z"]}],
             '{"c":{"k":[1,"é"]},"z":false}',
         ),
-        ([{"set": {"a.b": 1}}], "step 1 (set): a is no object, so nothing can be put into it"),
+        ([{"set": {"a.b": 1}}], "step 1 (set): a is not an object, so nothing can be put into it"),
         ([{"set": {"c.x[9]": 1}}], "step 1 (set): c.x has no place 9"),
         ([{"template": {"s": "{{{t}}} {c.phone}/{a}"}}, {"keep": ["s"]}], '{"s":"{été} +49123456/1.0e400"}'),
         ([{"template": {"s": "{n}"}}], "step 1 (template): n is null"),
-        ([{"template": {"s": "{c}"}}], "step 1 (template): c is no text, number or truth value"),
+        ([{"template": {"s": "{c}"}}], "step 1 (template): c is not text, a number or truth value"),
         ([{"template": {"s": "{no}"}}], "step 1 (template): there is nothing at no"),
         # what is hidden
         (
@@ -105,7 +105,7 @@ NESTED: dict[str, Any] = {"when": {"c": {"phone": [{"prefix": "+49"}]}}}
         ([{"keep": ["c"]}, {"jq": ".c.x | {p: .[0].p}"}], '{"p":"12"}'),
         ([{"keep": ["c"]}, {"jq": "empty"}], "dropped"),
         ([{"keep": ["c"]}, {"jq": ".c.x[]"}], "step 2 (jq): the program makes 3 values of it"),
-        ([{"keep": ["c"]}, {"jq": ".c.phone"}], "step 2 (jq): what it makes is no JSON object"),
+        ([{"keep": ["c"]}, {"jq": ".c.phone"}], "step 2 (jq): what it makes is not a JSON object"),
         ([{"keep": ["c"]}, {"jq": 'error("no")'}], "step 2 (jq): no"),
         ([{"jq": "if .no then empty else . end"}], EVENT.decode()),
         ([{"jq": ".c"}], "step 1 (jq): jq cannot keep a number of it as it is"),
@@ -115,7 +115,7 @@ NESTED: dict[str, Any] = {"when": {"c": {"phone": [{"prefix": "+49"}]}}}
         ([{"python": f"{__name__}:raises"}], f"step 1 (python): {__name__}:raises raised KeyError: 'x'"),
         ([{"python": f"{__name__}:leaves"}], f"step 1 (python): {__name__}:leaves raised SystemExit: 3"),
         ([{"python": f"{__name__}:text"}], "step 1 (python): it must be given as bytes, not as str"),
-        ([{"python": f"{__name__}:broken"}], "step 1 (python): what it makes is no JSON: "),
+        ([{"python": f"{__name__}:broken"}], "step 1 (python): what it makes is not JSON: "),
         ([{"python": f"{__name__}:deep"}], "step 1 (python): what it makes is nested deeper than 190"),
         (
             [{"python": f"{__name__}:two"}],
@@ -191,10 +191,10 @@ def test_a_function_that_fails_on_some_events_together_fails_on_these_alone() ->
         ({"jq": ".a |"}, "step 1: jq: error: syntax error"),
         ({"python": "no_such_module:f"}, "step 1: python = 'no_such_module:f': cannot be imported"),
         ({"python": "json"}, "write it as module:function"),
-        ({"python": "sys:maxsize"}, "it is no function"),
+        ({"python": "sys:maxsize"}, "it is not a function"),
         ({"drop": True, "keep": ["a"]}, "found drop and keep"),
         ({}, "found none"),
-        ({"keep": ["$"]}, "the event itself is no field"),
+        ({"keep": ["$"]}, "the event itself is not a field"),
         ({"drop": True, "last": 3}, "last belongs to redact"),
         ({"redact": ["a"], "method": "mask", "secret": "x"}, "secret and secret_file belong to redact"),
     ],
@@ -217,7 +217,7 @@ def test_a_step_that_cannot_be_is_refused_before_an_event_comes(table: dict[str,
     ],
 )
 def test_what_a_receiver_may_read_otherwise_than_a_step_is_not_sent(event: bytes, why: str) -> None:
-    """Of a name that stands there twice one value would have been looked at, and the other sent."""
+    """Of a name that stands twice one value would have been looked at, and the other sent."""
     tables: list[dict[str, Any]] = [{"redact": ["c.phone"]}]
     if why != "UTF-8":  # which nothing else has to read
         tables += [{"remove": ["c.phone"]}, {"keep": ["c.phone"]}]

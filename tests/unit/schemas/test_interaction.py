@@ -227,7 +227,7 @@ def test_what_is_told_is_what_the_model_says_of_the_whole_event(event: bytes) ->
     assume(opened(event) <= DEEPEST)  # what is deeper pydantic calls no JSON, and ``limits`` refuses before
     told, said = SCHEMA.explain(event), said_by_the_model(event)
     assert told == said or (told is not None and told.reason is Reason.UNPARSABLE)
-    assert usual_refusal(event, MOST) in (None, said)  # of what is no JSON it says nothing
+    assert usual_refusal(event, MOST) in (None, said)  # of what is not JSON it says nothing
     assert LimitedSchema(SCHEMA, MOST).explain(event) == told
 
 

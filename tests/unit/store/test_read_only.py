@@ -1,4 +1,4 @@
-"""A state directory whose path means something in a URI, or is no UTF-8, is read like any other."""
+"""A state directory whose path means something in a URI, or is not UTF-8, is read like any other."""
 
 import os
 from pathlib import Path

@@ -174,7 +174,7 @@ def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path) -> None:
     put_in, between = told(a, b, OLD_LINE, c, d, e)
     assert put_in == (3, "has no chain: put in, or its chain was taken away")
     assert between == (4, "was written directly behind audit.jsonl:2: what is between was put in")
-    assert told(a, b, b"x\n", c, d, e)[0] == (3, "is no line of the log: changed, or put in")
+    assert told(a, b, b"x\n", c, d, e)[0] == (3, "is not a line of the log: changed, or put in")
     assert told(b, c, d, e) == [(1, f"number 0 {gone}")]
 
 

@@ -1,4 +1,4 @@
-"""What a tap shows of an event that is no event, and that it stops nothing."""
+"""What a tap shows of an event that is not an event, and that it stops nothing."""
 
 from ingestd.core.clock import SystemClock
 from ingestd.telemetry.tap import Tap, shown
@@ -8,7 +8,7 @@ from tests.each import each
 @each("event", [b'{"a":"\xff"}', b"\xff\xfe\x00", b"[" * 5000, b"", b'"\\ud800"'])
 def test_what_is_no_event_is_shown_as_far_as_it_can_be_or_by_its_size(event: bytes) -> None:
     assert isinstance(shown(event, ()), str)
-    assert shown(event, (("a",),)) == f"{len(event)} bytes that are no JSON"
+    assert shown(event, (("a",),)) == f"{len(event)} bytes that are not JSON"
 
 
 def test_the_words_do_not_say_what_is_masked_and_who_looks_stops_nothing() -> None:

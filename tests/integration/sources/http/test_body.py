@@ -157,7 +157,7 @@ BROKEN = {
     "a separator": (b"\x1e" + EVENT, "invalid character 0x1e (byte 0)"),
     "too deep": (b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", "nested deeper than 64"),
     "far too deep": (b"[" * 5_000 + b"]" * 5_000, "nested deeper than 64"),
-    "a literal": (b'{"a":NaN}', "NaN is no JSON value"),
+    "a literal": (b'{"a":NaN}', "NaN is not a JSON value"),
     "a comma": (b'{"a":1,}', "trailing comma"),
     "quotes": (b"{'a':[1,2]}", "expected '\"'"),
 }

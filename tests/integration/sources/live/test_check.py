@@ -47,11 +47,11 @@ def test_it_says_what_patterns_match_and_what_is_wrong(
     assert words[0] == "files.a: 2 files, 6B, looked at every 1 s"
     assert words[1] == "files.a: /none/*.log matches no file: there is no directory /none"
     assert words[2] == "files.a: /in/*.gz matches no file: nothing is there yet"
-    assert words[3] == "files.a: 3 names are no regular files, and are passed over"
+    assert words[3] == "files.a: 3 names are not regular files, and are passed over"
     assert words[4] == "files.a: /in/b.log cannot be read by this user"
     assert words[5].startswith("files.b: 1 files, 3B, ")
     assert words[6] == "files.b: /link.log are symbolic links: when_done leaves them where they are"
-    assert words[7] == "files.b: move_to: /shut is no directory that can be written to"
+    assert words[7] == "files.b: move_to: /shut is not a directory that can be written to"
     assert words[8] == "files.b: /link.log would be read by files.a too: one of them does; narrow one"
     levels = [*("ok", "warn", "warn", "ok", "FAIL", "ok"), *("warn", "FAIL", "warn")]
     assert [level for level, _ in told] == levels

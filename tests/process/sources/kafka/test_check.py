@@ -58,7 +58,9 @@ async def test_a_share_group_is_refused(tmp_path: Path, shared_kafka: KafkaServe
     sharing = made.kafka.ShareConsumer(options)
     sharing.subscribe([made.name])
     until = time.monotonic() + patience(20)
-    while not told(findings := await found(tmp_path, made), "FAIL", "is no consumer group: of a share group"):
+    while not told(
+        findings := await found(tmp_path, made), "FAIL", "is not a consumer group: of a share group"
+    ):
         assert time.monotonic() < until, findings
         await asyncio.to_thread(sharing.poll, 0.2)
     sharing.close()

@@ -106,7 +106,7 @@ def test_a_cell_is_what_the_schema_says_and_else_text(row: bytes, event: bytes) 
     [
         (b"1,2", "line 2: the row has 2 cells, and the header 6"),
         (b"1,2,3,4,5,6,7", "line 2: the row has 7 cells, and the header 6"),
-        (b'1,"2"3,,,,', "line 2: it is no row of CSV: ',' expected after '\"'"),
+        (b'1,"2"3,,,,', "line 2: it is not a row of CSV: ',' expected after '\"'"),
         (b"1\r2,,,,,", "line 2: a carriage return stands in a cell without quotes"),
         (b"1,,,,Gr\xf6\xdfe,", "line 2: column a.x: not UTF-8"),
     ],

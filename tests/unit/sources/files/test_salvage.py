@@ -1,4 +1,4 @@
-"""What is found in a line that is no JSON."""
+"""What is found in a line that is not JSON."""
 
 import json
 
