@@ -234,7 +234,7 @@ def test_check_tells_whether_traces_can_be_sent(tmp_path: Path) -> None:
     assert told(endpoint=url) == [("ok", f"traces go to {url}, 10% of those that begin here")]
     for wrong in ("grpc://x:4317", "http://[::1/", "http://127.0.0.1:99999/"):
         ((level, text),) = told(endpoint=wrong)
-        assert (level, "no URL of http" in text) == ("FAIL", True)
+        assert (level, "is not a URL of http" in text) == ("FAIL", True)
     ((level, text),) = told(endpoint=url, token_file=str(tmp_path / "none"))
     assert (level, "token_file" in text) == ("FAIL", True)
     warned = told(endpoint=url.replace("https", "http"), token="a")

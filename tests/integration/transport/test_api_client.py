@@ -426,7 +426,7 @@ async def test_a_huge_answer_is_an_error_after_few_tries() -> None:
 )
 async def test_a_path_cannot_lead_elsewhere(path: str) -> None:
     async with calling(answer({})) as found:
-        with pytest.raises(UserError, match="no path"):
+        with pytest.raises(UserError, match="is not a path"):
             await found.api.get(path)
     assert found.receiver.requests == []
 
