@@ -91,7 +91,7 @@ async def test_what_is_no_cloudevent_is_400_with_the_field(start: Start, body: b
 
 
 async def test_a_used_key_gives_back_the_original_as_it_stands(start: Start) -> None:
-    client = await start()
+    client = await start(clock=HandClock())
     first = (await publish(client, event(), key="k")).json()
     again = await publish(client, event(), key="k")
     assert (again.status_code, again.json()) == (409, first)
