@@ -1,7 +1,5 @@
 """What became of every event. The one set of counters that report, screen and metrics read."""
 
-from typing import NamedTuple
-
 import msgspec
 
 from ingestd.core.reasons import REJECTED, Reason
@@ -64,7 +62,7 @@ class Ledger(msgspec.Struct):
 _SHARE_FROM = 1000
 
 
-class MaxRejected(NamedTuple):
+class MaxRejected(msgspec.Struct, frozen=True):
     """How many events may be rejected: a number, or a ``share`` in percent."""
 
     limit: float

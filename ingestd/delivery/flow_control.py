@@ -6,7 +6,8 @@ many may be repeats, and whether the API is there at all, is counted here for ev
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from ingestd.core.backoff import Backoff
 from ingestd.core.chunk import Batch
@@ -28,13 +29,13 @@ _MOST_REPEATS = 100.0
 """A long good time must not pay for a storm."""
 
 
-class Wait(NamedTuple):
+class Wait(msgspec.Struct, frozen=True):
     """Until something changes, or until this time."""
 
     until: float
 
 
-class Done(NamedTuple):
+class Done(msgspec.Struct, frozen=True):
     """``error``: why the lane ends before its work is done."""
 
     error: Unreachable | None

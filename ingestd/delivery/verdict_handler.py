@@ -7,7 +7,8 @@ state of the lane's ``FlowControl`` and gives actions, which the lane carries ou
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch
@@ -25,18 +26,17 @@ _CUTS = 3
 _NEVER_TOO_LONG = 16 * 1024
 _FEW = 3  # answers in a row that are not the API's: no accident
 _NOT_SAID = "the sink cannot encode its batch, and does not say why"
-_MAX_WORDS = 500
-"""Characters of what a sink says of an event that it cannot encode."""
+_MAX_WORDS = 500  # characters of what a sink says of an event that it cannot encode
 
 
-class Resolve(NamedTuple):
+class Resolve(msgspec.Struct, frozen=True):
     """It is known what becomes of each event of ``batch``."""
 
     batch: Batch
     outcomes: Outcomes
 
 
-class Resubmit(NamedTuple):
+class Resubmit(msgspec.Struct, frozen=True):
     """The batch goes again, before all new ones. ``repeat``: the API could not take these events before."""
 
     batch: Batch
@@ -44,20 +44,20 @@ class Resubmit(NamedTuple):
     repeat: bool = False
 
 
-class LearnSize(NamedTuple):
+class LearnSize(msgspec.Struct, frozen=True):
     """The API takes no body longer than this."""
 
     max_bytes: int
 
 
-class ReportState(NamedTuple):
+class ReportState(msgspec.Struct, frozen=True):
     """The circuit has changed, or the reason why it is not closed."""
 
     state: BreakerState
     why: str
 
 
-class DropToken(NamedTuple):
+class DropToken(msgspec.Struct, frozen=True):
     """The token of that generation is refused."""
 
     generation: int
@@ -66,7 +66,7 @@ class DropToken(NamedTuple):
 LaneAction = Resolve | Resubmit | LearnSize | ReportState | DropToken
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True):
     """``started``, ``seconds``: when it began and how long it took. ``generation``: of its token."""
 
     started: float

@@ -5,6 +5,8 @@ import json
 import random
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from ingestd.simulation.loop import VirtualClock
 from ingestd.simulation.receivers import HTML, JSON, TOKEN_PATH, ApiReply, Receiver
 from ingestd.transport.engine import Engine, Exchanged, Timeout
@@ -144,7 +146,7 @@ class Network(Engine):
         if fault == "502 after":
             return _exchanged(ApiReply(502, b'{"message":"bad gateway"}'))
         if fault == "short answer":
-            return _exchanged(answer)._replace(body=answer.body[:3], truncated=True)
+            return replace(_exchanged(answer), body=answer.body[:3], truncated=True)
         if fault == "empty" and answer.body == b"{}":
             return _exchanged(ApiReply(200, b""))
         if fault == "202 unnamed" and answer.body == b"{}":

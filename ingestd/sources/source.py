@@ -5,13 +5,15 @@ sinks take.
 """
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from ingestd.core.chunk import Chunk, Keeper, Mark
 from ingestd.core.receipt import Receipt
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True):
     """Where a chunk ends: its offset in the source, the number of the next line, what stands before it."""
 
     offset: int

@@ -3,14 +3,15 @@
 import secrets
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from ingestd.store.database import Database
 
 DIGEST_BYTES = 16
 
 
-class WindowRow(NamedTuple):
+class WindowRow(msgspec.Struct, frozen=True):
     """Keys that became known at a wall time, or were ``released`` then."""
 
     at: float

@@ -9,7 +9,8 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from ingestd.core.chunk import Batch
 from ingestd.core.letter import MAX_DETAIL, DeadLetter, Form, fingerprint
@@ -45,7 +46,7 @@ SUPERSEDED = "accepted again meanwhile, and not sent a second time"
 MATES_SUPERSEDED = "its request may have been taken, and is incomplete: an event of it was accepted again"
 
 
-class Lease(NamedTuple):
+class Lease(msgspec.Struct, frozen=True):
     """``letters`` of one request, in order. ``aside``: how many were found that wait for a person now; with
     no letters but some of these there may be more that are due."""
 

@@ -12,7 +12,8 @@ import sqlite3
 import struct
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from ingestd.store.connection import FILE_NAME, connect_without_trace
 
@@ -27,7 +28,7 @@ _LAST = (
 )
 
 
-class RestoredState(NamedTuple):
+class RestoredState(msgspec.Struct, frozen=True):
     """``last_at``: wall time of the last thing that is in it, or None. Events that ``wait`` in its spool, the
     frozen ``batches`` among what was on its way, and dead ``letters`` that wait."""
 

@@ -7,14 +7,16 @@ import sqlite3
 from collections.abc import Coroutine, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from ingestd.store.connection import FILE_NAME, StoreFailed
 
 REPLACED_NAME = f"{FILE_NAME}.replaced"
 
 
-class DisplacedDatabase(NamedTuple):
+class DisplacedDatabase(msgspec.Struct, frozen=True):
     """``sides``: names of its log and of the index of that; ``directory``: open; ``inode``: its own."""
 
     path: Path

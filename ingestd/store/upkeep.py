@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from ingestd.store.ballast import Ballast
 from ingestd.store.connection import is_full, is_locked
@@ -21,7 +22,7 @@ _STEP_S = 0.005
 _MAKE_ROOM_S = 0.1
 
 
-class StoreBounds(NamedTuple):
+class StoreBounds(msgspec.Struct, frozen=True):
     """``pause_s``: the longest that readers take to end what they are reading. ``rewrite_bytes``: a file from
     before it could shrink is rewritten, once, when it holds no more than this."""
 

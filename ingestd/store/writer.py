@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -154,7 +154,7 @@ class CommitGroup(msgspec.Struct):
     appended: asyncio.Future[None]
 
 
-class Pause(NamedTuple):
+class Pause(msgspec.Struct, frozen=True):
     """For the next group, at most so many seconds. ``stuck``: for no group, only for the end."""
 
     seconds: float

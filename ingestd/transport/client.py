@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from msgspec.structs import replace
 
 from ingestd import __version__
@@ -119,7 +120,7 @@ class Client:
         the deadline or was over the limit, it is ``truncated``.
         """
         start = self._clock.monotonic()
-        timeout = self._timeout if timeout_s is None else self._timeout._replace(total=timeout_s)
+        timeout = self._timeout if timeout_s is None else replace(self._timeout, total=timeout_s)
         try:
             target, own = _target(url)
             named = dict(own)
@@ -155,7 +156,7 @@ class Client:
         )
 
 
-class Ready(NamedTuple):
+class Ready(msgspec.Struct, frozen=True):
     """``headers`` of one ``generation`` of a credential, to be used ``until`` then (``monotonic``)."""
 
     headers: dict[str, str]

@@ -9,7 +9,9 @@ import random
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ingestd.core.clock import Clock, Timer
 from ingestd.transport.connection import KEEP_ALIVE_S, ClientConnection
@@ -32,7 +34,7 @@ _CLOSED = "the client is closed"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
-class Timeout(NamedTuple):
+class Timeout(msgspec.Struct, frozen=True):
     """Seconds, or None: ``connect``, ``read`` between two reads, and ``total``, which ends all of it."""
 
     connect: float | None = None
@@ -40,7 +42,7 @@ class Timeout(NamedTuple):
     total: float | None = None
 
 
-class Exchanged(NamedTuple):
+class Exchanged(msgspec.Struct, frozen=True):
     """What came back. ``body`` as it came: see ``decoding.py``."""
 
     status: int

@@ -2,8 +2,9 @@
 
 import ipaddress
 import string
-from typing import NamedTuple
 from urllib.parse import quote, urlsplit
+
+import msgspec
 
 from ingestd.core.regex import regex
 
@@ -16,7 +17,7 @@ _ESCAPE = regex("%(?![0-9A-Fa-f]{2})")
 """A percent sign that escapes nothing."""
 
 
-class RequestTarget(NamedTuple):
+class RequestTarget(msgspec.Struct, frozen=True):
     """``host``: ASCII, an IPv6 address without brackets; ``path`` with its query;
     ``netloc``: as the Host header has it, without the port that goes without saying, and the dot of the root.
     """
@@ -28,7 +29,7 @@ class RequestTarget(NamedTuple):
     netloc: str
 
 
-class Way(NamedTuple):
+class Way(msgspec.Struct, frozen=True):
     """To whom to connect: connections of one way serve each other's requests. ``proxy``: its URL."""
 
     scheme: str

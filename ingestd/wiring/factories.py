@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from ingestd.config import BatchConfig, Login, Settings
 from ingestd.config.secret_settings import secrets_in
@@ -177,7 +179,7 @@ def waiting_words(spool: Spool, ledger: Ledger, own: SinkLedger, sink: str) -> s
     return f"{counted(events, 'event')} {'waits' if events == 1 else 'wait'}"
 
 
-class OrderKey(NamedTuple):
+class OrderKey(msgspec.Struct, frozen=True):
     """``of``: an event's key, None if it has none; None: there is no order. ``watch``: of a user's paths."""
 
     of: Callable[[bytes], str | None] | None = None

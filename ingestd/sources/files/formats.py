@@ -7,7 +7,9 @@ import os
 import re
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from ingestd.core.errors import UserError
 from ingestd.core.regex import regex
@@ -74,7 +76,7 @@ _BARE_BRACE = regex(rb"\{[ \t\r]*+\n")
 TableKind = Literal["csv", "parquet"]
 
 
-class StreamFormat(NamedTuple):
+class StreamFormat(msgspec.Struct, frozen=True):
     """``array``: elements of arrays; ``loose``: values on several lines each; else lines. ``envelope``: the
     first value is an object that begins with a list of objects of this name."""
 

@@ -7,7 +7,8 @@ three headers. What is malformed is ignored, as that draft demands.
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from ingestd.core.regex import regex
 
@@ -26,7 +27,7 @@ _ITEM = regex(
 _PARAMETER = regex(r';[ \t]*([a-z*][a-z0-9_.*-]*)=("(?:[^"\\]|\\.)*"|[^;,"\s]+)', re.ASCII)
 
 
-class Allowance(NamedTuple):
+class Allowance(msgspec.Struct, frozen=True):
     """``remaining`` requests in the next ``reset_s`` seconds, at most 900; then there may be ``limit``
     again (None: not said)."""
 
