@@ -62,9 +62,17 @@ class Look(NamedTuple):
 
 
 class Display(Protocol):
-    def warn(self, message: str) -> None: ...
-    def showing(self, replay: Replay) -> AbstractAsyncContextManager[None]: ...
-    def summary(self, replay: Replay) -> None: ...
+    def warn(self, message: str) -> None:
+        """One line for a person, above the bar where there is one."""
+        ...
+
+    def showing(self, replay: Replay) -> AbstractAsyncContextManager[None]:
+        """Shows the progress of a replay for as long as its block runs."""
+        ...
+
+    def summary(self, replay: Replay) -> None:
+        """The ledger, and what to do next."""
+        ...
 
 
 def open_display(*, quiet: bool) -> Display:

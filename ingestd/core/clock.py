@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 
 class Timer(Protocol):
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """It does not fire any more; nothing happens where it has."""
+        ...
 
 
 class Clock(Protocol):
@@ -24,13 +26,17 @@ class Clock(Protocol):
         """Seconds since the epoch: only for stored timestamps and HTTP dates."""
         ...
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Return after this number of seconds."""
+        ...
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[Any]:
         """Ends its block after this number of seconds with TimeoutError; None: never."""
         ...
 
-    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer: ...
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
+        """Call ``callback(*args)`` in the loop after this number of seconds, unless it is cancelled."""
+        ...
 
 
 class SystemClock:
@@ -47,7 +53,9 @@ class SystemClock:
 class Event(Protocol):
     """asyncio's, or anyio's."""
 
-    async def wait(self) -> object: ...
+    async def wait(self) -> object:
+        """Return once it is set."""
+        ...
 
 
 async def wait_until_set(event: Event, seconds: float | None, clock: Clock) -> bool:

@@ -39,8 +39,8 @@ from ingestd.transport.auth import LoginRefused
 
 
 class BatchTransport(Protocol):
-    """Sends one request with credentials; does not raise for network errors. ``refusal``: what it means
-    that they are not accepted although they were renewed. ``hold``: send nothing, raise Held."""
+    """Sends one request with credentials; raises nothing for network errors. ``refusal``: what it means that
+    they are refused although renewed. ``hold``: send nothing, raise Held. ``drop_token``: it was refused."""
 
     def hold(self, on: bool) -> None: ...
 

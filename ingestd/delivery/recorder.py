@@ -53,7 +53,9 @@ class Recorder(Protocol):
         been dealt with."""
         ...
 
-    def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None: ...
+    def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
+        """A request of the batch was answered, or failed: counts, latency, audit. No outcome."""
+        ...
 
     def resolve(self, batch: Batch, outcomes: Outcomes) -> None:
         """The only way in which an outcome is written down. A batch that does not fit its sink had no
@@ -64,7 +66,9 @@ class Recorder(Protocol):
         """The API takes no body longer than this."""
         ...
 
-    def lane_changed(self, state: BreakerState, why: str) -> None: ...
+    def lane_changed(self, state: BreakerState, why: str) -> None:
+        """The lane sends, is paused or tries again; ``why``: in words, for log and audit."""
+        ...
 
 
 class SinkRecord(Recorder, Protocol):

@@ -26,7 +26,9 @@ class Response(NamedTuple):
 class RequestSpan(Protocol):
     """What is traced of a request, until its answer."""
 
-    def answered(self, status: int) -> None: ...
+    def answered(self, status: int) -> None:
+        """The answer went out with this status."""
+        ...
 
 
 class Request(msgspec.Struct, eq=False):

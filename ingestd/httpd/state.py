@@ -20,9 +20,17 @@ def nobody_asks(address: str, status: int, why: str) -> None:
 class Connected(Protocol):
     """A connection as its server sees it."""
 
-    def enforce_deadline(self, now_s: float) -> None: ...
-    def drain(self) -> None: ...
-    def abort(self) -> None: ...
+    def enforce_deadline(self, now_s: float) -> None:
+        """End the connection if its client was too slow; ``now_s``: monotonic."""
+        ...
+
+    def drain(self) -> None:
+        """Take no further request; close once the open one is answered."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
 
 
 @dataclass(slots=True, eq=False)

@@ -48,7 +48,7 @@ GroupPart = tuple[int | None, Sequence[bytes], Digests, str]
 
 
 class KeyWindow(Protocol):
-    """A ``Window``, or what stands for it where nothing is remembered."""
+    """A ``Window``, or what stands for it where nothing is remembered; ``claim``, ``state_of``: see there."""
 
     def claim(self, keys: Sequence[str | None], now: float) -> Claim: ...
     def state_of(self, key: str) -> str: ...

@@ -24,9 +24,13 @@ MAX_ATTEMPTS = 8
 class CallbackTransport(Protocol):
     """``transport/sender.py``: sends a POST with credentials, or signed."""
 
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]: ...
+    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
+        """The answer, and the generation of its credential. Raises Unreachable."""
+        ...
 
-    def drop_token(self, generation: int) -> None: ...
+    def drop_token(self, generation: int) -> None:
+        """The credential of that generation was refused: take a newer one."""
+        ...
 
 
 class _Call(NamedTuple):

@@ -35,7 +35,12 @@ class OutcomeJournal(Protocol):
         now: float,
         also: Work | None = None,
         transformed: bool = False,
-    ) -> None: ...
+    ) -> None:
+        """The events in ``segments`` are resolved at ``sink``; the others of ``batch`` go on in ``parts``.
+        ``safe_keys``: digests of keys that may be remembered for good. ``also`` is written in the same
+        transaction."""
+        ...
+
     def retried(
         self,
         *,
@@ -47,9 +52,28 @@ class OutcomeJournal(Protocol):
         copies: Sequence[DeadLetter] = (),
         now: float,
         also: Work | None = None,
-    ) -> None: ...
-    def dead_letters(self, letters: Sequence[DeadLetter], *, now: float) -> None: ...
-    def dismissed(self, chunk: Chunk, positions: Sequence[int], *, now: float) -> None: ...
-    def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None: ...
-    def processed(self, by: str, chunk: Chunk, positions: Positions, *, now: float) -> None: ...
-    def note(self, work: Work) -> None: ...
+    ) -> None:
+        """Outcomes of dead letters, by number. ``in_parts``: these were not taken and go on in other
+        requests. ``shared``: delivered, though other sinks may lack the events. ``copies``: letters of events
+        that failed with one of them."""
+        ...
+
+    def dead_letters(self, letters: Sequence[DeadLetter], *, now: float) -> None:
+        """Events became dead letters without ever being in a batch. ``now``: wall time."""
+        ...
+
+    def dismissed(self, chunk: Chunk, positions: Sequence[int], *, now: float) -> None:
+        """Events of a chunk, by position, are resolved before they went anywhere: refused, or copies."""
+        ...
+
+    def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
+        """Events are resolved at all sinks: their keys, and letters of copies that failed with one."""
+        ...
+
+    def processed(self, by: str, chunk: Chunk, positions: Positions, *, now: float) -> None:
+        """``by``, a sink or another consumer, need not see these events again after a restart."""
+        ...
+
+    def note(self, work: Work) -> None:
+        """Another part's write, in the same transaction as what is noted at this moment."""
+        ...

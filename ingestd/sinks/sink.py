@@ -53,7 +53,9 @@ class Sink(Protocol):
         """Headers that are the same for every attempt of a batch; no credentials, no signature."""
         ...
 
-    def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict: ...
+    def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
+        """What an answer, or none, means for each of the events that the request had. Never raises."""
+        ...
 
 
 class SteppedSink(Sink, Protocol):

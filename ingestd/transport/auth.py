@@ -39,7 +39,9 @@ class Credential(Protocol[T_co]):
     @property
     def generation(self) -> int: ...
 
-    def get(self) -> T_co: ...
+    def get(self) -> T_co:
+        """The secret in force. A file that changed is read again."""
+        ...
 
     def drop(self, generation: int) -> None:
         """That generation was refused: look for a newer one."""

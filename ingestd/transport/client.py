@@ -185,7 +185,9 @@ class Auth(Protocol):
         """An answer without our secrets."""
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close what it has opened."""
+        ...
 
 
 class SecretMask:

@@ -25,19 +25,23 @@ _WITHDRAWN = {403, 404, 405, 410}
 
 
 class HandshakeTransport(Protocol):
-    """``sender.Sender``."""
+    """``sender.Sender``. ``send``: the answer, and the generation of its token. Raises Unreachable, Held."""
 
     @property
     def held(self) -> bool: ...
 
-    def hold(self, on: bool) -> None: ...
+    def hold(self, on: bool) -> None:
+        """``on``: send nothing until it is off again."""
+        ...
 
     @property
     def refusal(self) -> str: ...
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]: ...
 
-    def drop_token(self, generation: int) -> None: ...
+    def drop_token(self, generation: int) -> None:
+        """The token of that generation was refused: log in again before the next request."""
+        ...
 
 
 class WebhookHandshake:

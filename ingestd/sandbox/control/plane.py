@@ -22,7 +22,9 @@ from ingestd.sandbox.exchange import Exchange
 class _Kind(Protocol):
     all: Resources
 
-    def routes(self) -> Sequence[ControlRoute]: ...
+    def routes(self) -> Sequence[ControlRoute]:
+        """Its paths of the API."""
+        ...
 
 
 class ControlPlane:

@@ -32,9 +32,17 @@ _RECENT = 10_000
 class ChannelApi(Protocol):
     """``transport.api_client``."""
 
-    async def post(self, path: str, body: Any = None) -> Any: ...
-    async def put(self, path: str, body: Any) -> Any: ...
-    async def delete(self, path: str) -> None: ...
+    async def post(self, path: str, body: Any = None) -> Any:
+        """The decoded JSON body of the answer. Raises ApiError."""
+        ...
+
+    async def put(self, path: str, body: Any) -> Any:
+        """The decoded JSON body of the answer. Raises ApiError."""
+        ...
+
+    async def delete(self, path: str) -> None:
+        """What is gone already is not an error. Raises ApiError."""
+        ...
 
 
 class Ended(StrEnum):

@@ -171,7 +171,9 @@ class _Decompressor(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes, /, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes, /, max_length: int) -> bytes:
+        """At most ``max_length`` bytes more. Raises an error of its library for damage."""
+        ...
 
 
 def _gzip() -> _Decompressor:

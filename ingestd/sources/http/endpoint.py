@@ -100,7 +100,9 @@ def nobody_asks(producer: str, address: str, status: int, why: str) -> None:
 
 
 class AdmissionService(Protocol):
-    def submit(self, submission: Submission) -> None: ...
+    def submit(self, submission: Submission) -> None:
+        """Take the events of a request; the submission is called back with its answer."""
+        ...
 
     def unavailable(self) -> DeferredSubmission | None:
         """Why nothing can be taken now; None when it can."""

@@ -8,18 +8,26 @@ from ingestd.sources.kafka.client import Run, Start, TopicPart
 
 
 class Owner(Protocol):
-    def came(self, runs: list[Run]) -> None: ...
+    def came(self, runs: list[Run]) -> None:
+        """Messages came, each run of one partition, in their order."""
+        ...
+
     def troubled(self, text: str) -> None:
         """Nothing comes now; the library tries again. Empty: it comes again."""
         ...
 
-    def ended(self, error: UserError) -> None: ...
+    def ended(self, error: UserError) -> None:
+        """The member has left the group and does not come back."""
+        ...
 
 
 class CommitsMade(Protocol):
     """What became of commits that somebody waits for."""
 
-    def made(self, starts: Mapping[TopicPart, Start]) -> None: ...
+    def made(self, starts: Mapping[TopicPart, Start]) -> None:
+        """The brokers have these offsets with their notes."""
+        ...
+
     def note_refused(self, place: TopicPart) -> None:
         """The brokers keep no note of that length."""
         ...
