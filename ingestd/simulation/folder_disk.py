@@ -44,7 +44,6 @@ class FolderDisk(FileSystem):
         self._before, self._rng = before, random.Random(seed)
         self._unsynced: dict[Path, int] = {}  # inode by the path that it has now
         self._names: list[_NameChange] = []
-        self._removed: dict[Path, bytes] = {}
 
     def lines(self) -> Iterator[bytes]:
         """Of all files that have a manifest: a reader of a lake goes by these. Raises Violation for a file

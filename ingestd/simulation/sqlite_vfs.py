@@ -58,7 +58,6 @@ class _Vfs(c.Structure):
 _OPEN = c.CFUNCTYPE(c.c_int, _VOID, _VOID, _VOID, c.c_int, _VOID)
 _DELETE = c.CFUNCTYPE(c.c_int, _VOID, c.c_char_p, c.c_int)
 _SLEEP = c.CFUNCTYPE(c.c_int, _VOID, c.c_int)
-_RANDOM = c.CFUNCTYPE(c.c_int, _VOID, c.c_int, _VOID)
 _WRITE = c.CFUNCTYPE(c.c_int, _VOID, _VOID, c.c_int, c.c_int64)
 _TRUNCATE = c.CFUNCTYPE(c.c_int, _VOID, c.c_int64)
 _SYNC = c.CFUNCTYPE(c.c_int, _VOID, c.c_int)

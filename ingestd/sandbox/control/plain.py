@@ -55,7 +55,6 @@ class PlainApi:
         self._options = options
         self.all = Resources(shape.what, shape.path, clock, options, limit=shape.limit)
         self._versioned = "version" in model(shape.update).fields
-        self._dated = shape.path.startswith("/api/v2/journey")
 
     def routes(self) -> Sequence[ControlRoute]:
         one, shape = self.shape.path + "/{id}", self.shape

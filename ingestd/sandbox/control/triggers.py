@@ -19,7 +19,7 @@ from ingestd.sandbox.control.pages import by_cursor
 from ingestd.sandbox.control.resources import Resource, Resources
 from ingestd.sandbox.control.route import ControlRoute, reply
 from ingestd.sandbox.exchange import Exchange
-from ingestd.schemas.trigger_match import MISSING, Condition, ConditionResult, all_match, body_of, judge
+from ingestd.schemas.trigger_match import MISSING, Condition, all_match, body_of, judge
 
 PATH = "/api/v2/processautomation/triggers"
 MAX_CRITERIA = 50
@@ -207,11 +207,6 @@ def _conditions(trigger: Resource) -> list[Condition]:
         Condition(one["jsonPath"], one["operator"], one.get("value"), one.get("values"))
         for one in trigger.content.get("matchCriteria", [])
     ]
-
-
-def _extraction(result: ConditionResult) -> list[dict[str, Any]]:
-    path, value = result.condition.path, result.found
-    return [] if value is MISSING else [{"value": value, "path": path}]
 
 
 def _event(exchange: Exchange) -> Any:
