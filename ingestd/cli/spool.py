@@ -260,7 +260,7 @@ def _stat_on_nats(settings: Any, *, as_json: bool) -> None:
         ends = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in app.outcomes(sink).items())
         click.echo(
             f"{sink['name']}: {sink['accepted']} accepted = {ends or '0 resolved'},"
-            f" {sink['in_flight']} in flight"
+            f" {sink['in_flight']} in flight ({sink['bytes_waiting']} bytes wait)"
             + (f"; {sink['retried']} of the dead-lettered were delivered later" if sink["retried"] else "")
         )
         if not app.is_balanced(sink):

@@ -83,6 +83,8 @@ class EdgeAdmission:
         self.deferred: Counter[int] = Counter()
         self.closing = False
         self._full_at = float("-inf")
+        self.filled_by = ""
+        """While it is full: for which sink most of it waits, in words, once that is known."""
         self._link = link
         self._names = names
         self._edge = edge
@@ -124,6 +126,10 @@ class EdgeAdmission:
     def full(self) -> bool:
         """Whether producers should go elsewhere. That is only known of what was tried a moment ago."""
         return self._clock.monotonic() - self._full_at < _FULL_KNOWN_S
+
+    @property
+    def full_words(self) -> str:
+        return f"is full, most of it waits for {self.filled_by}" if self.filled_by else "is full"
 
     async def finished(self) -> None:
         """Wait until every submission has been answered."""
@@ -243,7 +249,7 @@ class EdgeAdmission:
             raise error
         if isinstance(error, JetStreamError) and error.code in FULL:
             self._full_at = self._clock.monotonic()
-            deferred = DeferredSubmission(503, _FULL_S, "the spool is full: try again later")
+            deferred = DeferredSubmission(503, _FULL_S, f"the spool {self.full_words}: try again later")
         else:
             deferred = DeferredSubmission(503, _AWAY_S, "the spool did not answer in time: send it again")
         for submission in group.submissions:

@@ -146,6 +146,8 @@ class ShareConsumer:
         except (BrokerAway, JetStreamError):  # no leader for a moment; if it is gone others will say so
             self._look_at = now + _LOOK_S
             return
+        if self._counted == self._looked:
+            self.pending = int(info["num_pending"])  # it grows while there is no room, as for a parked sink
         was_less = self._is_less
         self._is_less = self._counted == self._looked and info["delivered"]["consumer_seq"] > self._counted
         self._look_at = now + (_AGAIN_S if self._is_less else _LOOK_S)

@@ -7,7 +7,9 @@ from typing import Any
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.app.cluster.local_server import on_this_machine
 from ingestd.cluster import installation
+from ingestd.cluster.backlog import read_backlogs
 from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
+from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_room import more_bytes
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
@@ -64,11 +66,30 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
         )
     try:
         installation.check(await installation.load(connection, settings), settings)
+        found += await _judge_backlogs(connection, settings)
     except BrokerAway:
         raise
     except UserError as error:
         found.append(fail("spool", str(error)))
     return found
+
+
+async def _judge_backlogs(connection: NatsConnection, settings: Settings) -> list[Finding]:
+    """Sinks share the room: one that is set aside fills it in the end, and then producers wait for all."""
+    try:
+        backlogs = await read_backlogs(connection, StreamNames(settings.spool.name))
+    except JetStreamError as error:
+        if error.code in NOT_FOUND:
+            return []
+        raise
+    return [
+        warn(
+            "spool",
+            f"{sink} is parked, and {backlogs.chunks.get(sink, 0)} of {backlogs.held} chunks wait for it:"
+            " when they fill spool.max_bytes and spool.max_parked producers have to wait, for all sinks",
+        )
+        for sink in sorted(backlogs.parked)
+    ]
 
 
 def _judge(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any], more: int) -> list[Finding]:

@@ -1,7 +1,7 @@
 """What the processes of a machine say, as one service: for ``top`` and the console."""
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -216,6 +216,10 @@ class MachineView:
     def _spool_view(self, shares: Iterable[Mapping[str, Any]], waiting: int) -> SpoolView:
         growth, spool = self._history.slope("spool", _TREND_S), self._spool
         left = spool.max_bytes - spool.bytes
+        shares, behind = [*shares], Counter[str]()
+        for share in shares:
+            behind[share["sink"]] += share["lag_chunks"]
+        fullest, chunks = max(behind.items(), key=lambda one: (one[1], one[0]), default=("", 0))
         return SpoolView(
             events=waiting,
             bytes=spool.bytes,
@@ -223,7 +227,7 @@ class MachineView:
             max_bytes=spool.max_bytes,
             oldest=max((share["oldest_seconds"] for share in shares), default=0.0),
             full_in=round(max(0.0, left / growth)) if growth > 0 and spool.max_bytes else None,
-            filled_by=None,
+            filled_by=fullest if chunks else None,
             blocked=None,
         )
 

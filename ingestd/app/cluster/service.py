@@ -118,7 +118,7 @@ class ClusterService:
         if self.link is not None and self.link.connection is None:
             return self.link.trouble or "there is no connection to NATS"
         if self.edge and self.edge.full:
-            return "it is full"
+            return f"it {self.edge.full_words}"
         if self.worker and not self.edge and not self.worker.connected:
             return self.worker.trouble
         return None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -103,33 +103,38 @@ def is_balanced(sink: Mapping[str, Any]) -> bool:
     return bool(sink["accepted"] == sum(sink[name] for name in (*OUTCOMES, "in_flight")))
 
 
-def _ledger(
-    sink: str, records: Mapping[Share, Record | None], headers: list[tuple[int, int, int]]
-) -> dict[str, Any]:
+def _ledger(sink: str, records: Mapping[Share, Record | None], headers: "list[_Header]") -> dict[str, Any]:
     """``accepted`` is counted by chunks, ``in_flight`` by what owners wait for: that they balance with the
-    outcomes is a statement that can be wrong."""
+    outcomes is a statement that can be wrong. ``bytes_waiting``: of chunks that it is not done with."""
     ledger = dict.fromkeys(OUTCOMES, 0)
-    accepted = in_flight = behind = retried = 0
+    accepted = in_flight = behind = retried = held = 0
     for share, record in records.items():
         reached = record.reached if record else Reached()
         for name in ledger:
             ledger[name] += getattr(record.counts, name) if record else 0
         retried += record.counts.retried if record else 0
-        unread = [
-            events
-            for sequence, partition, events in headers
-            if sequence > reached.read and share.partition in (ALL, partition)
-        ]
+        mine = [one for one in headers if share.partition in (ALL, one.partition)]
+        unread = [one.events for one in mine if one.sequence > reached.read]
+        held += sum(one.size for one in mine if one.sequence > reached.floor)
         accepted += reached.at_floor + reached.events + sum(unread)
         in_flight += reached.in_flight - reached.ahead + sum(unread)
         behind += len(unread)
     found = {"name": sink, "accepted": accepted, **ledger, "in_flight": in_flight}
-    return found | {"retried": retried, "chunks_behind": behind}
+    return found | {"retried": retried, "chunks_behind": behind, "bytes_waiting": held}
 
 
-async def _headers(connection: NatsConnection, names: StreamNames) -> list[tuple[int, int, int]]:
-    """(sequence, partition, events) of all chunks. Read by a consumer of its own, which is gone then."""
-    came: list[tuple[int, int, int]] = []
+class _Header(NamedTuple):
+    """Of a chunk; ``size``: of its body."""
+
+    sequence: int
+    partition: int
+    events: int
+    size: int
+
+
+async def _headers(connection: NatsConnection, names: StreamNames) -> list[_Header]:
+    """Of all chunks. Read by a consumer of its own, which is gone then."""
+    came: list[_Header] = []
     news = asyncio.Event()
     last = int((await connection.ask(f"STREAM.INFO.{names.events}"))["state"]["last_seq"])
     reached = 0
@@ -140,8 +145,9 @@ async def _headers(connection: NatsConnection, names: StreamNames) -> list[tuple
             parts = one.reply.split(".")
             numbers = parts[5:9] if len(parts) < 11 else parts[7:11]
             sequence, pending = int(numbers[0]), int(numbers[3])
-            count = int((one.headers or {}).get(EVENTS, 1))
-            came.append((sequence, int(one.subject.rpartition(".")[2]), count))
+            headers = one.headers or {}
+            count, size = int(headers.get(EVENTS, 1)), int(headers.get("Nats-Msg-Size", 0))
+            came.append(_Header(sequence, int(one.subject.rpartition(".")[2]), count, size))
             reached = last if not pending else sequence
             news.set()
 

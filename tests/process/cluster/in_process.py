@@ -31,6 +31,7 @@ from tests.process.cli.run_support import post
 
 if TYPE_CHECKING:
     from ingestd.sources.nats.connection import NatsConnection
+    from tests.integration.httpd.wire_client import Answer
 
 _names = itertools.count()
 
@@ -48,14 +49,15 @@ async def until(condition: Callable[[], object] | Callable[[], Awaitable[object]
 class Spool:
     """One partition, one sink; a process of it is an edge and a worker."""
 
-    def __init__(self, server: NatsServer, batch_events: int, order_by: str) -> None:
+    def __init__(self, server: NatsServer, batch_events: int, order_by: str, max_bytes: str) -> None:
         self._tree: dict[str, Any] = {
             "spool": {
                 "kind": "nats",
                 "servers": [server.url],
                 "name": f"P{os.getpid()}-{next(_names)}",
                 "partitions": 1,
-                "max_bytes": "4MiB",
+                "max_bytes": max_bytes,
+                "max_parked": 0,
             },
             "ingest": {"listen": "127.0.0.1:0"},
             "admin": {"listen": "127.0.0.1:0"},
@@ -144,15 +146,22 @@ class Process:
         await asyncio.wait([self._task])
 
     async def take(self, events: list[bytes]) -> None:
+        assert (await self.post(events)).status == 202
+
+    async def post(self, events: list[bytes]) -> "Answer":
         assert self.service.server
-        assert (await post(self.service.server.port, events)).status == 202
+        return await post(self.service.server.port, events)
 
 
 @asynccontextmanager
 async def spool(
-    server: NatsServer, *, batch_events: int = 40, order_by: str = "attributes.note"
+    server: NatsServer,
+    *,
+    batch_events: int = 40,
+    order_by: str = "attributes.note",
+    max_bytes: str = "4MiB",
 ) -> AsyncIterator[Spool]:
-    made = Spool(server, batch_events, order_by)
+    made = Spool(server, batch_events, order_by, max_bytes)
     async with open_connection(made.settings()) as made.connection:
         await installation.create(made.connection, made.settings(), system_rng())
         yield made

@@ -19,12 +19,13 @@ from ingestd.app.cluster import letters_by_command
 from ingestd.app.cluster.forget import forget
 from ingestd.app.cluster.park import park
 from ingestd.app.cluster.probe import probe_all
+from ingestd.app.cluster.spool import check, stat
 from ingestd.cluster.membership import Member
 from ingestd.core.errors import NotFound, UserError
 from ingestd.store.dead_letters import Filter
 from tests.event_api import EventApi, event, events
 from tests.nats_server import NatsServer
-from tests.process.cluster.in_process import Spool, spool
+from tests.process.cluster.in_process import Spool, spool, until
 from tests.receiver import Reply, Request
 from tests.warm import warm
 
@@ -125,3 +126,33 @@ async def test_who_did_what_by_commands_is_found_afterwards(tmp_path: Path, shar
         assert not any("chain" in one for one in found)
         _, out, _ = await command(tmp_path, "audit", "grep", "--event", "LETTERS_PURGED")
         assert (out.count("\n"), "LETTERS_PURGED" in out, "count=1" in out) == (1, True, True), out
+
+
+async def test_for_which_sink_the_room_is_filled_is_told(tmp_path: Path, shared_nats: NatsServer) -> None:
+    """A parked sink: with what it was given its owner has no room, and reads no more."""
+    large = "x" * 400_000
+    async with EventApi() as api, spool(shared_nats, max_bytes="12MiB") as stream:
+        settings = stream.settings(api.url)
+        async with stream.serving(api) as process:
+            await to_thread.run_sync(partial(park, settings, "one", on=True, wait_s=5.0))
+            taken = 0
+            while (answer := await process.post([event(taken, note=large)])).status == 202:
+                taken += 1
+            assert (answer.status, answer.headers["retry-after"]) == (503, "30")
+            await until(lambda: process.owner.lag)
+
+            async def names_it() -> bool:
+                told = await process.post([event(taken, note=large)])
+                return b"the spool is full, most of it waits for one, which is parked" in told.body
+
+            await until(names_it)
+            readiness = process.service.readiness.reasons()
+            assert readiness == ["spool: it is full, most of it waits for one, which is parked"]
+            told = await to_thread.run_sync(stat, settings)
+            assert told["sinks"][0]["bytes_waiting"] > 0.9 * 12 * 1024 * 1024
+            (finding,) = [one for one in await to_thread.run_sync(check, settings) if "parked" in one.text]
+            assert f"{taken} of {taken} chunks wait for it" in finding.text
+            await to_thread.run_sync(partial(park, settings, "one", on=False, wait_s=0.0))
+            await stream.settled(accepted=taken, delivered=taken)
+            told = await to_thread.run_sync(stat, settings)
+            assert told["sinks"][0]["bytes_waiting"] == 0
