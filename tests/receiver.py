@@ -113,17 +113,23 @@ class Receiver:
     ``requests``: all, in the order they were read. ``in_flight``, ``max_in_flight``: requests between
     their arrival and the end of their answer. ``connections``: opened so far; ``open``: of those, still open.
     ``early``: ask the script when the headers are in, leave the body unread in the socket, close after that.
-    ``tls``: a server's context; ``url`` then is https.
+    ``tls``: a server's context; ``url`` then is https. ``now``: of whose time requests are.
     """
 
     def __init__(
-        self, script: Script | None = None, *, early: bool = False, tls: ssl.SSLContext | None = None
+        self,
+        script: Script | None = None,
+        *,
+        early: bool = False,
+        tls: ssl.SSLContext | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.script: Script = script or in_turn(Reply())
         self.requests: list[Request] = []
         self.in_flight = self.max_in_flight = self.connections = 0
         self._early = early
         self._tls = tls
+        self._now = now
         self._tasks: set[asyncio.Task[None]] = set()
         self._errors: list[Exception] = []
         self._changed = asyncio.Event()
@@ -199,7 +205,7 @@ class Receiver:
         method, path, _ = first.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = b"" if self._early else await _read_body(reader, headers)
-        return Request(method, path, headers, body, time.monotonic(), number)
+        return Request(method, path, headers, body, self._now(), number)
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:

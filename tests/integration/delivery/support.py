@@ -14,7 +14,7 @@ import msgspec
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
 from ingestd.core.chunk import Batch, Chunk, Segment
-from ingestd.core.clock import Clock, SystemClock
+from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Receipt
@@ -28,6 +28,7 @@ from ingestd.sinks.sink import Sink
 from ingestd.transport.client import Client, Sender
 from ingestd.transport.oauth import NoAuth, TokenSource
 from tests.ids import new_id
+from tests.integration.delivery.virtual_time import LoopClock
 from tests.machine import patience
 from tests.receiver import Action, Receiver, Reply, Request, Script
 
@@ -255,10 +256,12 @@ async def rig(
     }
     act = script if callable(script) else lambda _: script
     async with (
-        Receiver(act) as receiver,
-        Client(timeout_s=timeout_s, read_timeout_s=read_timeout_s, max_connections=8) as client,
+        Receiver(act, now=asyncio.get_running_loop().time) as receiver,
+        Client(
+            timeout_s=timeout_s, read_timeout_s=read_timeout_s, max_connections=8, clock=LoopClock()
+        ) as client,
     ):
-        clock = clock or SystemClock()
+        clock = clock or LoopClock()
         tokens: TokenSource | NoAuth = NoAuth()
         if login:
             tokens = TokenSource(

@@ -19,11 +19,11 @@ from tests.integration.delivery.support import (
     sent_events,
     until,
 )
-from tests.integration.delivery.virtual_time import JumpClock
+from tests.integration.delivery.virtual_time import JumpClock, local_time
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Raw, Reply, Request, Script, Slow, in_turn
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, local_time]
 
 MIB = 1024 * 1024
 

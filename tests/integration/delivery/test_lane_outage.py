@@ -10,7 +10,7 @@ from ingestd.core.errors import Unreachable
 from ingestd.delivery.circuit_breaker import BreakerState
 from tests.each import each
 from tests.integration.delivery.support import batches, make_batch, refusal, rig, until
-from tests.integration.delivery.virtual_time import JumpClock
+from tests.integration.delivery.virtual_time import JumpClock, local_time
 from tests.ports import free_port
 from tests.receiver import Action, Cut, Hang, Reply, Request, in_turn
 
@@ -73,6 +73,7 @@ async def test_a_probe_goes_out_when_the_api_said_and_not_before() -> None:
         assert second.at - first.at >= 2.0
 
 
+@local_time
 async def test_a_probe_that_is_throttled_is_followed_by_a_wait_too() -> None:
     answers = in_turn(Reply(500), *[Reply(429, {"Retry-After": "0"})] * 2, Reply())
     async with rig(answers, circuit_threshold=1) as r:
@@ -82,6 +83,7 @@ async def test_a_probe_that_is_throttled_is_followed_by_a_wait_too() -> None:
         assert min(gaps) > 0.2
 
 
+@local_time
 @each("status", [301, 302, 307, 308, 403, 404, 405, 407, 410, 415, 501])
 async def test_what_is_nobodys_fault_pauses_the_lane_and_buries_nothing(status: int) -> None:
     async with rig(lambda request: elsewhere, max_attempts=1, give_up_after_s=0.1) as r:
@@ -148,6 +150,7 @@ async def test_an_outage_of_an_api_that_answered_ends_the_run_after_the_outage_p
         r.book.assert_balanced(given, r.lane.leftovers())
 
 
+@local_time
 async def test_a_service_waits_for_ever() -> None:
     async with rig(lambda _: now, startup_timeout_s=0.1, outage_timeout_s=0.1, stop_on_outage=False) as r:
         now: Action = Reply(404)

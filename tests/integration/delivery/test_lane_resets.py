@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.integration.delivery.support import make_batch, rig
+from tests.integration.delivery.virtual_time import local_time
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, local_time]
 
 LIMIT = 40_000
 

@@ -19,10 +19,11 @@ from tests.integration.delivery.support import (
     rig,
     until,
 )
+from tests.integration.delivery.virtual_time import local_time
 from tests.machine import patience
 from tests.receiver import Action, Cut, Hang, Reply, Request, in_turn
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, local_time]
 
 
 def end_soon(within: asyncio.Timeout) -> None:

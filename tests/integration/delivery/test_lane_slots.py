@@ -10,11 +10,11 @@ import pytest
 from ingestd.core.backoff import Backoff
 from tests.each import each
 from tests.integration.delivery.support import batches, make_batch, numbers_of, rig, until
-from tests.integration.delivery.virtual_time import JumpClock
+from tests.integration.delivery.virtual_time import JumpClock, local_time
 from tests.machine import patience
 from tests.receiver import Action, Reply, Request, Script, in_turn
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, local_time]
 
 ABSURD = [
     "-1",

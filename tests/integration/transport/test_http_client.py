@@ -17,6 +17,7 @@ from ingestd.core.errors import UserError
 from ingestd.transport.client import Client
 from tests.certificates import self_signed
 from tests.each import each
+from tests.integration.delivery.virtual_time import LoopClock, local_time
 from tests.machine import patience
 from tests.ports import free_port
 from tests.receiver import Action, Cut, Hang, Raw, Receiver, Reply, Request, Script, Slow, in_turn
@@ -34,7 +35,7 @@ async def connected(
     """A receiver and a client of it; afterwards no task of either is left."""
     before = asyncio.all_tasks()
     script = script if script is None or callable(script) else in_turn(script)
-    async with Receiver(script, early=early) as receiver, Client(**options) as client:
+    async with Receiver(script, early=early) as receiver, Client(clock=LoopClock(), **options) as client:
         yield receiver, client
     assert asyncio.all_tasks() == before
 
@@ -198,6 +199,7 @@ async def test_a_receiver_that_never_reads_the_body() -> None:
         assert_failed(await client.post(receiver.url, b"x" * 20_000_000, HEADERS), "in time")
 
 
+@local_time
 @each("status", [200, 202, 400, 503])
 @each(
     "make",
