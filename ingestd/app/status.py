@@ -10,6 +10,7 @@ from ingestd.app.service_parts import Service, describe_reloads
 from ingestd.core import accelerator
 from ingestd.core.ledger import Ledger
 from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.store.connection import kept_files
 from ingestd.store.spool import Spool
 from ingestd.telemetry.metrics import Gauges, ServiceGauges
 from ingestd.wiring.broker_feed import BrokerSource
@@ -70,7 +71,11 @@ def _spool(service: Service) -> dict[str, Any]:
 
 def _store(service: Service) -> dict[str, Any]:
     database = service.pipeline.database
-    return {"directory": str(database.path.parent), "repaired": database.repaired or None}
+    return {
+        "directory": str(database.path.parent),
+        "repaired": database.repaired or None,
+        "damaged": [str(kept) for kept in kept_files(database.path.parent)],
+    }
 
 
 def _lane(runner: SinkRunner, spool: Spool) -> dict[str, Any]:
@@ -199,6 +204,7 @@ def read_service_gauges(service: Service) -> ServiceGauges:
         spool_events=spool.events,
         spool_chunks=spool.chunks,
         spool_quarantined_chunks=sum(d.last - d.first + 1 for d in spool.damage),
+        damaged_state_files=len(kept_files(database.path.parent)),
         disk_full=bool(database.blocked and database.blocked.full),
         state_file_bytes={"db": _size(f"{database.path}"), "wal": _size(f"{database.path}-wal")},
         http_requests=server.requests_by_status,

@@ -1,10 +1,11 @@
 """Connections to the state file: its settings, its migrations, and what its errors mean."""
 
+import json
 import os
 import sqlite3
 import struct
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +15,14 @@ from ingestd.core.errors import UserError
 VERSION = 8
 MAX_CHECKED_BYTES = 64 * 1024**2
 FILE_NAME, MARK_NAME = "state.db", "state.mark"
+MAP_NAME = "state.map"
+REACH = "reach "
+"""How the names of rows in ``meta`` begin that say how far a sink has come in the spool (``spool_reach.py``).
+They are not in the map."""
+
+KEPT_NAME = f"{FILE_NAME}.damaged"
+CHECK_NAME = "state.check"
+"""A process has met damage: the next start looks at all of the state file, however large it is."""
 MARK = struct.Struct("<QQ")
 
 
@@ -35,6 +44,14 @@ class StoreFailed(UserError):
     exit_code = 1
 
 
+class StoreDamaged(StoreFailed):
+    """SQLite cannot read it. ``how``: in SQLite's words."""
+
+    def __init__(self, path: Path, how: object) -> None:
+        self.how = str(how).rpartition("\n")[2]  # a check names the database first
+        super().__init__(damaged(path, self.how))
+
+
 class StoreBlocked(StoreFailed):
     """Nothing can be written now, but may be soon: the disk is ``full``, or another program has a lock.
     ``told``: the text for a producer, without paths of this machine."""
@@ -50,8 +67,13 @@ def read_only_uri(path: Path) -> str:
     return f"file:{quote(os.fsencode(path))}?mode=ro"
 
 
-def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0) -> sqlite3.Connection:
-    """A connection with this store's settings, migrated to ``VERSION``. Raises StoreFailed, sqlite3.Error."""
+def connect(
+    path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0, check: bool = False
+) -> sqlite3.Connection:
+    """A connection with this store's settings, migrated to ``VERSION``. ``check``: look for damage first, in
+    all of a file that is small or in which damage was met. Raises StoreFailed, sqlite3.Error."""
+    if check and unfinished(path):
+        raise StoreDamaged(path, "an earlier start has found that")
     connection = sqlite3.connect(
         read_only_uri(path) if read_only else path,
         uri=read_only,
@@ -62,7 +84,7 @@ def connect(path: Path, *, read_only: bool = False, busy_timeout_s: float = 10.0
     if read_only:
         return connection
     try:
-        _prepare(connection, path)
+        _prepare(connection, path, check=check)
     except BaseException:
         connection.close()
         raise
@@ -96,21 +118,80 @@ def look_at(path: Path) -> int:
             if path.stat().st_size <= MAX_CHECKED_BYTES:
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                 if found != "ok":
-                    raise StoreFailed(damaged(path, found))
+                    raise StoreDamaged(path, found)
     except sqlite3.Error as error:
         raise explain(error, path) from None
     return version
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, check: bool) -> None:
     connection.executescript(PRAGMAS)
     os.chmod(path, 0o600)  # payloads may hold personal data
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     refuse_newer(version, path)
-    _migrate(connection, version)
+    if check and version:
+        _check(connection, path)
+    migrate(connection, version)
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreDamaged."""
+    asked_for = path.with_name(CHECK_NAME)
+    thorough = asked_for.exists()
+    if thorough or path.stat().st_size <= MAX_CHECKED_BYTES:
+        (found,) = connection.execute(f"PRAGMA {'integrity' if thorough else 'quick'}_check(1)").fetchone()
+        if found != "ok":
+            raise StoreDamaged(path, found)
+        asked_for.unlink(missing_ok=True)
+
+
+def write_map(connection: sqlite3.Connection, path: Path, before: bytes) -> bytes:
+    """The map of the state file, if it says something else than ``before``. Gives what it says now. Raises
+    sqlite3.Error; on a full disk it stays as it was."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    roots = connection.execute("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'").fetchall()
+    meta = connection.execute(_SETTINGS, (f"{REACH}*",)).fetchall()
+    content = json.dumps([version, dict(roots), meta], default=lambda value: {"hex": value.hex()}).encode()
+    if content == before:
+        return before
+    new = path.with_name(f".{MAP_NAME}.new")
+    try:
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(file, "wb") as opened:
+            opened.write(b"%d\n" % zlib.crc32(content) + content)
+        new.replace(path.with_name(MAP_NAME))
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
+        return before
+    return content
+
+
+_SETTINGS = "SELECT name, value FROM meta WHERE name <> 'commits' AND name NOT GLOB ? ORDER BY name"
+
+
+def kept_files(directory: Path) -> list[Path]:
+    """Damaged state files that nobody has moved away."""
+    found = (path for path in directory.glob(f"{KEPT_NAME}*") if not path.name.endswith(("-wal", "-shm")))
+    return sorted(found)
+
+
+def unfinished(path: Path) -> Path | None:
+    """A start before was about to mend the state file, and was ended: the damaged one. See ``mend.py``."""
+    for kept in kept_files(path.parent):
+        with suppress(OSError):
+            if os.path.samefile(kept, path):
+                return kept
+    return None
+
+
+def ask_for_check(path: Path) -> None:
+    """Of the next start."""
+    with suppress(OSError):
+        path.with_name(CHECK_NAME).touch(0o600)
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
     if not version:
         connection.executescript(
             f"BEGIN IMMEDIATE; {newest_schema()} PRAGMA user_version = {VERSION}; COMMIT;"
@@ -123,6 +204,12 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 def _migrate_to(connection: sqlite3.Connection, number: int) -> None:
     script = _script(f"schema_{number}.sql")
     connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+def make_format(connection: sqlite3.Connection, version: int) -> None:
+    """The tables of a format, empty."""
+    for number in range(1, version + 1):
+        _migrate_to(connection, number)
 
 
 @cache
@@ -140,7 +227,7 @@ def connect_in_memory() -> sqlite3.Connection:
     """The same tables, empty, for rows whose home is elsewhere. Used by one thread at a time."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     connection.text_factory = text_of
-    _migrate(connection, 0)
+    migrate(connection, 0)
     return connection
 
 
@@ -163,7 +250,10 @@ def refuse_other(version: int, path: Path) -> None:
 
 
 def damaged(path: Path, how: object) -> str:
-    return f"{path} is damaged ({how}): move it away, or restore it, and start again"
+    return (
+        f"{path} is damaged ({how}): start again, and `ingestd run` or `replay` makes a new one of what can"
+        " be read; or move it away, or restore it"
+    )
 
 
 def is_full(error: Exception) -> bool:
@@ -200,7 +290,7 @@ def explain(error: Exception, path: Path) -> StoreFailed:
         return locked(path)
     name: str = getattr(error, "sqlite_errorname", "")
     if name in {"SQLITE_NOTADB", "SQLITE_CORRUPT"}:
-        return StoreFailed(damaged(path, error))
+        return StoreDamaged(path, error)
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) and _is_read_only(path):
         return StoreFailed(
             f"{path.parent} cannot be written, and SQLite keeps files there even to read {path.name}:"

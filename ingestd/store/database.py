@@ -15,26 +15,30 @@ from ingestd.store import ballast
 from ingestd.store.connection import (
     FILE_NAME,
     StoreBlocked,
+    StoreDamaged,
     StoreFailed,
+    ask_for_check,
     disk_full,
     explain,
     is_full,
     is_locked,
     locked,
 )
-from ingestd.store.rescue import call_on
+from ingestd.store.rescue import Mended, Readers, call_on
 from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep
 from ingestd.store.writer import (
     CommitGroup,
     End,
+    Mend,
     Pause,
-    Readers,
     Steps,
     Work,
     Writer,
     WriterHost,
     WriterThread,
-    open_patiently,
+    done,
+    open_writer,
+    resolve,
 )
 
 T = TypeVar("T")
@@ -49,20 +53,19 @@ _QUIET_S = 0.001
 class Database:
     """Units of work run in order on one thread; those noted together are committed together.
 
-    ``note(work)`` queues a unit, ``await commit()`` returns when everything noted so far is on disk
-    (WAL, ``synchronous=FULL``), ``await run(work)`` does both and gives the unit's result. A failed
-    transaction leaves nothing of its group and fails the database: every later call raises
-    StoreFailed with the cause.
+    ``note(work)`` queues a unit, ``await commit()`` returns when everything noted so far is on disk (WAL,
+    ``synchronous=FULL``), ``await run(work)`` does both and gives the unit's result. A failed transaction
+    leaves nothing of its group and fails the database: every later call raises StoreFailed with the cause.
 
-    A ``patient`` database outlives a full disk and a foreign lock: units given to ``append`` are
-    refused with StoreBlocked, and what was noted is tried again until it is on disk, with the room
-    that the ballast file kept free.
+    A ``patient`` database outlives a full disk and a foreign lock: units given to ``append`` are refused with
+    StoreBlocked, and what was noted is tried again until it is on disk, with the room that the ballast file
+    kept free.
 
     ``on_commit`` is called with the seconds of each commit, ``on_block`` with why nothing can be written,
-    when that begins, ``on_repair`` when a file beside the database had to be made again; ``repaired``:
-    the last of it, in words. ``readers`` close their connections meanwhile.
-    ``host``: what the writer lives on; None: a thread.
-    """
+    when that begins, ``on_repair`` when a file beside the database had to be made again; ``repaired``: the
+    last of it, in words. ``readers`` close their connections meanwhile. ``host``: what the writer lives on;
+    None: a thread. ``mend``: where given, a damaged file is made again of what can be read (``mended``): for
+    who has the directory."""
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Database:
         on_block: Callable[[str], None] = lambda why: None,
         bounds: StoreBounds = BOUNDS,
         host: WriterHost | None = None,
+        mend: Mend | None = None,
     ) -> None:
         self.path = directory / FILE_NAME
         self.commits = 0
@@ -94,6 +98,8 @@ class Database:
         self._appended: asyncio.Future[None] | None = None
         self._running: CommitGroup | None = None
         self._failed: StoreFailed | None = None
+        self._mend = mend
+        self.mended: Mended | None = None
         self._host = host or WriterThread()
         self._open = False
         self._broken = False
@@ -203,7 +209,8 @@ class Database:
             if self._on_commit:
                 self._on_commit(seconds)
             for future in (*group.waiters, group.appended):
-                resolve(future, None)
+                if not future.done():
+                    future.set_result(None)
         else:
             self._fail(error, group)
         if (self._waiters or self._appended) and not self._failed:
@@ -213,12 +220,12 @@ class Database:
 
     def _serve(self, opened: "asyncio.Future[None]") -> Steps:
         try:
-            pwrite = self._host.pwrite
+            patient = (self._ballast, self._bounds.rewrite_bytes) if self._patient else None
+            self._writer, self.mended = open_writer(
+                self.path, self._host.pwrite, self._mend, self._tell, patient=patient
+            )
             if self._patient:
-                self._writer = open_patiently(self.path, self._ballast, pwrite, self._bounds.rewrite_bytes)
                 self.blocked = None if self._ballast.fill() else disk_full(self.path, patient=True)
-            else:
-                self._writer = Writer(self.path, busy_timeout_s=10.0, pwrite=pwrite)
             self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast, self._host.monotonic)
         except (sqlite3.Error, OSError, StoreFailed) as error:
             self._loop.call_soon_threadsafe(resolve, opened, explain(error, self.path))
@@ -278,7 +285,7 @@ class Database:
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self.readers.resume)
             self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast, self._host.monotonic)
-            self._loop.call_soon_threadsafe(self._on_repair, self.repaired)
+            self._tell(self.repaired)
 
     def _write(self, group: CommitGroup) -> Steps:
         try:
@@ -312,6 +319,9 @@ class Database:
         if begins:
             self._loop.call_soon_threadsafe(self._on_block, str(blocked))
 
+    def _tell(self, repaired: str) -> None:
+        self._loop.call_soon_threadsafe(self._on_repair, repaired)
+
     # --- on the loop ---
 
     def _refuse_appends(self, blocked: StoreBlocked | None, group: CommitGroup | None) -> None:
@@ -327,23 +337,9 @@ class Database:
 
     def _fail(self, error: StoreFailed, group: CommitGroup | None) -> None:
         self._failed = self._failed or error
+        if isinstance(error, StoreDamaged):
+            ask_for_check(self.path)
         waiters = (*group.waiters, group.appended) if group else ()
         for future in (*waiters, *self._waiters, self._appended):
             if future:
                 resolve(future, error)
-
-
-def resolve(future: asyncio.Future[None], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
-        future.exception()  # nobody may be waiting any more
-
-
-def done(loop: asyncio.AbstractEventLoop, error: Exception | None) -> asyncio.Future[None]:
-    future: asyncio.Future[None] = loop.create_future()
-    resolve(future, error)
-    return future

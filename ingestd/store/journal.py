@@ -24,6 +24,7 @@ from ingestd.store.source_rows import (
     MOVE,
 )
 from ingestd.store.spool import Spool
+from ingestd.store.spool_reach import note_reach
 from ingestd.store.trail import Row
 from ingestd.store.writer import Work
 
@@ -107,6 +108,10 @@ class Journal(KnownSources):
             self._database.note(lambda c: letter_leases.freeze_letters(c, batch))
             return None
         first = batch.segments[0].chunk  # where sinks share a chunk, and in the spool, chunks know their keys
+        if self._spool and first.keeper is Keeper.SPOOL:
+            last = max([segment.chunk.start for segment in batch.segments])
+            if last >= (cursor := self._spool.cursors[sink]).noted:
+                self._database.note(note_reach(sink, cursor, last))
         kept = first.keeper is Keeper.JOURNAL
         keys = first.keeper is Keeper.SOURCE and first.receipt.final
         sent = transformed and frozen.came(batch) != batch.events

@@ -7,13 +7,46 @@ import sqlite3
 from collections.abc import Coroutine, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from ingestd.store.connection import FILE_NAME, StoreFailed
 
 REPLACED_NAME = f"{FILE_NAME}.replaced"
+
+
+class Mended(msgspec.Struct, frozen=True):
+    """A state file that was made again. ``kept``: where the damaged file is now. ``events``: of the spool
+    that are gone, ``letters``: dead letters; None: not known. ``aside``: events that wait for a person."""
+
+    kept: Path
+    events: int | None
+    letters: int | None
+    aside: int
+    words: str
+
+
+class Reader(Protocol):
+    """A connection that stays open beside the writing one."""
+
+    async def pause(self) -> None:
+        """End what is being read and close; nothing is read until ``resume``."""
+        ...
+
+    def resume(self) -> None: ...
+
+
+class Readers(list[Reader]):
+    """All of a database's."""
+
+    async def pause(self) -> None:
+        for reader in self:
+            await reader.pause()
+
+    def resume(self) -> None:
+        for reader in self:
+            reader.resume()
 
 
 class DisplacedDatabase(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ingestd.core.chunk import MARK_BYTES, NO_MARK, Mark
+from ingestd.store.connection import StoreFailed
 
 Fingerprints = Callable[[int, int], tuple[bytes, int]]
 """(start, length) -> digest and length of these bytes of a file; see ``sources.streams.fingerprint``."""
@@ -14,6 +15,10 @@ MOVE = (
     " updated = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?6 AND position <= ?1"
 )
 """Only forward: what the spool's commits have noted of a stream goes before what is told here of it later."""
+
+UNSURE = "unsure"
+"""The row of ``meta`` that says so: after damage it is not known what was read, and sent. See
+``doubts.py``."""
 
 _AT_A_BROKER = -2
 """The device of a source that is no file: a stream or a topic. That of the spool is -1."""
@@ -52,6 +57,7 @@ def find_source(
 ) -> SourceState:
     """See ``Journal.find_file``. ``chunk_bytes``: to cut it by, where no file was read yet; 0: it is not
     asked for."""
+    _refuse_unsure(connection)
     rewritten = 0
     chunk_bytes = chunk_bytes and _chunk_bytes(connection, chunk_bytes)
     known = connection.execute(
@@ -99,16 +105,40 @@ def add_source(
     return int(cursor.lastrowid or 0)
 
 
+def _refuse_unsure(connection: sqlite3.Connection) -> None:
+    """Raises StoreFailed, with the way out."""
+    if connection.execute("SELECT 1 FROM meta WHERE name = ?", (UNSURE,)).fetchone():
+        raise StoreFailed(
+            "the state file was damaged, and what was read of files and brokers, and sent, is not known for"
+            " sure: to read on could send events twice. Find out what the API has, then let it:"
+            " `ingestd spool check --forget`"
+        )
+
+
 def find_spool(connection: sqlite3.Connection) -> int:
-    """The spool's number among the sources."""
+    """The spool's number among the sources. It is in ``meta`` as well, since batches and letters know the
+    spool's events by it: a spool that had another after damage would send all of them again."""
     row = connection.execute("SELECT id FROM sources WHERE device = -1").fetchone()
-    return int(row[0]) if row else add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)
+    if row:
+        number = int(row[0])
+    elif known := connection.execute("SELECT value FROM meta WHERE name = 'spool'").fetchone():
+        number = int(known[0])
+        connection.execute(
+            "INSERT INTO sources (id, path, device, inode, head, head_bytes, updated)"
+            " VALUES (?, 'spool', -1, -1, x'', 0, 0)",
+            (number,),
+        )
+    else:
+        number = add_source(connection, "spool", (-1, -1), (b"", 0), 0.0)
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('spool', ?)", (number,))
+    return number
 
 
 def find_stream(
     connection: sqlite3.Connection, path: str, identity: bytes, now: float, *, as_new: bool
 ) -> SourceState:
     """See ``Journal.find_stream``."""
+    _refuse_unsure(connection)
     known = connection.execute(
         "SELECT id, position, line, updated, tail_end FROM sources WHERE device = ? AND path = ? AND head = ?"
         " ORDER BY id DESC LIMIT 1",

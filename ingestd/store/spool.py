@@ -13,7 +13,7 @@ from itertools import chain, repeat
 
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.receipt import Digests, FanOutReceipt, Receipt, Routed
-from ingestd.store import spool_rows
+from ingestd.store import spool_reach, spool_rows
 from ingestd.store.database import Database
 from ingestd.store.source_rows import find_spool
 from ingestd.store.spool_reader import SpoolReader
@@ -35,10 +35,10 @@ READ_CHUNKS = 16  # that are read at once
 
 class SpoolCursor:
     """``unread``: chunks from this number on have not been read. ``open``: those on their way. ``events``,
-    ``bytes``: of the chunks that have events which are not resolved at the sink, or may have."""
+    ``bytes``: of chunks with events that may not be resolved there. ``noted``: see ``spool_reach.py``."""
 
     def __init__(self, position: int = 1) -> None:
-        self.unread = position
+        self.unread = self.noted = position
         self.open: set[int] = set()
         self.events = self.bytes = 0
 
@@ -94,6 +94,7 @@ class Spool:
         self.chunks, self.events, self.bytes, self._next = totals
         for cursor in self.cursors.values():
             cursor.count(*await database.run(partial(spool_rows.count_from, first=cursor.unread)))
+        await database.run(partial(spool_reach.open_reach, cursors=self.cursors, end=self._next))
         self.damage = await database.run(spool_rows.read_damage)
         self._reader = SpoolReader(database)
 

@@ -17,6 +17,7 @@ from ingestd.store.connection import (
     refuse_other,
     unpack_mark,
 )
+from ingestd.store.source_rows import UNSURE
 from ingestd.store.spool_rows import SpoolDamage, SpoolRow, SpoolTotals
 
 _ALL = (0, 2**62, -1)
@@ -124,6 +125,7 @@ class SpoolInspection:
             pass
         try:
             with closing(connect(self._path)) as connection:
+                connection.execute("DELETE FROM meta WHERE name = ?", (UNSURE,))
                 return connection.execute("DELETE FROM spool_damage").rowcount
         except sqlite3.Error as error:
             raise explain(error, self._path) from None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ingestd.store import spool_rows
-from ingestd.store.connection import explain, read_only_uri, text_of
+from ingestd.store.connection import StoreDamaged, ask_for_check, explain, read_only_uri, text_of
 from ingestd.store.database import Database
 
 T = TypeVar("T")
@@ -53,7 +53,10 @@ class SpoolReader:
                 fetching = self._fetching = asyncio.get_running_loop().run_in_executor(None, fetch)
                 return await asyncio.shield(fetching)
         except sqlite3.Error as error:
-            raise explain(error, self._database.path) from None
+            found = explain(error, self._database.path)
+            if isinstance(found, StoreDamaged):
+                ask_for_check(self._database.path)
+            raise found from None
 
     async def close(self) -> None:
         self._database.readers.remove(self)

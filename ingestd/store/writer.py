@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,15 +17,29 @@ import msgspec
 
 from ingestd.core.clock import SystemClock
 from ingestd.store.ballast import Ballast
-from ingestd.store.connection import MARK, MARK_NAME, StoreFailed, connect, is_full, unpack_mark
-from ingestd.store.rescue import DisplacedDatabase, bring_home, save
+from ingestd.store.connection import (
+    MARK,
+    MARK_NAME,
+    StoreDamaged,
+    StoreFailed,
+    connect,
+    explain,
+    is_full,
+    unpack_mark,
+    write_map,
+)
+from ingestd.store.rescue import DisplacedDatabase, Mended, bring_home, save
 from ingestd.store.upkeep import let_shrink
 
 Work = Callable[[sqlite3.Connection], Any]
 Pwrite = Callable[[int, bytes, int], int]
+Repaired = Callable[[str], None]
+Mend = Callable[[Path, str, Repaired], Mended]
+"""``mend.mend``, with a clock: (path, what is wrong with it, who is told)."""
 
-_PATIENT_BUSY_S = 2.0
-"""How long producers wait for another program's lock before they get 503."""
+_LOOKS_A_MAP = 60  # half a minute
+_BUSY_S, _PATIENT_BUSY_S = 10.0, 2.0
+"""How long a start waits for another program's lock; and producers before they get 503."""
 
 
 class Writer:
@@ -35,22 +50,29 @@ class Writer:
     only a number kept outside can tell.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_s: float, pwrite: Pwrite = os.pwrite) -> None:
-        """Opens, checks and migrates. Raises StoreFailed, sqlite3.Error, OSError."""
+    def __init__(
+        self, path: Path, *, busy_timeout_s: float, pwrite: Pwrite = os.pwrite, check: bool = False
+    ) -> None:
+        """Opens, checks and migrates. ``check``: for damage, too. Raises StoreFailed, sqlite3.Error,
+        OSError."""
         self.path = path
         self.warning = ""
         self._busy_timeout_s = busy_timeout_s
         self._pwrite = pwrite
-        self.connection = connect(path, busy_timeout_s=busy_timeout_s)
+        self._map, self._looks = b"", 0
+        self.connection = connect(path, busy_timeout_s=busy_timeout_s, check=check)
         try:
             self._mark = self._open_mark()
             self._number, self.high_water = self._compare_mark()
             self._in_place = InPlace(path)
+            self.note_map()
         except BaseException:
             self.connection.close()
             raise
 
     def close(self) -> None:
+        with suppress(sqlite3.Error):  # it may be the reason for the end
+            self.note_map()
         os.close(self._mark)
         self._in_place.close()
         self.connection.close()
@@ -99,8 +121,15 @@ class Writer:
             " nothing is lost; leave the files of a running process alone"
         )
 
+    def note_map(self) -> None:
+        """See ``state_map.py``. Raises sqlite3.Error."""
+        self._map = write_map(self.connection, self.path, self._map)
+
     def look_at_mark(self) -> None:
-        """It is only a witness: one that was removed is made again. Raises OSError."""
+        """It is only a witness: one that was removed is made again. Raises OSError, sqlite3.Error."""
+        self._looks += 1
+        if self._looks % _LOOKS_A_MAP == 10:
+            self.note_map()
         path = self.path.with_name(MARK_NAME)
         if path.exists() and os.path.samestat(os.stat(path), os.fstat(self._mark)):
             return
@@ -127,16 +156,41 @@ class Writer:
         return max(number, marked), high_water
 
 
-def open_patiently(path: Path, ballast: Ballast, pwrite: Pwrite, rewrite_bytes: int) -> Writer:
-    """Also on a full disk. ``rewrite_bytes``: see ``upkeep.py``. Raises as ``Writer`` does."""
+def open_writer(
+    path: Path, pwrite: Pwrite, mend: Mend | None, say: Repaired, *, patient: tuple[Ballast, int] | None
+) -> tuple[Writer, Mended | None]:
+    """A damaged file is made again first, with ``mend``. ``patient``: see ``open_patiently``. Raises as
+    ``Writer`` does."""
+    opening = partial(Writer, path, busy_timeout_s=_BUSY_S, pwrite=pwrite, check=mend is not None)
+    if patient:
+        opening = partial(open_patiently, path, *patient, pwrite, check=mend is not None)
     try:
-        writer = Writer(path, busy_timeout_s=_PATIENT_BUSY_S, pwrite=pwrite)
+        return opening(), None
+    except (sqlite3.Error, StoreDamaged) as error:
+        found = explain(error, path)
+        if mend is None or not isinstance(found, StoreDamaged):
+            raise
+    mended = mend(path, found.how, say)
+    return opening(), mended
+
+
+def open_patiently(
+    path: Path, ballast: Ballast, rewrite_bytes: int, pwrite: Pwrite, *, check: bool
+) -> Writer:
+    """Also on a full disk. ``rewrite_bytes``: see ``upkeep.py``. Raises as ``Writer`` does."""
+    opening = partial(Writer, path, busy_timeout_s=_PATIENT_BUSY_S, pwrite=pwrite, check=check)
+    try:
+        writer = opening()
     except sqlite3.Error as error:
         if not is_full(error):
             raise
         ballast.drop()
-        writer = Writer(path, busy_timeout_s=_PATIENT_BUSY_S, pwrite=pwrite)
-    let_shrink(writer.connection, path, max_bytes=rewrite_bytes)
+        writer = opening()
+    try:
+        let_shrink(writer.connection, path, max_bytes=rewrite_bytes)
+    except BaseException:
+        writer.close()
+        raise
     return writer
 
 
@@ -224,28 +278,6 @@ class WriterThread:
                     job = None
 
 
-class Reader(Protocol):
-    """A connection that stays open beside the writing one."""
-
-    async def pause(self) -> None:
-        """End what is being read and close; nothing is read until ``resume``."""
-        ...
-
-    def resume(self) -> None: ...
-
-
-class Readers(list[Reader]):
-    """All of a database's."""
-
-    async def pause(self) -> None:
-        for reader in self:
-            await reader.pause()
-
-    def resume(self) -> None:
-        for reader in self:
-            reader.resume()
-
-
 _SIDES = ("-wal", "-shm")
 """The log, and the index of it that several programs share."""
 
@@ -297,3 +329,19 @@ class InPlace:
 def _id_of(name: str) -> tuple[int, int]:
     status = os.stat(name)
     return status.st_dev, status.st_ino
+
+
+def resolve(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # nobody may be waiting any more
+
+
+def done(loop: asyncio.AbstractEventLoop, error: Exception | None) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = loop.create_future()
+    resolve(future, error)
+    return future

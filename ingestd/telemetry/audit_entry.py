@@ -50,6 +50,10 @@ class AuditEntry(StrEnum):
     TOKEN_REFRESHED = "TOKEN_REFRESHED", "A new access token was obtained"
     SOURCE_GAP = "SOURCE_GAP", "A source did not hear what cannot be read again; from when to when"
     STATE_RESTORED = "STATE_RESTORED", "The state directory is a copy that was put back; what was in it"
+    STATE_MENDED = (
+        "STATE_MENDED",
+        "The state file was damaged, and made again of what could be read; what is gone",
+    )
     SINK_FORGOTTEN = "SINK_FORGOTTEN", "Somebody dropped what waited for a sink"
     AUDIT_RESUMED = (
         "AUDIT_RESUMED",

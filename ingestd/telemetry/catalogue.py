@@ -148,6 +148,10 @@ SERVICE_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_spool_events": ("gauge", "Accepted events that wait on disk"),
     "ingestd_spool_chunks": ("gauge", "Chunks of accepted events on disk"),
     "ingestd_spool_quarantined_chunks": ("gauge", "Chunks that were found damaged and set aside"),
+    "ingestd_damaged_state_files": (
+        "gauge",
+        "State files that were damaged, made again of what could be read, and kept beside the new one",
+    ),
     "ingestd_disk_full": ("gauge", "1 while the disk takes no more"),
     "ingestd_state_file_bytes": ("gauge", "Size of the state database, by file"),
     "ingestd_commit_seconds": ("histogram", "Duration of group commits to disk"),

@@ -196,6 +196,7 @@ class ServiceGauges(msgspec.Struct):
     spool_events: int = 0
     spool_chunks: int = 0
     spool_quarantined_chunks: int = 0
+    damaged_state_files: int = 0
     disk_full: bool = False
     state_file_bytes: Mapping[str, int] = msgspec.field(default_factory=dict)
     http_requests: Mapping[int, int] = msgspec.field(default_factory=dict)
@@ -255,6 +256,7 @@ class ServiceCensus:
         yield gauge("ingestd_spool_events", {"": gauges.spool_events})
         yield gauge("ingestd_spool_chunks", {"": gauges.spool_chunks})
         yield gauge("ingestd_spool_quarantined_chunks", {"": gauges.spool_quarantined_chunks})
+        yield gauge("ingestd_damaged_state_files", {"": gauges.damaged_state_files})
         yield histogram("ingestd_commit_seconds", {(): self._metrics.commit_seconds})
         yield gauge("ingestd_disk_full", {"": int(gauges.disk_full)})
         sizes = gauges.state_file_bytes

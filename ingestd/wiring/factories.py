@@ -35,8 +35,11 @@ from ingestd.sinks.ingest_api import IngestApiConfig
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink
+from ingestd.store.rescue import Mended
 from ingestd.store.spool import Spool
+from ingestd.store.writer import Mend
 from ingestd.telemetry.audit_chain import AuditKey, open_key, read_key
+from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog, last_hash
 from ingestd.transport.auth import read_secret
 from ingestd.transport.url_guard import UrlGuard
@@ -153,6 +156,33 @@ def _checked(name: str, field: str, url: str) -> str:
     except ValueError as error:
         raise UserError(f"sinks.{name}.{field}: {error}") from None
     return url
+
+
+def mend_later(wall: Wall) -> Mend:
+    """What makes a damaged state file again. It is rarely wanted, and imports much."""
+
+    def mend(path: Path, how: str, say: Callable[[str], None]) -> Mended:
+        from ingestd.store.mend import mend
+
+        return mend(path, how, say, wall=wall)
+
+    return mend
+
+
+def tell_mended(mended: Mended, directory: Path, audit: AuditLog, warn: Callable[[str], None]) -> None:
+    """The state file was damaged, and is made again: what is gone, and what there is to do."""
+    audit(
+        AuditEntry.STATE_MENDED,
+        kept=str(mended.kept),
+        lost=mended.words,
+        events=mended.events,
+        dead_letters=mended.letters,
+        set_aside=mended.aside,
+    )
+    warn(
+        f"the state file in {directory} was damaged, and is made again of what could be read: {mended.words}."
+        f" The damaged one is {mended.kept}: look at the disk, and delete it when nobody needs it"
+    )
 
 
 def damaged_chunk(

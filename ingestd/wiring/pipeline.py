@@ -57,7 +57,15 @@ from ingestd.telemetry.state_watch import Say, StateWatch
 from ingestd.transport.engine import Engine
 from ingestd.transport.file_system import FileSystem
 from ingestd.transport.watched_file import Watch
-from ingestd.wiring.factories import damaged_chunk, make_validator, open_audit, patterns_of, sections_of
+from ingestd.wiring.factories import (
+    damaged_chunk,
+    make_validator,
+    mend_later,
+    open_audit,
+    patterns_of,
+    sections_of,
+    tell_mended,
+)
 from ingestd.wiring.open_sinks import PipelineContext, open_runners
 
 if TYPE_CHECKING:
@@ -152,6 +160,7 @@ async def open_pipeline(
             on_repair=warn,
             on_block=on_block or warn,
             host=store_host,
+            mend=mend_later(clock.wall),
         )
         await database.open()
         stack.push_async_callback(database.close)
@@ -193,6 +202,8 @@ async def open_pipeline(
         journal = Journal(database, spool)
         audit = open_audit(settings.audit, directory)
         stack.callback(audit.close)
+        if database.mended:
+            tell_mended(database.mended, directory, audit, warn)
         states = StateWatch(warn, clock, say=say, audit=audit)
         recorder = EventRecorder(
             ledger=metrics.ledger,

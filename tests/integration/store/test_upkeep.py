@@ -85,14 +85,14 @@ def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         others = sum(path.stat().st_size for path in tmp_path.iterdir())
         return max(0, 12 * MB - others)
 
-    def open_writer(*given: Any) -> Writer:
-        writer = open_patiently(*given)
+    def open_writer(*given: Any, check: bool) -> Writer:
+        writer = open_patiently(*given, check=check)
         pages = (12 * MB - BALLAST - 4 * MB) // 4096
         writer.connection.execute(f"PRAGMA max_page_count = {pages}")
         return writer
 
     monkeypatch.setattr(ballast, "free_bytes", free_bytes)
-    monkeypatch.setattr("ingestd.store.database.open_patiently", open_writer)
+    monkeypatch.setattr("ingestd.store.writer.open_patiently", open_writer)
     return tmp_path
 
 

@@ -145,3 +145,34 @@ async def test_damage_in_what_letters_share_that_cannot_be_mended_holds_up_no_ev
         await serving.until_empty()
         await serving.stop()
     assert sorted(numbers(api.kept)) == [*range(CHUNKS * EACH)]
+
+
+@pytest.mark.parametrize("what", ["a page of the spool", "the end of the file"])
+async def test_a_service_starts_with_what_can_be_read_of_a_damaged_state_file(
+    place: Place, what: str
+) -> None:
+    await _fill_and_kill(place, note="n" * 100)
+    state = place.state / "state.db"
+    with contextlib.closing(sqlite3.connect(state)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = state.read_bytes()
+    lost = content.index(b"i-000034") // 4096 * 4096
+    if what == "a page of the spool":
+        state.write_bytes(content[:lost] + bytes(4096) + content[lost + 4096 :])
+    else:
+        state.write_bytes(content[:lost])
+    async with Keeper() as api, serve(place, api) as serving, producer(serving.ingest_port) as one:
+        told = await serving.said("the state file in")
+        assert "of the spool, in" in told["message"]
+        await one.give(events(EACH, first=1_000))
+        await serving.until_empty()
+        assert await serving.metric("ingestd_damaged_state_files") == 1
+        assert (await serving.status())["store"]["damaged"] == [str(place.state / "state.db.damaged")]
+        await serving.stop()
+    (entry,) = [line for line in place.audit() if line["event"] == "STATE_MENDED"]
+    there = sorted(numbers(api.kept))
+    assert entry["events"] + entry["set_aside"] == CHUNKS * EACH + EACH - len(there)
+    assert 0 < entry["events"] < CHUNKS * EACH
+    aside = b"".join(SpoolInspection(place.state).events(damaged=True))
+    assert aside.count(b'"interactionId"') == entry["set_aside"], "of a request that was on its way"
+    assert set(there) >= {*range(1_000, 1_000 + EACH)}
