@@ -100,7 +100,8 @@ async def serve_pages(
     sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[int]:
     """GET and HEAD of each path; everything else is answered in JSON. ``more``: other routes. ``sockets``:
-    one that listens already, instead of host and port. Yields the port."""
+    one that listens already, instead of host and port. Yields the port. Raises UserError: it cannot listen
+    there."""
 
     @web.middleware
     async def work(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:

@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run on uvloop; a group of errors that is one user's error comes out as that error."""
+    """Run on uvloop; a group of errors that is one user's error comes out as that error. Raises what that
+    raised."""
     import uvloop
 
     # What is imported stays: no collection needs to walk it again. Events are no cycles: 700 would be low.

@@ -30,6 +30,7 @@ class Answers:
         self._prompt = prompt
 
     def choose(self, words: str, given: str | None, among: list[str], proposal: str) -> str:
+        """``given``, what the person answers, or the proposal. Raises UserError for none of ``among``."""
         if given is not None and given not in among:
             raise UserError(f"{words}: there is no {given}; there are: {', '.join(among)}")
         if given is None and self._prompt:
@@ -37,7 +38,8 @@ class Answers:
         return given or proposal
 
     def ask(self, words: str, place: SettingPlace, flag: str, *, proposal: str | None = None) -> None:
-        """A text that has to be there, unless there is a proposal; "" is none."""
+        """A text that has to be there, unless there is a proposal; "" is none. Raises UserError: there is
+        nobody to ask, and no proposal."""
         if place in self.chosen:
             return
         if self._prompt:
@@ -51,6 +53,7 @@ class Answers:
 
 
 def parse_setting(text: str) -> tuple[SettingPlace, Any]:
+    """``section.setting=VALUE`` -> its place and its value, of TOML where it is that. Raises UserError."""
     place, equals, value = text.partition("=")
     parts = tuple(part.strip() for part in place.split("."))
     if not equals or len(parts) < 2 or not all(parts):

@@ -82,7 +82,7 @@ class Section:
 
     @classmethod
     def model_validate(cls, tree: Any) -> Self:
-        """The section of a table."""
+        """The section of a table. Raises ValueError with every error in it."""
         if isinstance(tree, cls):
             return tree
         if isinstance(tree, dict) and all(isinstance(name, str) for name in tree):

@@ -49,6 +49,7 @@ class RequestReader:
         return len(self.buffer) + (self.body.held_bytes if self.body is not None else 0)
 
     def read_head(self, limits: ServerLimits, known: KnownHeads) -> Head | None:
+        """The head, once it is whole; None before. Raises BadRequest."""
         buffer = self.buffer
         if buffer[:1] == b"\r":  # RFC 9112, 2.2: empty lines before a request are ignored
             buffer = self.buffer = _EMPTY_LINES.sub(b"", buffer, count=1)

@@ -138,6 +138,7 @@ def encode_parquet(file: LakeFile) -> bytes:
 
     ``event_type`` and ``event_time`` are null where the event has none, ``request_id`` and ``latency_ms``
     where it was accepted and not delivered yet. No column has the name of a folder: readers refuse that.
+    Raises UserError without pyarrow.
     """
     try:
         import pyarrow as pa

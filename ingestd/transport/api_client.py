@@ -190,7 +190,8 @@ class ApiClient:
 
 
 async def gather(*calls: Coroutine[Any, Any, _T], limit: int = 8) -> list[_T]:
-    """Their results in order, ``limit`` at a time at most. The first that fails ends the others."""
+    """Their results in order, ``limit`` at a time at most. The first that fails ends the others. Raises what
+    that one raised."""
     results: dict[int, _T] = {}
     turns = iter(enumerate(calls))
 

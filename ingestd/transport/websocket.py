@@ -34,6 +34,7 @@ class WebSocket:
         raise WebSocketLost(f"it was closed ({self._inner.close_code})")
 
     async def send(self, text: str) -> None:
+        """A text message. Raises WebSocketLost."""
         try:
             await self._inner.send_str(text)
         except (aiohttp.ClientError, OSError):

@@ -74,7 +74,8 @@ async def mark(
     expression: str = "",
     dry_run: bool = False,
 ) -> Changed:
-    """Have letters sent; ``payload``: the one letter, corrected to this; ``expression``: of jq, for all."""
+    """Have letters sent; ``payload``: the one letter, corrected to this; ``expression``: of jq, for all.
+    Raises NotFound: there is no such letter; UserError."""
     result = RetryResult(dry_run=dry_run, process="" if dry_run else str(os.getpid()))
     directory = Path(_directory(service))
 

@@ -76,7 +76,8 @@ async def apply(
     grace_s: float = GRACE_S,
 ) -> ApplyResult:
     """Does what the plan says. A resource that fails stops what needs it, and nothing else; where the API
-    cannot be reached all stops. ``on_step``: called with each. A step that fails is in the Result."""
+    cannot be reached all stops. ``on_step``: called with each. A step that fails is in the Result. Raises
+    UserError: the plan is of another state."""
     if state.base != plan.base or state.revision != plan.revision:
         raise UserError("the plan was made from another state: plan again")
     for kind, found in plan.world.found.items():

@@ -67,7 +67,7 @@ def parse_topic_arn(text: object, *, where: str) -> Arn:
 
 
 def parse_role_arn(text: object, *, where: str) -> Arn:
-    """``arn:…:iam::ACCOUNT:role/PATH/NAME``: it has no region."""
+    """``arn:…:iam::ACCOUNT:role/PATH/NAME``: it has no region. Raises UserError."""
     arn = _parse(text, where, service="iam", types=("role",), region=False)
     if not _ROLE.fullmatch(f"/{arn.name}"):
         expected = (

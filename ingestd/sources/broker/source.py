@@ -48,7 +48,7 @@ def watch_tasks(tasks: Iterable[asyncio.Task[Any]], news: asyncio.Event) -> None
 
 
 def raise_failure(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """A fault of ours must not leave a source that stands still without a word."""
+    """A fault of ours must not leave a source that stands still without a word. Raises that fault."""
     for task in tasks:
         if task.done() and not task.cancelled() and (error := task.exception()):
             raise error

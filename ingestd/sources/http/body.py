@@ -261,7 +261,8 @@ def take_apart(body: bytes, format_: Format, *, max_events: int) -> Sequence[byt
 
 
 def elements_of(body: bytes, max_events: int, *, sequence: bool = False) -> Sequence[bytes]:
-    """The elements. ``sequence``: other values may follow it."""
+    """The elements. ``sequence``: other values may follow it. Raises RefusedRequest: 400, or 413 for too
+    many."""
     try:
         if body.count(b",") >= _DENSE_COMMAS and has_more_elements(body, max_events):
             raise too_many(max_events)

@@ -82,7 +82,7 @@ NOTHING_NAMED = Note()
 
 
 def read_note(text: str) -> Note:
-    """What is not ours, or damaged, names nothing."""
+    """What is not ours, or damaged, names nothing. Raises ValueError."""
     owner, _, coded = text.rpartition(" ") if text.count(" ") == 2 else (text, "", "")
     if not coded:
         return Note(owner)

@@ -71,7 +71,7 @@ class SqsQueue:
         return dict(answer.get("Attributes") or {})
 
     async def receive(self, most: int) -> list[SqsMessage]:
-        """Waits up to ``wait_s`` for the first one."""
+        """Waits up to ``wait_s`` for the first one. Raises SqsError."""
         answer = await self._call(
             "ReceiveMessage",
             MaxNumberOfMessages=min(most, MAX_ENTRIES),
