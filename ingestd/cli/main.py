@@ -38,7 +38,6 @@ def _run() -> int | str | None:
     import click
 
     from ingestd.cli.group import cli
-    from ingestd.cli.say import say
     from ingestd.core.errors import UserError
 
     try:
@@ -47,6 +46,8 @@ def _run() -> int | str | None:
         # click has put this there: the reader of our output has closed it
         return 0 if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else done.code
     except UserError as error:
+        from ingestd.cli.say import say  # what it masks with takes a tenth of the time of --help
+
         say(error)
         return error.exit_code
     except click.ClickException as error:

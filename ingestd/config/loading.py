@@ -13,7 +13,6 @@ from ingestd.config.settings import Settings
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
 from ingestd.core.text import did_you_mean, printable, suggestion
-from ingestd.sinks.registry import SINK_TYPES
 
 _PLAIN = {
     "int_parsing": "expected a whole number",
@@ -206,6 +205,8 @@ def _is_list_of_tables(annotation: Any) -> bool:
 
 
 def _explain(error: Any, origins: Origins, file: str | None) -> str:
+    from ingestd.sinks.registry import SINK_TYPES  # not needed where all is well
+
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = tuple(str(part) for part in first["loc"] if part != "[key]")
     kind = ""
@@ -253,6 +254,8 @@ def _suggestion(place: SettingPlace, kind: str) -> str:
 
 def _fields_at(place: SettingPlace, kind: str) -> list[str]:
     """The names that the table at ``place`` may hold. ``kind``: of the sink, where it is one."""
+    from ingestd.sinks.registry import SINK_TYPES
+
     model: type[Section] = SINK_TYPES[kind] if kind else Settings
     parts = iter(place[2:] if kind else place)
     for part in parts:

@@ -9,17 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingestd.app import audit_lines
 from ingestd.app.letters.shape import as_dict
-from ingestd.app.service_parts import Service
 from ingestd.core.redaction import redact_tree
 from ingestd.core.units import counted
-from ingestd.processing.validate import Validator
 from ingestd.store.connection import StoreFailed, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, StoredLetter
 from ingestd.store.trail import Step, owner_at, steps_of, steps_of_batch
+
+if TYPE_CHECKING:
+    from ingestd.app.service_parts import Service
+    from ingestd.processing.validate import Validator
 
 MAX_ASKED_CHARS = 1_000_000
 MAX_LETTERS, MAX_ATTEMPTS = 50, 200
@@ -32,7 +34,7 @@ NOT_KNOWN = "No event with this key, and no request with this id, is known: it n
 Fields = dict[str, Any]
 
 
-async def where(service: Service, asked: str) -> Fields:
+async def where(service: "Service", asked: str) -> Fields:
     """``asked``: a key, its parts with commas between them; the event itself; or the id of a request.
 
     ``state``: new, pending or known to the window; ``steps``: what became of it; ``waiting``: the sinks that
@@ -65,7 +67,7 @@ def _look(path: Path, audit: Path, digests: Sequence[bytes], asked: str) -> tupl
     return found, lines if asked in batches else list(of_event(lines, found))
 
 
-def keys_of(validator: Validator | None, asked: str) -> set[str]:
+def keys_of(validator: "Validator | None", asked: str) -> set[str]:
     """All that may be meant. Keys of several parts have a NUL between them. ``validator``: for the event."""
     if validator and asked.startswith("{"):
         return {key for key in validator.check([asked.encode()], again=True).keys if key}
@@ -96,7 +98,7 @@ def words_of(found: Fields) -> str:
     return NOT_KNOWN
 
 
-def key_hint(validator: Validator, asked: str) -> str:
+def key_hint(validator: "Validator", asked: str) -> str:
     """What a key is, for somebody who asked for one with fewer or more parts; else empty."""
     parts = validator.key_parts
     if not parts or asked.startswith("{") or asked.count(",") + 1 == len(parts):
@@ -133,7 +135,7 @@ def _step(step: Step, place: int) -> Fields:
     return {**told, "attempts": int(step.info)}
 
 
-def _waiting(service: Service, chunks: list[int]) -> list[Fields]:
+def _waiting(service: "Service", chunks: list[int]) -> list[Fields]:
     """By sink: whether a chunk of the spool with the event was read, and why it does not go on."""
     cursors, found = service.ingest.spool.cursors, []
     for runner in service.pipeline.runners:
