@@ -1,8 +1,7 @@
-"""Ids of batches in tests: random ones, the same in every run."""
+"""Ids of batches in tests: the same in every run."""
 
 import random
-from functools import partial
 
-from ingestd.core.chunk import random_id
+from ingestd.core.chunk import batch_ids
 
-new_id = partial(random_id, random.Random(11))
+new_id = batch_ids(random.Random(11))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol, cast
 
 from ingestd.core.answer import Answer
-from ingestd.core.chunk import Batch, NewId, random_id
+from ingestd.core.chunk import Batch, NewId, batch_ids
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Held, Unreachable, first_cause
 from ingestd.core.verdict import Meaning
@@ -78,7 +78,7 @@ class Lane:
         self._settings = settings
         self._clock = clock
         self._hold_back = hold_back
-        self.new_id: NewId = partial(random_id, rng)
+        self.new_id: NewId = batch_ids(rng)
         self._order = make_order(settings, sink, self.new_id)
         self._flow = FlowControl(
             settings, self._order, withdraw=recorder.withdraw, url=sink.shown_url, now=clock.monotonic()

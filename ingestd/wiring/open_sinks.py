@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from ingestd.config import Login, Settings
 from ingestd.core.backoff import Backoff
 from ingestd.core.bounds import Bounds
-from ingestd.core.chunk import random_id
+from ingestd.core.chunk import batch_ids
 from ingestd.core.clock import Clock
 from ingestd.delivery.lane import BatchTransport, Lane
 from ingestd.delivery.lane_settings import LaneSettings
@@ -235,7 +234,7 @@ def make_batcher(context: SinkContext, sink: Sink, section: HttpSinkConfig) -> B
         max_age_s=batch.max_age if section.max_age is None else section.max_age,
         overhead_bytes=sink.overhead_bytes,
         sep_bytes=sink.separator_bytes,
-        new_id=partial(random_id, context.rng),
+        new_id=batch_ids(context.rng),
     )
 
 

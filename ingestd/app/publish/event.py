@@ -4,7 +4,7 @@ import json
 import random
 from typing import NamedTuple
 
-from ingestd.core.chunk import random_id
+from ingestd.core.chunk import batch_ids
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.units import rfc3339
@@ -24,7 +24,7 @@ class Words(NamedTuple):
     def completed(self, clock: Clock, rng: random.Random) -> "Words":
         """With a new id and the time now, where none was given."""
         now = rfc3339(clock.wall(), "milliseconds")
-        return self._replace(id=self.id or random_id(rng), time=self.time or now)
+        return self._replace(id=self.id or batch_ids(rng)(), time=self.time or now)
 
 
 def make_event(words: Words) -> bytes:

@@ -9,12 +9,11 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.chunk import Batch, random_id
+from ingestd.core.chunk import Batch, batch_ids
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError, first_cause
 from ingestd.core.ledger import SinkLedger
@@ -106,7 +105,7 @@ class Publication:
     async def send(self, event: bytes, transport: BatchTransport) -> None:
         """Through a lane of its own: the same bytes under the same key, a few times where the answer is none,
         or "later". Raises UserError for an event that cannot be sent."""
-        batch = Batch([event], [None], [], partial(random_id, self.rng))
+        batch = Batch([event], [None], [], batch_ids(self.rng))
         self._check(batch)
         self.started = self.clock.monotonic()
         recorder = _Recorder(self)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.chunk import Batch, Chunk, Segment, pick_segments, random_id
+from ingestd.core.chunk import Batch, Chunk, Segment, batch_ids, pick_segments
 from ingestd.core.receipt import Positions, Receipt
 from ingestd.store.frozen_batches import pack_positions, unpack_positions
 from tests.each import each
@@ -100,7 +100,7 @@ def test_a_receipt_is_done_once_when_its_last_event_has_its_end() -> None:
 
 @each("seed", range(50))
 def test_an_id_is_a_random_uuid_and_the_same_for_the_same_seed(seed: int) -> None:
-    one, two = (random_id(random.Random(seed)) for _ in range(2))
+    one, two = (batch_ids(random.Random(seed))() for _ in range(2))
     found = uuid.UUID(one)
     assert (found.version, found.variant, str(found)) == (4, uuid.RFC_4122, one)
-    assert one == two != random_id(random.Random(seed + 1))
+    assert one == two != batch_ids(random.Random(seed + 1))()
