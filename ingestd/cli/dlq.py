@@ -104,15 +104,21 @@ def list_letters(
 @_as_json
 @click.option("--payload", "payload_only", is_flag=True, help="The payload's bytes alone, to edit.")
 def show(number: int, state_dir: str | None, settings: Any, as_json: bool, payload_only: bool) -> None:
-    """Show one letter: payload, reason, answer, attempts."""
+    """Show one letter: payload, reason, answer, attempts. Exit code 3 if its payload is damaged on disk."""
     from ingestd.app.letters import letters
     from ingestd.cli import tables
 
     with _directory(state_dir, settings) as state_dir:
         if payload_only:
-            sys.stdout.buffer.write(letters.payload(state_dir, number))
+            payload, intact = letters.payload(state_dir, number)
+            sys.stdout.buffer.write(payload)
         else:
-            tables.print_letter(letters.get(state_dir, number), as_json=as_json)
+            letter = letters.get(state_dir, number)
+            intact = letter["intact"]
+            tables.print_letter(letter, as_json=as_json)
+    if not intact:
+        say(f"the payload of letter {number} is damaged on disk: it is not what was stored")
+        raise SystemExit(3)
 
 
 @dlq.command(short_help="Check letters again and send them.")
@@ -198,7 +204,11 @@ def retry(
     "--json", "as_json", is_flag=True, help="Whole letters with their reasons, one JSON object a line."
 )
 def export(output: Path | None, state_dir: str | None, settings: Any, as_json: bool, **which: Any) -> None:
-    """Write payloads as NDJSON, one a line, as `ingestd replay` reads them back."""
+    """Write payloads as NDJSON, one a line, as `ingestd replay` reads them back.
+
+    One that is damaged on disk is named and left out; with --json it has "intact": false. Exit code 3 if
+    there are any.
+    """
     from ingestd.app.letters import letters
 
     where = letters.make_filter(**which)
@@ -207,16 +217,24 @@ def export(output: Path | None, state_dir: str | None, settings: Any, as_json: b
             output.open("wb") if output else nullcontext(sys.stdout.buffer) as stream,
             _directory(state_dir, settings, where) as state_dir,
         ):
-            count, bent = letters.export(state_dir, where, stream, as_json=as_json, now=time.time())
+            done = letters.export(state_dir, where, stream, as_json=as_json, now=time.time())
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UserError(f"cannot write the export: {error.strerror}") from None
     from ingestd.core.units import counted
 
-    say(f"{counted(count, 'letter')} exported")
-    if bent:
-        say(f"{bent} of them held line breaks, which are spaces now")
+    say(f"{counted(done.letters, 'letter')} exported")
+    if done.bent:
+        say(f"{done.bent} of them held line breaks, which are spaces now")
+    if done.damaged:
+        named = ", ".join(map(str, done.first)) + (" …" if done.damaged > len(done.first) else "")
+        there = "they are among these" if as_json else "they are left out"
+        say(
+            f"{counted(done.damaged, 'payload')} damaged on disk, {there}: letters {named}."
+            " `ingestd dlq show ID --payload` prints what is left"
+        )
+        raise SystemExit(3)
 
 
 @dlq.command(short_help="Keep letters from being sent by themselves.")

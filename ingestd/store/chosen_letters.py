@@ -14,7 +14,7 @@ class PurgeResult(msgspec.Struct):
 
 
 class ChosenLetter(NamedTuple):
-    """A letter that a person chose."""
+    """A letter that a person chose. ``checksum``: of its payload, as it was stored."""
 
     id: int
     state: str
@@ -22,6 +22,7 @@ class ChosenLetter(NamedTuple):
     ambiguous: int
     form: int
     payload: bytes
+    checksum: int
 
 
 class MarkedLetters(NamedTuple):

@@ -207,8 +207,8 @@ class LetterChanges:
             "SELECT seq FROM sqlite_sequence WHERE name = 'single_letters'"
         ).fetchone()[0]
         after = 0
-        payload = "payload" if payloads else "x''"
-        query = f"SELECT id, state, sink, ambiguous, form, {payload} FROM letters"  # noqa: S608
+        payload = "CAST(payload AS BLOB)" if payloads else "x''"
+        query = f"SELECT id, state, sink, ambiguous, form, {payload}, checksum FROM letters"  # noqa: S608
         query += f" WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"
         while True:
             piece, size = [], 0

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ingestd.app.letters.shape import Fields, as_dict, group_as_dict
 from ingestd.app.state_place import directory_of
@@ -14,6 +14,8 @@ from ingestd.store.letter_reader import LetterReader
 
 MAX_TEXT = 200
 """Characters of a text that is looked for."""
+_MOST_DAMAGED = 20
+"""Letters that are named."""
 _MOST_TOLD = 100
 """Groups of which the values are told."""
 
@@ -85,9 +87,10 @@ def groups(state_dir: str | None, where: Filter, *, now: float) -> list[Fields]:
         ]
 
 
-def payload(state_dir: str | None, number: int) -> bytes:
-    """Raises UserError."""
-    return _get(state_dir, number)[0].payload
+def payload(state_dir: str | None, number: int) -> tuple[bytes, bool]:
+    """(the payload, whether it is what was stored). Raises UserError."""
+    letter, _, _ = _get(state_dir, number)
+    return letter.payload, letter.intact
 
 
 def get(state_dir: str | None, number: int) -> Fields:
@@ -105,17 +108,32 @@ def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str, str]:
         return letter, reader.sources().get(letter.source, ""), letter.producer or reader.producer(letter)
 
 
-def export(
-    state_dir: str | None, where: Filter, stream: BinaryIO, *, as_json: bool, now: float
-) -> tuple[int, int]:
-    """(letters written, how many had line breaks in them, which NDJSON cannot hold). Raises OSError of
-    ``stream``."""
-    number = bent = 0
+class Exported(NamedTuple):
+    """``letters`` that were written; ``bent``: of them, those with line breaks, which NDJSON cannot hold.
+    ``damaged``: how many payloads are not what was stored, and the first of their numbers; as events they
+    are left out."""
+
+    letters: int
+    bent: int
+    damaged: int
+    first: list[int]
+
+
+def export(state_dir: str | None, where: Filter, stream: BinaryIO, *, as_json: bool, now: float) -> Exported:
+    """Write the letters, or their events. Raises OSError of ``stream``."""
+    number = bent = damaged = 0
+    first: list[int] = []
     with _reader(state_dir) as reader:
         for letter in reader.letters(where, now):
+            if not letter.intact:
+                damaged += 1
+                if len(first) < _MOST_DAMAGED:
+                    first.append(letter.id)
+                if not as_json:
+                    continue
             line = json.dumps(as_dict(letter)).encode() if as_json else letter.payload
             bent += b"\n" in line or b"\r" in line
             stream.write(line.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
             number += 1
         stream.flush()
-    return number, bent
+    return Exported(number, bent, damaged, first)

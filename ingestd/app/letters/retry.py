@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from ingestd.app.event_loop import run_loop
 from ingestd.app.letters.correction import Edit, differences
@@ -85,6 +86,12 @@ def retry(
     return result
 
 
+_DAMAGED = (
+    "its payload is damaged on disk: see `ingestd dlq show {0}`, and send what it was with"
+    " `ingestd dlq retry {0} --edit FILE`"
+)
+
+
 class Marking:
     """Goes through the letters a piece at a time, and marks those that may be sent: valid as they are, or as
     they were edited. With a dry run it only counts them. ``who``: for the audit log."""
@@ -149,6 +156,11 @@ class Marking:
             result.risky += wished.risky
 
     def _sendable(self, letters: list[ChosenLetter], *, alone: bool) -> list[int]:
+        if self._payload is None:  # else what is stored does not matter
+            damaged = {one.id for one in letters if crc32(one.payload) != one.checksum}
+            for number in damaged:
+                self._result.refuse(number, _DAMAGED.format(number))
+            letters = [letter for letter in letters if letter.id not in damaged]
         letters = self._correct(letters)
         payloads = [self._edited.get(letter.id, letter.payload) for letter in letters]
         refused = self._validator.check(payloads).refused if payloads else {}

@@ -44,6 +44,17 @@ def corrected(directory: Path, expression: str, **options: Any) -> RetryResult:
         lock.release()
 
 
+def test_a_damaged_payload_is_not_corrected_into_one_that_is_whole(tmp_path: Path) -> None:
+    pytest.importorskip("jq")
+    fill(tmp_path, [b'{"id":1,"kind":"HOLD"}', b'{"id":2,"kind":"HOLD"}'])
+    connection = connect(tmp_path / FILE_NAME)
+    connection.execute("UPDATE sealed_letters SET payload = ? WHERE id = 2", (b'{"id":9,"kind":"HOLD"}',))
+    connection.close()
+    done = corrected(tmp_path, '.kind = "ANSWER"', dry_run=False)
+    assert (done.marked, [*done.invalid]) == (1, [2])
+    assert "damaged on disk" in done.invalid[2]
+
+
 def test_many_letters_are_shown_and_then_corrected_and_marked(tmp_path: Path) -> None:
     pytest.importorskip("jq")
     bad = [b'{"id":%d,"kind":"HOLD","list":[1,2]}' % number for number in range(COUNT)]

@@ -163,6 +163,34 @@ async def test_an_export_is_what_a_replay_reads_back(place: Place) -> None:
         assert api.events[before:] == letters[2:]
 
 
+def test_a_damaged_payload_is_named_and_not_exported_shown_or_sent_as_if_it_were_whole(place: Place) -> None:
+    place.state.mkdir()
+    store = connect(place.state / "state.db")
+    insert_letters(store, [DeadLetter(event(n), Reason.REFUSED, "no", 1, n, n) for n in range(3)], 0.0)
+    damaged = event(1).replace(b"i-000001", b"i-999991")
+    store.execute("UPDATE sealed_letters SET payload = CAST(? AS TEXT) WHERE id = 2", (damaged,))
+    store.close()
+    done = place.call(*place.dlq("export"))
+    assert (done.code, done.out.encode().splitlines()) == (3, [event(0), event(2)])
+    assert "1 payload damaged on disk, they are left out: letters 2." in done.err
+    done = place.call(*place.dlq("export", "--json"))
+    assert [json.loads(line)["intact"] for line in done.out.splitlines()] == [True, False, True]
+    assert done.code == 3
+    for words in (("show", 2), ("show", 2, "--json"), ("show", 2, "--payload")):
+        done = place.call(*place.dlq(*words))
+        assert (done.code, "999991" in done.out) == (3, True), words
+        assert "the payload of letter 2 is damaged on disk: it is not what was stored" in done.err
+    assert place.call(*place.dlq("show", 1)).code == 0
+    api = ("--api", "http://127.0.0.1:9", "--no-auth")
+    done = place.call(*place.dlq("retry", "--all", "--dry-run", "--json", *api))
+    told = json.loads(done.out)
+    assert (done.code, told["sent"], [*told["invalid"]]) == (3, 2, ["2"])
+    assert "ingestd dlq retry 2 --edit FILE" in told["invalid"]["2"]
+    (place / "whole.json").write_bytes(event(1))
+    done = place.call(*place.dlq("retry", 2, "--edit", place / "whole.json", "--dry-run", "--json", *api))
+    assert (done.code, json.loads(done.out)["sent"]) == (0, 1), "what is given takes the place of it"
+
+
 async def test_purging_asks_first_and_deletes_only_what_was_meant(place: Place) -> None:
     api = EventApi()
     async with api:
