@@ -192,24 +192,20 @@ def ask_for_check(path: Path) -> None:
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    if not version:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {newest_schema()} PRAGMA user_version = {VERSION}; COMMIT;"
-        )
-        return
-    for number in range(version + 1, VERSION + 1):
-        _migrate_to(connection, number)
-
-
-def _migrate_to(connection: sqlite3.Connection, number: int) -> None:
-    script = _script(f"schema_{number}.sql")
-    connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+    """All steps or, on a full disk, none: then the version before can go on with the file."""
+    script = _steps(version, VERSION) if version else newest_schema()
+    connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 def make_format(connection: sqlite3.Connection, version: int) -> None:
     """The tables of a format, empty."""
-    for number in range(1, version + 1):
-        _migrate_to(connection, number)
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {_steps(0, version)} PRAGMA user_version = {version}; COMMIT;"
+    )
+
+
+def _steps(before: int, after: int) -> str:
+    return "\n".join(_script(f"schema_{number}.sql") for number in range(before + 1, after + 1))
 
 
 @cache
