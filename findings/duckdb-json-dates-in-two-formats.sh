@@ -4,7 +4,7 @@
 # 12th it reads day-month, so these events lie in January to December, and from the 13th on month-day. One column, two
 # formats, no error, no warning. The same lines the other way round are read right: what a value means depends on the
 # lines before it. So do codes that are no dates: "12-11-10" is in 2012 or in 2010. With 1.5.2 a column has one format;
-# 1.5.4 has two as well: pull request 22559 of duckdb, made for times in several forms, tries the formats by value.
+# 1.5.3 has two as well: pull request 22559 of duckdb, made for times in several forms, tries the formats by value.
 # Polars 2.1.0 and pyarrow 26.0.1 leave the texts. docs/lake.md of ingestd names the types where DuckDB reads a lake.
 # Needs Python 3.10. Exits 1 when that has changed.
 set -euo pipefail
@@ -52,7 +52,7 @@ expected = {
 }
 sys.exit(out != expected)
 PY
-for one in "1.5.2 one" "1.5.4 two" "2.0.1 two"; do
+for one in "1.5.2 one" "1.5.3 two" "2.0.1 two"; do
   read -r version formats <<< "$one"
   python3 -m venv "$version"
   timeout 300 "$version/bin/pip" install --quiet --disable-pip-version-check "duckdb==$version"
