@@ -185,6 +185,7 @@ async def test_top_the_console_and_the_audit_file_tell_of_all_processes(tmp_path
         machine.config.write_text(machine.config.read_text() + console)
         given = Maker("p", random.Random(3), ill=0.0).many(60, pad=0)
         given[7] = given[7].replace(b'"ill":""', b'"ill":"yes"')
+        more = [given[7].replace(b'"interactionId":"p.', b'"interactionId":"q.')]
         async with machine.start() as serving:
             admin = f"http://127.0.0.1:{serving.admin_port}"
             api.refuse = b'"ill":"yes"'
@@ -228,10 +229,13 @@ async def test_top_the_console_and_the_audit_file_tell_of_all_processes(tmp_path
                 assert (done.status_code, done.json()["changed"]) == (200, 1)
                 await until(lambda: len(api.taken) == 60)
 
-            async def letters_are_gone() -> bool:
-                return bool((await told())["letters"]["waiting"] == 0)
+            async def waiting(count: int) -> bool:
+                return bool((await told())["letters"]["waiting"] == count)
 
-            await until(letters_are_gone)
+            await until(partial(waiting, 0))
+            assert (await post(serving.ingest_port, more)).status == 202
+            await until(partial(waiting, 1))
+            assert (await machine.json("dlq", "purge", "--all", "--yes"))["purged"] == 1
             serving.send(signal.SIGHUP)
             await serving.said("read again")
             await serving.stop()
@@ -240,6 +244,7 @@ async def test_top_the_console_and_the_audit_file_tell_of_all_processes(tmp_path
         assert events.count("PROCESS_STARTED") == 7
         assert [line["process"] for line in lines if line["event"] == "PROCESS_ENDED"] == ["worker-1"]
         assert [line["who"] for line in lines if line["event"] == "LETTER_EDITED"] == ["ann"]
+        assert [line["count"] for line in lines if line["event"] == "LETTERS_PURGED"] == [1]
         assert events.index("RUN_STARTED") < events.index("PROCESS_ENDED")
         assert events[-1] == "RUN_FINISHED"
         assert events.count("CONFIGURATION_READ") == 1
