@@ -22,7 +22,7 @@ from ingestd.store.confirmations import Due, Pending
 
 SINK = "events"
 START_WALL = 1_800_000_000.0
-_TICKS = 60
+_MOST_TICKS = 60
 
 
 class VirtualClock:
@@ -46,10 +46,12 @@ class VirtualClock:
         await woken
 
     async def advance(self, seconds: float) -> None:
-        end = self.now + seconds
+        end, loop = self.now + seconds, asyncio.get_running_loop()
         while True:
-            for _ in range(_TICKS):
+            for _ in range(_MOST_TICKS):
                 await asyncio.sleep(0)
+                if not loop._ready:  # type: ignore[attr-defined]
+                    break
             if not self._sleepers or self._sleepers[0][0] > end:
                 break
             self.now, _, woken = heapq.heappop(self._sleepers)
