@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "TESTS_WARM"
 """The directory of the one that serves all workers of a run."""
+_ROOT = Path(__file__).parents[1]
 _CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
 conn = socket.socket(socket.AF_UNIX)
@@ -85,9 +86,10 @@ class Warm:
 
 
 class WarmServer:
-    """Ends all that was forked when it is closed, and when the process ends that has it."""
+    """Ends all that was forked when it is closed, and when the process ends that has it. ``beside``: the
+    ``ingestd`` of that directory instead of ours."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, beside: Path = _ROOT) -> None:
         path = str(directory / "s")
         executable = directory / "ingestd"
         executable.write_text(_CLIENT.format(python=sys.executable, socket=path))
@@ -97,8 +99,8 @@ class WarmServer:
             [sys.executable, "-W", "error", "-m", "tests.warm", path],
             stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
             stdout=subprocess.PIPE,
-            env=clean,
-            cwd=Path(__file__).parents[1],
+            env=clean | {"PYTHONPATH": str(_ROOT)},
+            cwd=beside,
             start_new_session=True,
         )
         assert self._process.stdout

@@ -17,7 +17,7 @@ from tests.event_api import EventApi, events_of
 from tests.integration.httpd.wire_client import Answer, Client
 from tests.process.cli.support import DEADLINE_S, Finished, Place, send
 from tests.receiver import Action, Reply, Request
-from tests.warm import WarmProcess, warm
+from tests.warm import Warm, WarmProcess, warm
 
 QUICK = {
     "INGESTD_LETTERS_POLL_INTERVAL": "0.2s",
@@ -185,11 +185,15 @@ def _inherited() -> dict[str, str]:
 
 @asynccontextmanager
 async def starting(
-    place: Place, arguments: Sequence[object], *, env: Mapping[str, str] | None = None
+    place: Place,
+    arguments: Sequence[object],
+    *,
+    env: Mapping[str, str] | None = None,
+    by: Warm | None = None,
 ) -> AsyncIterator[Serving]:
     """The process, as early as there is one; on leaving it is over, one way or the other."""
     given = {**_inherited(), **QUICK, **place.env, **(env or {})}
-    process = await warm().start([*map(str, arguments)], env=given, stdout=False)
+    process = await (by or warm()).start([*map(str, arguments)], env=given, stdout=False)
     serving = Serving(process)
     try:
         yield serving

@@ -18,7 +18,7 @@ from tests.nats_server import NatsServer
 from tests.process.cli.run_support import LOST, Serving, post, starting
 from tests.process.cli.support import Place
 from tests.process.soak.events import GROUP, Maker
-from tests.warm import warm
+from tests.warm import Warm, warm
 
 if TYPE_CHECKING:
     from tests.integration.httpd.wire_client import Answer
@@ -61,12 +61,12 @@ class Cluster:
         self.edges: list[Serving] = []
 
     @asynccontextmanager
-    async def start(self, *flags: str) -> AsyncIterator[Serving]:
-        """``--edge`` or ``--worker``; none: both."""
+    async def start(self, *flags: str, by: Warm | None = None) -> AsyncIterator[Serving]:
+        """``--edge`` or ``--worker``; none: both. ``by``: of another version."""
         place = Place(self.directory)
         words = ["run", "--config", self.config, *flags, "--listen", "127.0.0.1:0"]
         words += ["--admin-listen", "127.0.0.1:0", "--log-format", "json"]
-        async with starting(place, words) as serving:
+        async with starting(place, words, by=by) as serving:
             line = await serving.said("working" if "--worker" in flags else "listening")
             serving.admin_port = int(line["admin"].rpartition(":")[2])
             if "ingest" in line:

@@ -1,22 +1,22 @@
 """Another version of ingestd beside this one: a copy of the package, which says so."""
 
 import asyncio
-import os
 import random
 import shutil
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 import ingestd
 from tests.machine import patience_of_test
-from tests.process.cli.run_support import Serving
 from tests.process.cli.support import COMMAND
-from tests.process.cluster.support import AnyEdge, Cluster, ClusterProducer, ended
+from tests.process.cluster.support import AnyEdge, ClusterProducer, ended
 from tests.process.cluster.test_cluster import StrictApi, one_sink, settled, until
+from tests.warm import Warm, WarmServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(patience_of_test(180))]
 OTHER = "99.0.0"
@@ -38,30 +38,24 @@ def other_version(directory: Path, *, stream_format: int | None = None) -> Path:
     return directory
 
 
-@asynccontextmanager
-async def started(cluster: Cluster, flag: str, modules: Path) -> AsyncIterator[Serving]:
-    """A process of the other version."""
-    words = ["run", "--config", str(cluster.config), flag, "--listen", "127.0.0.1:0"]
-    words += ["--admin-listen", "127.0.0.1:0", "--log-format", "json"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, *words, env=kept, cwd=modules, stderr=asyncio.subprocess.PIPE
-    )
-    serving = Serving(process)  # type: ignore[arg-type]
-    try:
-        line = await serving.said("working" if flag == "--worker" else "listening")
-        serving.admin_port = int(line["admin"].rpartition(":")[2])
-        if "ingest" in line:
-            serving.ingest_port = int(line["ingest"].rpartition(":")[2])
-        yield serving
-    finally:
-        serving.send(signal.SIGKILL)
-        await process.wait()
+@contextmanager
+def warmed(modules: Path) -> Iterator[Warm]:
+    """Starts processes of the other version."""
+    with tempfile.TemporaryDirectory(prefix="ingestd-") as name:  # short: the path of a socket
+        server = WarmServer(Path(name), beside=modules)
+        try:
+            yield Warm(Path(name))
+        finally:
+            server.close()
 
 
 async def test_a_new_version_is_rolled_out_while_producers_are_answered(tmp_path: Path) -> None:
     """Workers first, then edges, one after the other; what each acknowledged is delivered once."""
-    modules = other_version(tmp_path / "other")
+    with warmed(other_version(tmp_path / "other")) as other:
+        await roll_out(tmp_path, other)
+
+
+async def roll_out(tmp_path: Path, other: Warm) -> None:
     async with (
         StrictApi() as api,
         one_sink(tmp_path, api, partitions=4) as cluster,
@@ -86,7 +80,7 @@ async def test_a_new_version_is_rolled_out_while_producers_are_answered(tmp_path
                 edges.ports.pop(str(number - 2))
             assert (await one.stop()).code == 0
             flag = "--edge" if is_edge else "--worker"
-            new.append(await stack.enter_async_context(started(cluster, flag, modules)))
+            new.append(await stack.enter_async_context(cluster.start(flag, by=other)))
             if is_edge:
                 edges.ports[str(number - 2)] = new[-1].ingest_port
             versions = {member["version"] for member in (await cluster.json("workers"))["members"]}
