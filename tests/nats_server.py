@@ -70,6 +70,10 @@ class NatsServer:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """As a crash: nothing is written after it."""
         self._process.send_signal(signal.SIGKILL)

@@ -6,6 +6,7 @@ unmounted and mounted again. Needs root and loop devices.
 
 import fcntl
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -35,8 +36,15 @@ class Disk:
     def _mount(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self.where))
 
-    def cut(self) -> None:
-        """From now on nothing can be written. Who has files open there has to end before ``mend``."""
+    def cut(self, *pids: int) -> None:
+        """From now on nothing can be written. Who has files open there has to end before ``mend``.
+
+        ``pids``: processes that stand still before, and have to be killed. While ext4 is being shut down an
+        ``fsync`` that is under way can return success although nothing was written (seen with Linux 6.18, 8
+        of 150 times with six writers): what it belongs to would be acknowledged, by a machine without power.
+        """
+        for pid in pids:
+            _halt(pid)
         opened = os.open(self.where, os.O_RDONLY)
         try:
             fcntl.ioctl(opened, _SHUTDOWN, _NOLOGFLUSH)
@@ -63,6 +71,20 @@ class Disk:
         if os.path.ismount(self.where):
             self._unmount()
         self._image.unlink(missing_ok=True)
+
+
+def _halt(pid: int) -> None:
+    """None of its threads runs any more; those that are in a system call may come to its end, no further."""
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + _BUSY_S
+    while not {_state(thread) for thread in Path(f"/proc/{pid}/task").iterdir()} <= {"T", "D"}:
+        if time.monotonic() > until:
+            raise TimeoutError(f"process {pid} does not stand still")
+        time.sleep(0.0005)
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Brokers:
     async def do(self, fault: str, rng: random.Random) -> None:
         if fault == "cut power":
             assert self._power is not None
-            self._power.cut()
+            self._power.cut(self.servers[0].pid)
             self.servers[0].kill()
             await asyncio.sleep(rng.uniform(0, 0.5))
             self._power.mend()
