@@ -134,14 +134,22 @@ class _Table(msgspec.Struct):
             return None
         values: list[Value | str] = []
         for value, is_blob in zip(row.values, self.blobs, strict=False):
-            if isinstance(value, StoredText):  # one flipped bit makes a BLOB a TEXT
-                values.append(bytes(value) if is_blob else str(value, "utf-8", "replace"))
+            if isinstance(value, StoredText):
+                values.append(self._text(value) if not is_blob or self.name == "meta" else bytes(value))
             else:
                 values.append(value)
         values += self.defaults[len(values) :]
         if self.number >= 0:
             values[self.number] = row.number
         return values
+
+    def _text(self, value: StoredText) -> str | bytes:
+        """One flipped bit makes a BLOB a TEXT. In ``meta`` a value is either, and the secret, the one of
+        random bytes, is no UTF-8."""
+        try:
+            return str(value, "utf-8")
+        except UnicodeDecodeError:
+            return bytes(value) if self.name == "meta" else str(value, "utf-8", "replace")
 
 
 def _tables(new: sqlite3.Connection) -> Iterator[_Table]:

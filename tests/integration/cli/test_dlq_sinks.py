@@ -228,23 +228,25 @@ def test_the_words_tell_who_goes_along_under_which_key() -> None:
         assert all(line.startswith(words) for line, words in zip(told, lines, strict=True)), told
 
 
-async def test_what_was_put_aside_is_called_so_and_no_failure(state: Path, tmp_path: Path) -> None:
+async def test_a_damaged_letter_is_refused_and_what_was_put_aside_is_called_so(
+    state: Path, tmp_path: Path
+) -> None:
     change(state, "UPDATE single_letters SET checksum = checksum + 1 WHERE id = 1")
     crm, hooks = Receiver(), Receiver(lambda request: Reply(422))
     async with sinks(tmp_path, crm, hooks) as file:
         done = await dlq(state, "retry", 1, 2, "--config", file, "--json")
         told = json.loads(done.stdout)
-        ends = ("sent", "delivered", "failed", "aside", "later")
-        assert [told[name] for name in ends] == [2, 0, 1, 1, 0]
+        ends = ("sent", "delivered", "failed", "aside", "later", "invalid_count")
+        assert [told[name] for name in ends] == [1, 0, 1, 0, 0, 1]
+        assert "damaged on disk" in told["invalid"]["1"]
         assert done.exit_code == 3
-        words = (await dlq(state, "retry", 1, "--config", file)).stdout.splitlines()
-        assert words == [
-            "0 delivered, 0 failed, 0 not sent",
-            "1 were not sent, and wait for a person now: `ingestd dlq list` says why",
-        ]
         assert bodies(crm) == []
     (letter,) = (await dlq_json(state, "list", "--sink", "crm"))["letters"]
-    assert "damaged" in letter["why_not_by_itself"]
+    assert letter["id"] == 1
+    assert RetryResult(sent=1, aside=1).words().splitlines() == [  # damaged since it was marked
+        "0 delivered, 0 failed, 0 not sent",
+        "1 were not sent, and wait for a person now: `ingestd dlq list` says why",
+    ]
 
 
 async def test_beside_a_process_letters_are_marked_whatever_sinks_this_command_knows(
