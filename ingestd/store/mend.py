@@ -20,7 +20,7 @@ from ingestd.store.connection import (
     unfinished,
     unpack_mark,
 )
-from ingestd.store.rescue import Mended
+from ingestd.store.rescue import Mended, sync_path
 from ingestd.store.salvage import Beside, Salvaged, salvage
 
 
@@ -33,7 +33,7 @@ def mend(path: Path, how: str, say: Callable[[str], None], *, wall: Callable[[],
         try:
             tell = partial(say, f"{path} is damaged ({how}): what can be read of it is copied into a new one")
             salvaged = _salvage(path, (source, log), new, tell, wall())
-            _sync(new)
+            sync_path(new)
             _exchange(path, kept, log, new)
         finally:
             new.unlink(missing_ok=True)
@@ -88,9 +88,9 @@ def _exchange(path: Path, kept: Path, log: Path, new: Path) -> None:
         log.replace(_log_of(kept))
     for side in ("-wal", "-shm"):
         path.with_name(path.name + side).unlink(missing_ok=True)
-    _sync(path.parent)
+    sync_path(path.parent)
     new.replace(path)
-    _sync(path.parent)
+    sync_path(path.parent)
 
 
 def _log_of(path: Path) -> Path:
@@ -104,11 +104,3 @@ def _free_names(path: Path) -> Iterator[Path]:
         if not name.exists() and not _log_of(name).exists():
             yield name
         number += 1
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -87,13 +87,13 @@ def _write_back(place: DisplacedDatabase, connection: sqlite3.Connection) -> Non
     os.close(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(temporary)) as copy:
         connection.backup(copy)
-    _sync(temporary)
+    sync_path(temporary)
     for side in place.sides:  # of the one before; what they held is in the copy
         Path(side).unlink(missing_ok=True)
     if path.exists():
         path.replace(path.with_name(REPLACED_NAME))
     temporary.replace(path)
-    _sync(path.parent)
+    sync_path(path.parent)
 
 
 def bring_home(connection: sqlite3.Connection) -> None:
@@ -119,7 +119,8 @@ def call_on(
         raise StoreFailed(f"{path} is still being read after {seconds:.0f} s") from None
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """A file, or what a directory says of its files, is on disk when it returns. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(file)

@@ -61,7 +61,8 @@ class Feeding(NamedTuple):
 
 
 class FeedingContext(NamedTuple):
-    """What sources are made of. ``frozen``: see ``BrokerFeed``; ``stack``: closes what they need besides."""
+    """What sources and their feeds are made of. ``frozen``: batches of earlier processes, of all sources;
+    ``stack``: closes what they need besides."""
 
     pipeline: Pipeline
     login: Login | None
@@ -77,26 +78,15 @@ class FeedingContext(NamedTuple):
 
 
 class BrokerFeed:
-    """One source on its way to the lanes. ``frozen``: of earlier processes, of all sources.
-    ``admission``: the way into the spool, for those that go there."""
+    """One source on its way to the lanes. ``admission``: the way into the spool, for those that go there."""
 
-    def __init__(
-        self,
-        feeding: Feeding,
-        pipeline: Pipeline,
-        frozen: Sequence[FrozenBatch],
-        admission: Admission,
-        rng: random.Random,
-        warn: Warn,
-    ) -> None:
+    def __init__(self, feeding: Feeding, context: FeedingContext, admission: Admission) -> None:
         self.source = feeding.source
         self.is_spooled = feeding.is_spooled
         self._how = feeding
         self._admission = admission
-        self._pipeline = pipeline
-        self._frozen = frozen
-        self._rng = rng
-        self._warn = warn
+        self._context = context
+        self._pipeline = context.pipeline
         self._stop = asyncio.Event()
         self._ended = asyncio.Event()
         self.intake: BrokerIntake | SpooledIntake | None = None
@@ -129,8 +119,10 @@ class BrokerFeed:
                 failures += 1
                 self.source.counts.trouble = str(error)
                 if failures in (1, 10, 100):
-                    self._warn(f"{self.source.name}: {error}; it is tried again")
-                await wait_until_set(self._stop, _RETRY.delay(failures, rng=self._rng), self._pipeline.clock)
+                    self._context.warn(f"{self.source.name}: {error}; it is tried again")
+                await wait_until_set(
+                    self._stop, _RETRY.delay(failures, rng=self._context.rng), self._pipeline.clock
+                )
             else:
                 return True
         return False
@@ -138,7 +130,7 @@ class BrokerFeed:
     def _into_spool(self) -> SpooledIntake:
         """Raises UserError where batches of an earlier process are on their way that name its messages."""
         numbers = self.source.starts.keys()
-        named = [{segment[0] for segment in b.segments} for b in self._frozen if not b.settled]
+        named = [{segment[0] for segment in b.segments} for b in self._context.frozen if not b.settled]
         if any(not numbers.isdisjoint(sources) for sources in named):
             raise UserError(
                 f"{self.source.name}: batches that were made without the spool are still on their way: run it"
@@ -154,7 +146,7 @@ class BrokerFeed:
     async def _make_intake(self) -> BrokerIntake:
         """With batchers of its own: a batch is rebuilt from one source."""
         pipeline, numbers = self._pipeline, set(self.source.starts)
-        frozen = [batch for batch in self._frozen if batch.kept is None and batch.is_of(*numbers)]
+        frozen = [batch for batch in self._context.frozen if batch.kept is None and batch.is_of(*numbers)]
         for number, first in self.source.starts.items():
             lost = await pipeline.journal.lost_places(number, first=first)
             pipeline.recorder.unconfirmed.lost(number, lost)
@@ -185,7 +177,7 @@ class BrokerFeed:
             },
             journal=pipeline.journal,
             clock=pipeline.clock,
-            warn=self._warn,
+            warn=self._context.warn,
             bounds=pipeline.bounds,
             last_known=last_known,
             nothing_before=self.source.nothing_before,

@@ -50,7 +50,7 @@ async def open_brokers(
     frozen = await pipeline.journal.frozen_batches() if named else []
     async with AsyncExitStack() as stack:
         context = FeedingContext(pipeline, login, frozen, stack, rng, warn)
-        feeds = [BrokerFeed(one, pipeline, frozen, admission, rng, warn) async for one in _sources(context)]
+        feeds = [BrokerFeed(one, context, admission) async for one in _sources(context)]
         if feeds:
             pipeline.metrics.registry.register(SourceCensus({one.source.name: one.source for one in feeds}))
         try:
