@@ -18,7 +18,7 @@ import msgspec
 from ingestd.cluster import letter_rows, letter_stream
 from ingestd.cluster.direct_read import read_last, read_messages
 from ingestd.cluster.letter_rows import LetterPlace
-from ingestd.cluster.letter_stream import LetterChange, StreamLetter
+from ingestd.cluster.letter_stream import LetterChange, StreamLetter, read_request
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.share_log import SentAgain
 from ingestd.core.chunk import Batch
@@ -107,6 +107,13 @@ class LetterMirror:
                 last = letter.batch
                 self._take(sequence, letter)
                 self._next = sequence + 1
+
+    async def complete(self, batch: str) -> None:
+        """Read what is not here of a request: it is parked, or there was no room. Raises BrokerAway."""
+        sink, clock = self._share.sink, self._clock
+        for sequence, letter in await read_request(self._connection, self._names, sink, batch, clock):
+            if self._is_mine(letter):
+                self._take(sequence, letter, is_sent=True)
 
     @property
     def _is_full(self) -> bool:

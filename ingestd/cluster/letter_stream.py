@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ingestd.cluster.chunk_message import ID
-from ingestd.cluster.direct_read import read_last
+from ingestd.cluster.direct_read import read_last, read_messages
 from ingestd.cluster.names import StreamNames
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
@@ -210,3 +210,21 @@ def _with_wish(letter: StreamLetter, other: StreamLetter) -> StreamLetter:
         soonest = wish.due if now.due is None else min(now.due, wish.due)
         now = msgspec.structs.replace(now, due=soonest, requested=wish.requested)
     return msgspec.structs.replace(letter, now=now)
+
+
+async def read_request(
+    connection: NatsConnection, names: StreamNames, sink: str, batch: str, clock: Clock
+) -> list[tuple[int, StreamLetter]]:
+    """The letters of a request that may have been taken, in any order, with their sequences. All letters of
+    the sink are read for it. Raises BrokerAway.
+
+    A person parks a request, or wants it sent, one letter after the other, and the command may be cut short:
+    only who has looked at all of them can tell that from a request of which letters are gone.
+    """
+    found: dict[str, tuple[int, StreamLetter]] = {}
+    async for messages in read_messages(connection, names.dead, names.letters_of(sink), clock):
+        for sequence, data in messages:
+            letter = unpack(data)
+            if letter.batch == batch or letter.where in found:
+                found[letter.where] = sequence, letter  # the youngest version counts
+    return [one for one in found.values() if one[1].batch == batch and one[1].ambiguous]

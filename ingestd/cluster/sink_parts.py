@@ -123,6 +123,7 @@ class SinkParts(msgspec.Struct, frozen=True):
             clock=self.clock,
             warn=self.warn,
             on_aside=recorder.put_aside,
+            complete=letters.complete,
         )
         return RetryWorker(
             ShareLetters(letters, queue), lane, clock=self.clock, poll_s=limits.poll_s, news=letters.news

@@ -7,13 +7,12 @@ a new request, whose key is here before it is sent.
 
 import json
 import sqlite3
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import msgspec
 
 from ingestd.core.chunk import Batch
-from ingestd.core.letter import MAX_DETAIL, DeadLetter, Form, fingerprint
+from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
 from ingestd.core.reasons import RETRYABLE
 from ingestd.core.redaction import redact
 from ingestd.store import absent_sinks
@@ -48,10 +47,12 @@ MATES_SUPERSEDED = "its request may have been taken, and is incomplete: an event
 
 class Lease(msgspec.Struct, frozen=True):
     """``letters`` of one request, in order. ``aside``: how many were found that wait for a person now; with
-    no letters but some of these there may be more that are due."""
+    no letters but some of these there may be more that are due. ``cut``: with no letters, a request of which
+    some are not here."""
 
     letters: list[StoredLetter]
     aside: int = 0
+    cut: str = ""
 
 
 def lease_due(
@@ -63,26 +64,28 @@ def lease_due(
     requested_only: bool = False,
     sink: str,
     sinks_of: SinksOf,
+    searched: Container[str] | None = None,
 ) -> Lease:
     """Lease the letters of a sink's next request: one that is repeated whole, or loose letters together.
 
     Letters that may not be sent without a person are left out, by the clock of this moment: the process may
     have been away for days. An event that will be read again, because other sinks lack it, is given without
-    its key: that is not to be known yet.
+    its key: that is not to be known yet. ``searched``: requests whose letters are here, as far as there are
+    any; None: all letters are.
     """
     _pull_in(connection, sink, now)
     first = _first_due(connection, sink, now, requested_only=requested_only)
     if first is None:
         return Lease([])
     if first.ambiguous:
-        found, aside = _request_of(connection, first, now)
+        lease = _request_of(connection, first, now, searched)
     else:
-        found, aside = _loose(connection, sink, now, max_events, max_bytes, requested_only=requested_only)
+        lease = _loose(connection, sink, now, max_events, max_bytes, requested_only=requested_only)
     connection.execute(
         "UPDATE single_letters SET state = 'leased', lease = ? WHERE id IN (SELECT value FROM json_each(?))",
-        (now, _ids(found)),
+        (now, _ids(lease.letters)),
     )
-    return Lease(_without_early_keys(connection, found, sinks_of), aside)
+    return Lease(_without_early_keys(connection, lease.letters, sinks_of), lease.aside, lease.cut)
 
 
 def _ids(letters: Sequence[StoredLetter]) -> str:
@@ -134,7 +137,7 @@ def _loose(
     max_bytes: int,
     *,
     requested_only: bool,
-) -> tuple[list[StoredLetter], int]:
+) -> Lease:
     """As many as a request has room for. At most ``max_events`` are looked at."""
     keep: list[StoredLetter] = []
     aside: dict[str, list[StoredLetter]] = {}
@@ -151,7 +154,7 @@ def _loose(
             break
     for obstacle, letters in aside.items():
         _put_aside(connection, letters, obstacle)
-    return keep, sum(map(len, aside.values()))
+    return Lease(keep, sum(map(len, aside.values())))
 
 
 def _obstacle_of(letter: StoredLetter, now: float) -> str:
@@ -165,22 +168,25 @@ def _obstacle_of(letter: StoredLetter, now: float) -> str:
 
 
 def _request_of(
-    connection: sqlite3.Connection, first: StoredLetter, now: float
-) -> tuple[list[StoredLetter], int]:
+    connection: sqlite3.Connection, first: StoredLetter, now: float, searched: Container[str] | None
+) -> Lease:
     """The letters that are sent with this one: all of its request, or those that a person wants sent although
     it is known that it cannot be repeated as it was."""
     whole = "batch = ? AND ambiguous AND state <> 'delivered' AND sink = ? ORDER BY batch_index"
     letters = select(connection, whole, (first.batch, first.sink), table="single_letters")
+    may_be_elsewhere = searched is not None and first.batch not in searched and not first.obstacle
+    if may_be_elsewhere and len(letters) < first.batch_size:
+        return Lease([], cut=first.batch)
     damaged = [letter for letter in letters if not letter.intact]
     _put_aside(connection, damaged, DAMAGED)
     if not damaged and is_whole(letters) and not is_past_window(first.first_sent, now):
-        return letters, 0
+        return Lease(letters)
     others = [letter for letter in letters if letter.state == "waiting" and letter.intact]
     known = [letter for letter in others if letter.requested and letter.obstacle]
     if known:
-        return known, len(damaged)
+        return Lease(known, len(damaged))
     _put_aside(connection, others, OLD if is_whole(letters) and not damaged else BROKEN)
-    return [], len(damaged) + len(others)
+    return Lease([], len(damaged) + len(others))
 
 
 def is_whole(letters: Sequence[StoredLetter]) -> bool:
@@ -223,17 +229,6 @@ def freeze_letters(connection: sqlite3.Connection, batch: Batch) -> None:
         " first_sent = ?, obstacle = '' FROM json_each(?) AS request WHERE single_letters.id = request.value",
         (batch.id, len(batch.letters), batch.first_sent_wall, json.dumps(batch.letters)),
     )
-
-
-def letters_transformed(
-    connection: sqlite3.Connection, payloads: Mapping[int, bytes], obstacles: Mapping[int, str]
-) -> None:
-    """By number: leased letters as they are sent from now on; those that cannot be, and why."""
-    rows = [(one, zlib.crc32(one), int(Form.TRANSFORMED), number) for number, one in payloads.items()]
-    set_ = "payload = ?1, original = coalesce(original, checksum), checksum = ?2, form = ?3"
-    connection.executemany(f"UPDATE single_letters SET {set_} WHERE id = ?4", rows)  # noqa: S608
-    for number, obstacle in obstacles.items():
-        leave_to_a_person(connection, [number], obstacle[:MAX_DETAIL])
 
 
 def free_letters(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:

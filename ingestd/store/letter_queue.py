@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -11,7 +12,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.letter import MAX_DETAIL, Form
 from ingestd.store.connection import connect
 from ingestd.store.dead_letters import StoredLetter, count, count_made, select
-from ingestd.store.letter_leases import DROPPED, Lease, SinksOf, lease_due, letters_transformed
+from ingestd.store.letter_leases import DROPPED, Lease, SinksOf, lease_due, leave_to_a_person
 
 T = TypeVar("T")
 Transform = Callable[[Sequence[bytes]], tuple[list[bytes], list[int], dict[int, str]]]
@@ -38,7 +39,7 @@ class LetterQueue:
     of those that it failed on, what is sent; None: they are sent as they came. A lease ends with its process,
     see ``release_leases``. The lane keeps letters for as long as an outage lasts: leased twice meanwhile,
     they would go out a second time, under another key. ``warn`` and ``on_aside`` hear of those that wait for
-    a person now.
+    a person now. ``complete``: brings the letters of a request that are not among the rows; None: all are.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LetterQueue:
         warn: Callable[[str], None] = lambda message: None,
         on_aside: Callable[[int], None] = lambda count: None,
         transform: Transform | None = None,
+        complete: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._sink = sink
         self._sinks_of = sinks_of
@@ -65,12 +67,17 @@ class LetterQueue:
         self._warn = warn
         self._on_aside = on_aside
         self._transform = transform
+        self._complete = complete
 
     async def lease(self) -> Sequence[StoredLetter]:
-        aside = 0
+        aside, searched = 0, set[str]()
         while True:
-            lease = await self._database.run(self._assign_or_lease)
+            lease = await self._database.run(lambda c: self._assign_or_lease(c, searched))
             if lease is None:  # there may be more to assign
+                continue
+            if self._complete and lease.cut:
+                await self._complete(lease.cut)
+                searched.add(lease.cut)
                 continue
             aside += lease.aside
             if self._transform and any(map(_is_untransformed, lease.letters)):
@@ -83,7 +90,7 @@ class LetterQueue:
             self._warn(f"{self._sink}: {aside} dead letters wait for a person now: see `ingestd dlq list`")
         return lease.letters
 
-    def _assign_or_lease(self, connection: sqlite3.Connection) -> Lease | None:
+    def _assign_or_lease(self, connection: sqlite3.Connection, searched: set[str]) -> Lease | None:
         now = self._clock.wall()
         if assign(connection, self._sinks_of, now=now):
             return None
@@ -95,6 +102,7 @@ class LetterQueue:
             max_bytes=self._max_bytes,
             requested_only=self._requested_only,
             sinks_of=self._all_sinks if self._transform else self._sinks_of,
+            searched=searched if self._complete else None,
         )
 
     @staticmethod
@@ -110,7 +118,7 @@ class LetterQueue:
         obstacles = {mine[index].id: f"a transform fails on it: {why}" for index, why in failed.items()}
         obstacles |= {mine[index].id: DROPPED for index in dropped}
         done = {number: payload for number, payload in found.items() if number not in obstacles}
-        await self._database.run(lambda c: letters_transformed(c, done, obstacles))
+        await self._database.run(lambda c: _letters_transformed(c, done, obstacles))
         left = [
             letter._replace(payload=done.get(letter.id, letter.payload))
             for letter in letters
@@ -122,6 +130,17 @@ class LetterQueue:
         """All due letters of events that were rejected before routing become letters of their sinks."""
         while await self._database.run(lambda c: assign(c, self._sinks_of, now=self._clock.wall())):
             pass
+
+
+def _letters_transformed(
+    connection: sqlite3.Connection, payloads: Mapping[int, bytes], obstacles: Mapping[int, str]
+) -> None:
+    """By number: leased letters as they are sent from now on; those that cannot be, and why."""
+    rows = [(one, zlib.crc32(one), int(Form.TRANSFORMED), number) for number, one in payloads.items()]
+    set_ = "payload = ?1, original = coalesce(original, checksum), checksum = ?2, form = ?3"
+    connection.executemany(f"UPDATE single_letters SET {set_} WHERE id = ?4", rows)  # noqa: S608
+    for number, obstacle in obstacles.items():
+        leave_to_a_person(connection, [number], obstacle[:MAX_DETAIL])
 
 
 async def count_letters(path: Path) -> dict[str, int]:

@@ -14,12 +14,14 @@ from ingestd.cluster.direct_read import read_messages
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.letter_stream import LetterChange, LetterNow, StreamLetter, pack_again, unpack
 from ingestd.cluster.names import Share, StreamNames
+from ingestd.cluster.share_letters import ShareLetters
 from ingestd.cluster.share_log import SentAgain
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.store.dead_letters import select
-from ingestd.store.letter_leases import letters_delivered
+from ingestd.store.letter_leases import BROKEN, letters_delivered
+from ingestd.store.letter_queue import LetterQueue
 from tests.nats_server import NatsServer, nats_server
 
 pytestmark = pytest.mark.anyio
@@ -180,3 +182,75 @@ async def test_what_became_of_a_letter_is_told_beside_what_a_person_wants_of_it(
             later = msgspec.structs.replace(failed, attempts=3)
             await found.store([LetterChange(first.where, last, pack_again(later))])
             assert (await stored(connection))["id1"] == edited
+
+
+def worker_of(found: LetterMirror) -> ShareLetters:
+    return ShareLetters(
+        found,
+        LetterQueue(
+            found,
+            sink="one",
+            sinks_of=lambda events: [["one"] for _ in events],
+            max_events=100,
+            max_bytes=100_000,
+            requested_only=False,
+            clock=SystemClock(),
+            complete=found.complete,
+        ),
+    )
+
+
+def of_request(number: int, *, size: int, due: float | None, batch: str = "b") -> StreamLetter:
+    """Sent a moment ago, and not due by itself: parked, or wanted by a person."""
+    at = SystemClock.wall()
+    now = LetterNow("gave_up", at, due, due or 0.0, "", 0, 0, 0)
+    return msgspec.structs.replace(letter(number, batch=batch, size=size), at=at, first_sent=at, now=now)
+
+
+@pytest.mark.parametrize("due", [{0}, {2}, {0, 1}, {1, 2}])
+async def test_a_request_is_whole_although_a_person_has_parked_or_wanted_only_some_of_it_yet(
+    tmp_path: Path, due: set[int]
+) -> None:
+    """The command writes one letter after the other, and may be killed in between."""
+    with nats_server(tmp_path) as server:
+        async with connected(server) as connection:
+            for number in range(3):
+                await put(connection, of_request(number, size=3, due=NOW if number in due else None))
+            found = mirror(connection)
+            leased = await worker_of(found).lease()
+            assert [(one.batch, one.batch_index) for one in leased] == [("b", 0), ("b", 1), ("b", 2)]
+            assert found.take_notes().changes == {}
+
+
+async def test_a_request_is_whole_although_there_is_no_room_for_all_that_waits(tmp_path: Path) -> None:
+    """Its letters lie between those of another share, which are stored at the same time."""
+    with nats_server(tmp_path) as server:
+        async with connected(server) as connection:
+            for number in range(8):
+                for batch in ("b", "c"):
+                    one = of_request(number, size=8, due=NOW, batch=batch)
+                    await put(connection, msgspec.structs.replace(one, id=f"{batch}{number}"))
+            found = LetterMirror(
+                connection, NAMES, Share("one", 0), is_mine=lambda one: one.batch == "b", most_bytes=1_500,
+                clock=SystemClock(),
+            )  # fmt: skip
+            await found.look()
+            assert 0 < len(found) < 8
+            leased = await worker_of(found).lease()
+            assert [(one.batch, one.batch_index) for one in leased] == [("b", index) for index in range(8)]
+
+
+async def test_a_request_of_which_a_letter_is_gone_waits_for_a_person_parked_or_not(tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server:
+        async with connected(server) as connection:
+            for number in (0, 2):
+                await put(connection, of_request(number, size=3, due=None if number else NOW))
+            other = of_request(1, size=1, due=NOW, batch="c")
+            other.batch_index = 0
+            await put(connection, other)
+            found = mirror(connection)
+            leased = await worker_of(found).lease()
+            assert [one.batch for one in leased] == ["c"]
+            await found.store(found.take_notes().changes.values())
+            left = {name: one.now.obstacle for name, one in (await stored(connection)).items() if one.now}
+            assert left == {"id0": BROKEN, "id1": "", "id2": BROKEN}
