@@ -120,9 +120,9 @@ def print_purged(deleted: int, left: int, *, interrupted: bool, as_json: bool) -
         return
     click.echo(f"{counted(deleted, 'letter')} deleted" + (", then interrupted" if interrupted else ""))
     if left:
-        from ingestd.app.letters.retry_result import MATES_LEFT
+        from ingestd.app.letters.retry_result import mates_left
 
-        click.echo(MATES_LEFT.format(left))
+        click.echo(mates_left(left))
 
 
 def print_groups(groups: Sequence[Mapping[str, Any]], *, as_json: bool, now: float) -> None:
@@ -142,6 +142,12 @@ def print_groups(groups: Sequence[Mapping[str, Any]], *, as_json: bool, now: flo
         click.echo(f"    {ago(group['last_failed'], now)} ago{sink}; for example letter {group['example']}")
 
 
+_TWICE = (
+    "`ingestd dlq retry {0}` sends it with what is left of its request, and the API may get them twice:"
+    " look there first, and if it has this one, `ingestd dlq purge {0}`"
+)
+
+
 def print_letter(letter: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(letter))
@@ -152,6 +158,8 @@ def print_letter(letter: Mapping[str, Any], *, as_json: bool) -> None:
         if value is not None:
             shown = str(value) if not isinstance(value, bool) else "yes" if value else "no"
             click.echo(f"{name.replace('_', ' '):18}{printable(shown, keep=_LINES)}")
+    if letter["maybe_taken"] and letter["why_not_by_itself"] and not letter["next_due"]:
+        click.echo(f"{'what to do':18}{_TWICE.format(letter['id'])}")
     click.echo("payload")
     click.echo(printable(payload, keep=_LINES))
 

@@ -35,3 +35,12 @@ class MarkedLetters(NamedTuple):
     chosen: int
     risky: int
     rekeyed: int = 0
+
+
+class Mates(NamedTuple):
+    """Letters that would go along with those that were chosen: ``together``, ``rekeyed`` as above; ``risky``:
+    of the chosen ones, too."""
+
+    together: int
+    rekeyed: int
+    risky: int

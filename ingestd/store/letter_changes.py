@@ -36,7 +36,7 @@ def make_due(connection: sqlite3.Connection, numbers: Sequence[int], now: float)
     ids = json.dumps([*numbers])
     _take_out(connection, ids)
     batches = requests_of(connection, ids)
-    unrepeatable = _unrepeatable(connection, batches, now)
+    unrepeatable = obstacles_of(connection, batches, now)
     risky = _mark_risky(connection, unrepeatable, now)
     broken = json.dumps([batch for batch, obstacle in unrepeatable.items() if obstacle == BROKEN])
     mark = (
@@ -78,12 +78,7 @@ def requests_of(connection: sqlite3.Connection, ids: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-def broken_among(connection: sqlite3.Connection, batches: Sequence[str], now: float) -> list[str]:
-    """Those of these requests that are not whole any more: their letters go out under new keys."""
-    return [batch for batch, why in _unrepeatable(connection, batches, now).items() if why == BROKEN]
-
-
-def _unrepeatable(connection: sqlite3.Connection, batches: Sequence[str], now: float) -> dict[str, str]:
+def obstacles_of(connection: sqlite3.Connection, batches: Sequence[str], now: float) -> dict[str, str]:
     """Those of these requests that cannot be repeated as they were, and why."""
     rows = connection.execute(
         "SELECT batch, count(*) = max(batch_size) FROM single_letters"
@@ -163,7 +158,7 @@ class LetterChanges:
         give_way: Callable[[float], None] = time.sleep,
     ) -> None:
         """``give_way`` lets others write for as long as a transaction kept them from it, in s."""
-        self._connection = connection
+        self.connection = connection
         self._busy_timeout_s, self._give_way = busy_timeout_s, give_way
         self._step_letters, self._step_bytes = step_letters, step_bytes
 
@@ -196,14 +191,14 @@ class LetterChanges:
 
     def sync(self) -> None:
         """A commit that waits for the disk: it takes all before it along."""
-        self._connection.execute("PRAGMA synchronous=FULL")
+        self.connection.execute("PRAGMA synchronous=FULL")
         with self._transaction():
-            self._connection.execute("UPDATE meta SET value = value WHERE name = 'commits'")
+            self.connection.execute("UPDATE meta SET value = value WHERE name = 'commits'")
 
     def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[list[ChosenLetter]]:
         """The letters that are there at the beginning, oldest first. No lock is held between two pieces."""
         condition, values = where.sql(now)
-        last: int = self._connection.execute(
+        last: int = self.connection.execute(
             "SELECT seq FROM sqlite_sequence WHERE name = 'single_letters'"
         ).fetchone()[0]
         after = 0
@@ -212,7 +207,7 @@ class LetterChanges:
         query += f" WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"
         while True:
             piece, size = [], 0
-            for row in self._connection.execute(query, [after, last, *values, self._step_letters]):
+            for row in self.connection.execute(query, [after, last, *values, self._step_letters]):
                 piece.append(ChosenLetter._make(row))
                 size += len(piece[-1].payload)
                 if size > self._step_bytes:
@@ -225,61 +220,50 @@ class LetterChanges:
     def request(self, numbers: Sequence[int], *, now: float) -> MarkedLetters:
         """Have these letters sent, by whatever process, and who goes along with them."""
         with self._transaction():
-            return make_due(self._connection, numbers, now)
-
-    def count_mates(self, numbers: Sequence[int], *, now: float) -> tuple[int, int]:
-        """How many others would go along with these, and how many of those under new keys. Asked piece by
-        piece, it counts no letter twice."""
-        connection = self._connection
-        connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (id INTEGER PRIMARY KEY, mate INTEGER)")
-        before = self._mates()
-        connection.executemany("INSERT OR REPLACE INTO wanted VALUES (?, 0)", [(one,) for one in numbers])
-        batches = requests_of(connection, json.dumps([*numbers]))
-        connection.execute(
-            "INSERT OR IGNORE INTO wanted SELECT id, 1 + (batch IN (SELECT value FROM json_each(?)))"
-            " FROM single_letters WHERE ambiguous AND state = 'waiting'"
-            " AND batch IN (SELECT value FROM json_each(?))",
-            (json.dumps(broken_among(connection, batches, now)), json.dumps(batches)),
-        )
-        after = self._mates()
-        return after[0] - before[0], after[1] - before[1]
-
-    def _mates(self) -> tuple[int, int]:
-        mates, rekeyed = self._connection.execute(
-            "SELECT count(*), coalesce(sum(mate = 2), 0) FROM wanted WHERE mate"
-        ).fetchone()
-        return mates, rekeyed
+            return make_due(self.connection, numbers, now)
 
     def sinks(self) -> frozenset[str] | None:
         """The sinks of the process that has, or had, the state directory last; None: it did not say."""
-        row = self._connection.execute("SELECT value FROM meta WHERE name = 'sinks'").fetchone()
+        row = self.connection.execute("SELECT value FROM meta WHERE name = 'sinks'").fetchone()
         return frozenset(json.loads(row[0])) if row else None
 
     def edit(self, number: int, payload: bytes, *, now: float) -> int:
         """Store a corrected payload, and have it sent; gives how many letters of its request wait for a
         person now. Raises UserError if it does not wait."""
         with self._transaction():
-            row = self._connection.execute("SELECT state FROM letters WHERE id = ?", (number,)).fetchone()
+            query = "SELECT state, batch FROM letters WHERE id = ?"
+            row = self.connection.execute(query, (number,)).fetchone()
             if row is None or row[0] != "waiting":
                 what = "is being sent at this moment" if row and row[0] == "leased" else "no longer waits"
                 raise UserError(
                     f"dead letter {number} {what}, and was not changed: see `ingestd dlq show {number}`"
                 )
-            left = edit_payload(self._connection, number, payload)
-            make_due(self._connection, [number], now)
-            return left
+            left = edit_payload(self.connection, number, payload)
+            make_due(self.connection, [number], now)
+        if left:
+            self._note_cut([row[1]])
+        return left
+
+    def _note_cut(self, batches: Sequence[str]) -> None:
+        self.connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (batch TEXT PRIMARY KEY)")
+        self.connection.executemany("INSERT OR IGNORE INTO cut VALUES (?)", zip(batches))
+
+    def left(self) -> int:
+        """Letters of requests that were cut by edits or a purge: they wait for a person now."""
+        self._note_cut([])
+        found: tuple[int] = self.connection.execute(
+            "SELECT count(*) FROM cut JOIN single_letters AS one ON one.batch = cut.batch AND ambiguous"
+            " AND state = 'waiting'"
+        ).fetchone()
+        return found[0]
 
     def purge(self, where: Filter, *, now: float, done: PurgeResult) -> None:
         """Delete letters that are not leased. ``done`` tells how far it came, also when it is interrupted."""
-        self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (batch TEXT PRIMARY KEY)")
         try:
             for piece in self.pieces(where, now, payloads=False):
                 self._purge([letter.id for letter in piece], done)
         finally:
-            done.left = self._connection.execute(
-                "SELECT count(*) FROM cut JOIN single_letters AS one ON one.batch = cut.batch AND ambiguous"
-                " AND state = 'waiting'"
-            ).fetchone()[0]
+            done.left = self.left()
 
     def _purge(self, numbers: Sequence[int], done: PurgeResult) -> None:
         """On a full disk the log is used again, and where all of it is too small, less is deleted at once."""
@@ -288,14 +272,14 @@ class LetterChanges:
             part = parts[-1]
             try:
                 with self._transaction():
-                    deleted, cut = purge(self._connection, part)
-                    self._connection.executemany("INSERT OR IGNORE INTO cut VALUES (?)", zip(cut))
+                    deleted, cut = purge(self.connection, part)
+                    self._note_cut(cut)
             except sqlite3.Error as error:
                 if not is_full(error) or (len(part) == 1 and not again):
                     raise
                 if again:
                     with suppress(sqlite3.Error):  # where the file would have to grow
-                        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 else:
                     half = self._step_letters = (len(part) + 1) // 2
                     parts[-1:] = part[half:], part[:half]
@@ -311,8 +295,8 @@ class LetterChanges:
         for piece in self.pieces(where, now, payloads=False):
             ids = json.dumps([letter.id for letter in piece])
             with self._transaction():
-                batches = json.dumps(requests_of(self._connection, ids))
-                parked += self._connection.execute(_PARK, (ids, batches)).rowcount
+                batches = json.dumps(requests_of(self.connection, ids))
+                parked += self.connection.execute(_PARK, (ids, batches)).rowcount
         return parked
 
     def _begin(self) -> None:
@@ -324,7 +308,7 @@ class LetterChanges:
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self.connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
@@ -338,9 +322,9 @@ class LetterChanges:
         started = time.monotonic()
         try:
             yield
-            self._connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
         self._give_way(time.monotonic() - started)

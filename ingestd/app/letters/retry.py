@@ -29,6 +29,7 @@ from ingestd.store.chosen_letters import ChosenLetter
 from ingestd.store.connection import StoreFailed
 from ingestd.store.dead_letters import Filter, count_requested
 from ingestd.store.letter_changes import LetterChanges
+from ingestd.store.letter_mates import count_mates
 from ingestd.store.letter_reader import LetterReader
 from ingestd.store.lock import DirectoryInUse, DirectoryLock
 from ingestd.telemetry.audit_entry import AuditEntry
@@ -137,17 +138,23 @@ class Marking:
         if not numbers:
             return
         if result.dry_run:
-            together, rekeyed = changes.count_mates(numbers, now=now)
-            result.together += together
-            result.rekeyed += rekeyed
+            mates = count_mates(changes.connection, numbers, now=now)
+            if self._edited:  # these leave their requests
+                result.left += mates.together
+                result.risky += sum(letter.ambiguous for letter in letters if letter.id in numbers)
+            else:
+                result.together += mates.together
+                result.rekeyed += mates.rekeyed
+                result.risky += mates.risky
         elif self._edited:
             ambiguous = {letter.id: letter.ambiguous for letter in letters}
             with beside_log(self._directory, self._audit) as audit:
                 for number in numbers:
-                    result.left += changes.edit(number, self._edited[number], now=now)
+                    changes.edit(number, self._edited[number], now=now)
                     result.risky += ambiguous[number]
                     result.marked += 1
                     audit(AuditEntry.LETTER_EDITED, letter=number, who=self._who or None)
+            result.left = changes.left()
         else:
             wished = changes.request(numbers, now=now)
             result.marked += wished.marked

@@ -18,11 +18,16 @@ _MAX_VALUE = 60
 
 _WHOLE = "under the same keys: such a request is sent as it was, or not at all"
 _REKEYED = "under new keys: these requests are not whole any more"
-MATES_LEFT = (
-    "{} other letters of the same requests, which may have been taken, wait for a person now: without these"
-    " they cannot be repeated under their keys. `ingestd dlq retry` sends them under new ones, and they may"
-    " arrive twice"
+_LEFT = (
+    "without these they cannot be repeated under their keys. `ingestd dlq retry` sends them under new ones,"
+    " and they may arrive twice"
 )
+
+
+def mates_left(count: int, *, dry_run: bool = False) -> str:
+    """Of a purge, too."""
+    wait = "would wait for a person then" if dry_run else "wait for a person now"
+    return f"{count} other letters of the same requests, which may have been taken, {wait}: {_LEFT}"
 
 
 @dataclass(slots=True)
@@ -124,7 +129,7 @@ class RetryResult:
                 " whole any more: they may arrive twice"
             )
         if self.left:
-            lines.append(MATES_LEFT.format(self.left))
+            lines.append(mates_left(self.left, dry_run=self.dry_run))
         if self.interrupted:
             what = "marked, and the next process sends them" if not self.process else "marked"
             lines.append(f"interrupted after {self.selected} letters; {self.marked} of them are {what}")

@@ -25,6 +25,7 @@ from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
 from ingestd.store.letter_leases import letters_delivered
+from ingestd.store.letter_mates import count_mates
 from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.new_letters import insert_letters
 from tests.event_api import noise
@@ -149,8 +150,10 @@ async def test_who_goes_along_is_told_apart_by_the_key_that_it_goes_under(databa
     directory = await fill(database, *whole, *broken, *old, letter(1))
     one_each, others, everything = [1, 4, 7, 9], [2, 3, 5, 6, 8], range(1, 10)
     with LetterChanges.open(directory) as changes:
-        assert changes.count_mates(one_each, now=NOW) == (5, 2)
-        assert changes.count_mates([2, 5], now=NOW) == (-2, -1), "they were counted, and are chosen now"
+        assert count_mates(changes.connection, one_each, now=NOW) == (5, 2, 5)
+        assert count_mates(changes.connection, [2, 5], now=NOW) == (-2, -1, 0), (
+            "they were counted, and are chosen now"
+        )
         wished = changes.request(one_each, now=NOW)
         assert (wished.marked, wished.chosen, wished.rekeyed, wished.risky) == (9, 4, 2, 5)
         wished = changes.request(others, now=NOW)
