@@ -321,8 +321,9 @@ def _directory(state_dir: str | None, settings: Any, where: Any = None) -> Itera
         yield state_dir
         return
     from ingestd.app.cluster.letters import snapshot
+    from ingestd.app.cluster.server_at_hand import at_hand
 
-    with snapshot(settings, where) as directory:
+    with at_hand(settings), snapshot(settings, where) as directory:
         yield str(directory)
 
 

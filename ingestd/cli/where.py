@@ -38,9 +38,11 @@ def where(
       ingestd where O-1,2 --state-dir /var/lib/ingestd
     """
     if config_file and not state_dir and (settings := _on_nats(config_file)):
+        from ingestd.app.cluster.server_at_hand import at_hand
         from ingestd.app.cluster.where import where as where_on_nats
 
-        found = where_on_nats(settings, key)
+        with at_hand(settings):
+            found = where_on_nats(settings, key)
     elif state_dir or config_file:
         from ingestd.app.state_place import place
         from ingestd.app.where_in_state import where_in_state

@@ -165,7 +165,7 @@ def fork(work: Callable[[], int]) -> int:
         return pid
     code = 1
     try:
-        _end_with(parent)
+        end_with(parent)
         os.setpgid(0, 0)  # an interrupt of the terminal is for the supervisor
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         code = work()
@@ -178,7 +178,7 @@ def fork(work: Callable[[], int]) -> int:
         os._exit(code)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """prctl(2): the kernel kills this process when its parent is gone."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it was quicker

@@ -1,6 +1,7 @@
 """``ingestd spool forget`` where the spool is on JetStream."""
 
 from ingestd.app.cluster.audit import noting
+from ingestd.app.cluster.server_at_hand import at_hand
 from ingestd.app.cluster.spool import hear_members, on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.membership import shares_of
@@ -15,7 +16,7 @@ from ingestd.telemetry.audit_entry import AuditEntry
 
 def forget(settings: Settings, sink: str) -> None:
     """Events need not wait for a sink any more. Raises UserError: there is none, or a worker sends to it."""
-    with noting(settings) as audit:
+    with at_hand(settings), noting(settings) as audit:
         on_nats(settings, lambda connection: _forget(connection, settings, sink))
         audit(AuditEntry.SINK_FORGOTTEN, sink=sink)
 

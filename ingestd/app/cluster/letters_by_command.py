@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ingestd.app.cluster import letters
 from ingestd.app.cluster.audit import noting
+from ingestd.app.cluster.server_at_hand import at_hand
 from ingestd.app.letters.correction import Edit
 from ingestd.app.letters.retry_result import RetryResult
 from ingestd.config import Settings
@@ -16,7 +17,7 @@ def purge(
     settings: Settings, where: Filter, *, confirm: Callable[[int], object] | None = None
 ) -> PurgeResult:
     """See ``letters.purge``."""
-    with noting(settings) as audit:
+    with at_hand(settings), noting(settings) as audit:
         done = letters.purge(settings, where, confirm=confirm)
         if done.deleted:
             audit(AuditEntry.LETTERS_PURGED, count=done.deleted)
@@ -25,7 +26,7 @@ def purge(
 
 def park(settings: Settings, where: Filter) -> tuple[int, int]:
     """See ``letters.park``."""
-    with noting(settings) as audit:
+    with at_hand(settings), noting(settings) as audit:
         selected, parked = letters.park(settings, where)
         if parked:
             audit(AuditEntry.LETTERS_PARKED, count=parked)
@@ -42,8 +43,9 @@ def retry(
 ) -> RetryResult:
     """See ``letters.retry``."""
     if dry_run:
-        return letters.retry(settings, where, payload=payload, edit=edit, dry_run=True)
-    with noting(settings) as audit:
+        with at_hand(settings):
+            return letters.retry(settings, where, payload=payload, edit=edit, dry_run=True)
+    with at_hand(settings), noting(settings) as audit:
         result = letters.retry(settings, where, payload=payload, edit=edit)
         if result.marked:
             edited = payload is not None or edit is not None

@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from ingestd.config import Settings, find_state_directory
 from ingestd.config.secret_settings import hide_secrets
@@ -74,6 +75,13 @@ def with_server(settings: Settings, port: int, token: str) -> Settings:
     return settings.model_copy(update={"spool": spool})
 
 
+class FileOwner(NamedTuple):
+    """Of files: numbers of a user and a group."""
+
+    user: int
+    group: int
+
+
 class InUse(UserError):
     """Another process has the directory of the server."""
 
@@ -107,8 +115,16 @@ class LocalServer:
             return False
         return True
 
-    def write_files(self) -> None:
-        """Configuration and login, readable for this user only. Raises UserError."""
+    def last_owner(self) -> FileOwner:
+        """Who started the last server here: what that wrote is theirs. Raises UserError."""
+        try:
+            found = (self.directory / "login.json").stat()
+        except OSError as error:
+            raise UserError(f"cannot read {self.directory}: {error.strerror}") from None
+        return FileOwner(found.st_uid, found.st_gid)
+
+    def write_files(self, owner: FileOwner | None = None) -> None:
+        """Configuration and login, readable for this user or ``owner`` only. Raises UserError."""
         quoted = {name: json.dumps(str(self.directory / name)) for name in ("streams", "log")}
         lines = [
             f'listen: "{_HOST}:{self.port}"',
@@ -122,8 +138,8 @@ class LocalServer:
         self._log_from = log.stat().st_size if log.exists() else 0
         login = json.dumps({"port": self.port, "token": self.token})
         try:
-            _write_privately(self._configuration, "\n".join([*lines, ""]))
-            _write_privately(self.directory / "login.json", login)
+            _write_privately(self._configuration, "\n".join([*lines, ""]), owner)
+            _write_privately(self.directory / "login.json", login, owner)
         except OSError as error:
             raise UserError(f"cannot write into {self.directory}: {error.strerror}") from None
 
@@ -156,10 +172,12 @@ class LocalServer:
         return lines[-1][-500:] if lines else ""
 
 
-def _write_privately(file: Path, text: str) -> None:
+def _write_privately(file: Path, text: str, owner: FileOwner | None) -> None:
     new = file.with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        if owner:
+            os.fchown(opened.fileno(), *owner)
         opened.write(text)
     new.replace(file)
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ingestd.app.cluster.audit import noting
-from ingestd.app.cluster.server_at_hand import server_at_hand
+from ingestd.app.cluster.server_at_hand import server_at_hand, telling_of_a_restart
 from ingestd.app.cluster.spool import on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.names import StreamNames
@@ -23,9 +23,8 @@ from ingestd.cluster.parked_sinks import (
 )
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
-from ingestd.core.errors import NotFound, UserError
+from ingestd.core.errors import NotFound
 from ingestd.core.text import cut, suggestion
-from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 
@@ -45,14 +44,13 @@ class ParkDone(NamedTuple):
 def park(settings: Settings, sink: str, *, on: bool, wait_s: float) -> ParkDone:
     """For the command. ``wait_s``: how long workers may take to have no request to the sink out. Raises
     UserError; NotFound for a sink that is not there."""
-    try:
-        with server_at_hand(settings) as nothing_runs, noting(settings) as audit:
-            noted = partial(note, audit, sink, on=on)
-            return change(settings, sink, on=on, wait_s=0.0 if nothing_runs else wait_s, noted=noted)
-    except BrokerAway as error:
-        if not settings.spool.workers:
-            raise
-        raise UserError(f"{error}; `ingestd run` starts its server again: try it again") from None
+    with (
+        telling_of_a_restart(settings),
+        server_at_hand(settings) as nothing_runs,
+        noting(settings) as audit,
+    ):
+        noted = partial(note, audit, sink, on=on)
+        return change(settings, sink, on=on, wait_s=0.0 if nothing_runs else wait_s, noted=noted)
 
 
 def note(audit: Audit, sink: str, *, on: bool, who: str = "") -> None:

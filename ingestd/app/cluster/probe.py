@@ -8,6 +8,7 @@ import msgspec
 
 from ingestd.admin.read_model import Changed
 from ingestd.app.cluster.audit import noting
+from ingestd.app.cluster.server_at_hand import nothing_runs, telling_of_a_restart
 from ingestd.app.cluster.spool import hear_members, on_nats
 from ingestd.app.console.service_model import PARKED
 from ingestd.cluster import installation
@@ -64,6 +65,11 @@ def probe(settings: Settings, sink: str, workers: Mapping[int, str]) -> Changed:
 def probe_all(settings: Settings, sink: str) -> Probed:
     """For the command: all workers are asked, wherever they run. Raises UserError: the sink is parked, there
     is no worker, or none answers; NotFound for a sink that is not there."""
+    if nothing_runs(settings):
+        raise UserError(
+            "nothing runs here, so nothing waits for its next try:"
+            f" `ingestd run` tries {cut(sink)} as soon as it begins"
+        )
 
     async def work(connection: NatsConnection) -> Probed:
         names, clock = StreamNames(settings.spool.name), SystemClock()
@@ -87,7 +93,7 @@ def probe_all(settings: Settings, sink: str) -> Probed:
         )
         return _told(found, _silent(workers, found))
 
-    with noting(settings) as audit:
+    with telling_of_a_restart(settings), noting(settings) as audit:
         done = on_nats(settings, work)
         audit(AuditEntry.SINK_PROBED, sink=sink)
     return done

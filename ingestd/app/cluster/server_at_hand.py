@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic, sleep
 
-from ingestd.app.cluster.children import fork
+from ingestd.app.cluster.children import end_with, fork
 from ingestd.app.cluster.local_server import (
     InUse,
     LocalServer,
+    FileOwner,
     directory_of,
     find_program,
     on_this_machine,
@@ -19,6 +21,7 @@ from ingestd.app.cluster.local_server import (
 )
 from ingestd.config import Settings
 from ingestd.core.errors import UserError
+from ingestd.sources.broker.source import BrokerAway
 
 _TRIES = 3
 """Children of one that was killed are about to end."""
@@ -42,8 +45,9 @@ def server_at_hand(settings: Settings) -> Iterator[bool]:
     try:
         if missing := what_is_missing(settings):
             raise UserError(missing)
-        server.write_files()
-        pid = fork(server.execute)
+        owner = server.last_owner() if os.geteuid() == 0 else None
+        server.write_files(owner)
+        pid = fork(partial(_execute, server, owner))
         try:
             _wait_for(server, pid)
             yield True
@@ -51,6 +55,47 @@ def server_at_hand(settings: Settings) -> Iterator[bool]:
             _end(pid)
     finally:
         server.close()
+
+
+@contextmanager
+def at_hand(settings: Settings) -> Iterator[None]:
+    """As ``server_at_hand``, for commands that do the same whether anything runs or not. Raises UserError."""
+    with server_at_hand(settings), telling_of_a_restart(settings):
+        yield
+
+
+@contextmanager
+def telling_of_a_restart(settings: Settings) -> Iterator[None]:
+    """What to do about a server out of reach that somebody else keeps running. Raises UserError."""
+    try:
+        yield
+    except BrokerAway as error:
+        if not settings.spool.workers:
+            raise
+        raise UserError(f"{error}; `ingestd run` starts its server again: try it again") from None
+
+
+def nothing_runs(settings: Settings) -> bool:
+    """Whether the server would have to be started. False where others run it. Raises UserError."""
+    if not settings.spool.workers:
+        return False
+    on_this_machine(settings)
+    try:
+        LocalServer(directory_of(settings), "", tries=_TRIES).close()
+    except InUse:
+        return False
+    return True
+
+
+def _execute(server: LocalServer, owner: FileOwner | None) -> int:
+    """What root looks at stays the service's, which has to read it afterwards."""
+    if owner and owner.user:
+        parent = os.getppid()
+        os.setgroups([])
+        os.setgid(owner.group)
+        os.setuid(owner.user)
+        end_with(parent)  # the kernel forgets it when the user changes: prctl(2)
+    return server.execute()
 
 
 def _wait_for(server: LocalServer, pid: int) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from ingestd.app.checks.finding import Finding
 from ingestd.app.cluster.judgement import judge_spool, open_connection
+from ingestd.app.cluster.server_at_hand import at_hand
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
 from ingestd.cluster.chunk_message import EVENTS
@@ -42,12 +43,14 @@ def init(settings: Settings) -> bool:
 
 def check(settings: Settings) -> list[Finding]:
     """What the server's settings make of the promise. Raises UserError where it is out of reach."""
-    return on_nats(settings, lambda connection: judge_spool(connection, settings))
+    with at_hand(settings):
+        return on_nats(settings, lambda connection: judge_spool(connection, settings))
 
 
 def stat(settings: Settings) -> dict[str, Any]:
     """How much waits, and what became of the rest, for every sink; for machines. Raises UserError."""
-    return on_nats(settings, lambda connection: stat_of(connection, settings))
+    with at_hand(settings):
+        return on_nats(settings, lambda connection: stat_of(connection, settings))
 
 
 def workers(settings: Settings) -> dict[str, Any]:
