@@ -314,7 +314,8 @@ async def register_sinks(
             raise UserError(
                 f"sink {sink} has {'now' if is_whole else 'no longer'} a limit of requests_per_minute or"
                 " events_per_second without shared_rate, and then a single worker owns all its partitions:"
-                " give it another name, let the old one run empty, and then `ingestd spool forget` it"
+                " give it another name, let the old one run empty, and then"
+                f" `ingestd spool forget {sink} --config FILE`"
             )
     return await known_sinks(connection, names) | mine
 

@@ -71,7 +71,7 @@ class SinkParts(msgspec.Struct, frozen=True):
         """In the log, where it is news. ``waiting``: how much waits, in words."""
         name, entry = self.sink.name, AuditEntry.SINK_PARKED
         if parked:
-            why = "by a person: nothing is sent until `ingestd spool resume`"
+            why = f"by a person: nothing is sent until `ingestd spool resume {name} --config FILE`"
             what = "parked, its events wait in the spool"
             self.states.trouble(name, "person", why, what=what, waiting=waiting, entry=entry)
         else:

@@ -212,7 +212,7 @@ class Worker:
         if others := sorted(sinks.keys() - self.parts.keys()):
             self._inform(
                 f"the spool also keeps events for {', '.join(others)}: sinks of other workers, or of none any"
-                " more (`ingestd spool forget`)"
+                " more (`ingestd spool forget NAME --config FILE`)"
             )
         await installation.keep_all_versions(connection, self._names)
         order_by = settings.delivery.order_by

@@ -11,9 +11,9 @@ from time import monotonic, sleep
 
 from ingestd.app.cluster.children import end_with, fork
 from ingestd.app.cluster.local_server import (
+    FileOwner,
     InUse,
     LocalServer,
-    FileOwner,
     directory_of,
     find_program,
     on_this_machine,

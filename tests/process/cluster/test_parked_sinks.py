@@ -322,7 +322,8 @@ async def test_workers_of_a_spool_on_other_machines_obey_too(tmp_path: Path) -> 
         assert (await post(edge.ingest_port, given)).status == 202
         await until(lambda: len(api.taken) == 20)
         assert await cluster.command("spool", "park", "one") == (0, "one is parked\n", "")
-        await first.said("parked, its events wait in the spool")
+        said = await first.said("parked, its events wait in the spool")
+        assert "until `ingestd spool resume one --config FILE`" in said["message"]
         given += (more := maker.many(20, pad=0))
         assert (await post(edge.ingest_port, more)).status == 202
         async with cluster.start("--worker") as second:  # it takes shares, and must not send
