@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import nats
 import nats.js.errors
 from nats.aio.client import Client
 
 from ingestd.cluster.letter_stream import pack_again, unpack
+from ingestd.cluster.share_log import Record
 from tests.machine import patience
 from tests.nats_server import NatsServer
 from tests.process.cli.run_support import LOST, Serving, post, starting
@@ -23,6 +25,7 @@ from tests.warm import Warm, warm
 if TYPE_CHECKING:
     from tests.integration.httpd.wire_client import Answer
 
+_decode_record = msgspec.msgpack.Decoder(Record).decode
 ALWAYS = 'sync_interval: "always"'
 
 
@@ -182,6 +185,19 @@ async def dead_letters(url: str | list[str], name: str) -> list[dict[str, Any]]:
                 told = {"sink": letter.sink, "payload": letter.payload, "reason": letter.reason}
                 found[letter.where] = told
         return [*found.values()]
+
+
+async def requests_of_letters(url: str | list[str], name: str) -> dict[str, list[int]]:
+    """By key the checksums of the letters that were sent in one request, as the logs of the shares say."""
+    async with stream_client(url) as client:
+        js = client.jetstream(timeout=patience(5))
+        info = await js.stream_info(f"{name}-frozen")
+        found: dict[str, list[int]] = {}
+        for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
+            with suppress(nats.js.errors.NotFoundError):
+                record = _decode_record((await js.get_msg(f"{name}-frozen", sequence)).data or b"")
+                found |= {one.id: [checksum for _, checksum in one.letters] for one in record.again}
+        return found
 
 
 async def age_letters(url: str | list[str], name: str, seconds: float, *, taken: bool = False) -> None:

@@ -18,10 +18,12 @@ from ingestd.cluster.share_letters import ShareLetters
 from ingestd.cluster.share_log import SentAgain
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
+from ingestd.delivery.sink_runner import rebuild
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.store.dead_letters import select
 from ingestd.store.letter_leases import BROKEN, letters_delivered
 from ingestd.store.letter_queue import LetterQueue
+from tests.ids import new_id
 from tests.nats_server import NatsServer, nats_server
 
 pytestmark = pytest.mark.anyio
@@ -254,3 +256,25 @@ async def test_a_request_of_which_a_letter_is_gone_waits_for_a_person_parked_or_
             await found.store(found.take_notes().changes.values())
             left = {name: one.now.obstacle for name, one in (await stored(connection)).items() if one.now}
             assert left == {"id0": BROKEN, "id1": "", "id2": BROKEN}
+
+
+async def test_a_person_deletes_a_letter_of_a_request_that_is_out_and_the_others_wait(tmp_path: Path) -> None:
+    """In the stream nothing says that they are in one request: only the log does."""
+    with nats_server(tmp_path) as server:
+        async with connected(server) as connection:
+            for number in range(3):
+                one = of_request(number, size=0, due=NOW, batch="")
+                await put(connection, one)
+            found = mirror(connection)
+            batch = rebuild(await worker_of(found).lease(), new_id)
+            batch.first_sent_wall = SystemClock.wall()
+            found.freeze(batch)
+            (again,) = found.take_notes().again
+            await letter_stream.delete(connection, NAMES, one.where)
+            after = mirror(connection)  # of the next owner: that one was killed
+            await after.take_over({again.id: again})
+            assert await worker_of(after).lease() == []
+            await after.store(after.take_notes().changes.values())
+            letters = (await stored(connection)).values()
+            left = {one.id: (one.batch, one.now.obstacle) for one in letters if one.now}
+            assert left == dict.fromkeys(("id0", "id1"), (batch.id, BROKEN))
