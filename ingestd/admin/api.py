@@ -176,10 +176,10 @@ class Api:
         with self._model.tap(**wanted) as listener:
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
             await response.prepare(request)
-            async for told in listener.lines(limit):
+            async for entries in listener.lines(limit):
                 if request.transport is None or request.transport.is_closing():
                     break  # nobody looks any more: the place is free again, also when no event comes
-                lines = [json.dumps(one, ensure_ascii=False) for one in told]
+                lines = [json.dumps(one, ensure_ascii=False) for one in entries]
                 with suppress(ConnectionError):  # gone meanwhile: seen at the next turn
                     await response.write("".join(f"{line}\n" for line in lines).encode())
             with suppress(ConnectionError):

@@ -165,8 +165,8 @@ class Console:
         )
 
     async def _configuration(self, request: web.Request, visitor: Visitor) -> web.Response:
-        told = self._model.configuration()
-        return self._show(request, visitor, "configuration.html", it=self._model.overview(), **told)
+        configuration = self._model.configuration()
+        return self._show(request, visitor, "configuration.html", it=self._model.overview(), **configuration)
 
     # --- to change ---
 

@@ -118,8 +118,8 @@ def document() -> dict[str, Any]:
 
 def _schema(kind: Any) -> dict[str, Any]:
     schema: dict[str, Any] = TypeAdapter(kind).json_schema(ref_template="#/$defs/{model}")
-    told: dict[str, Any] = _inline(schema, schema.pop("$defs", {}))
-    return told
+    inlined: dict[str, Any] = _inline(schema, schema.pop("$defs", {}))
+    return inlined
 
 
 def _inline(node: Any, definitions: dict[str, Any]) -> Any:
@@ -138,17 +138,17 @@ def _get(summary: str, schema: Any, parameters: list[Any] | None = None) -> dict
 
 
 def _export(parameters: list[Any]) -> dict[str, Any]:
-    told = _get("Events of dead letters, a line each, or whole letters", None, parameters)
+    operation = _get("Events of dead letters, a line each, or whole letters", None, parameters)
     lines = {"application/x-ndjson": {"schema": {"type": "string"}}}
-    told["responses"]["200"] = {"description": "JSON lines", "content": lines}
-    return told
+    operation["responses"]["200"] = {"description": "JSON lines", "content": lines}
+    return operation
 
 
 def _post(summary: str, schema: Any, body: Any, parameters: list[Any] | None = None) -> dict[str, Any]:
-    told = {**_get(summary, schema, parameters), "security": _TOKEN}
+    operation = {**_get(summary, schema, parameters), "security": _TOKEN}
     if body is not None:
-        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    return told
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    return operation
 
 
 def _responses(schema: Any) -> dict[str, Any]:

@@ -170,8 +170,8 @@ def health_page(health: HealthCheck) -> Page:
 
     def page(request: web.Request) -> web.Response:
         del request
-        trouble = health()
-        return web.Response(text=f"{trouble}\n", status=503) if trouble else web.Response(text="ok\n")
+        problem = health()
+        return web.Response(text=f"{problem}\n", status=503) if problem else web.Response(text="ok\n")
 
     return page
 

@@ -35,8 +35,8 @@ LAST_LINES = 50
 MAX_SEARCHED = 5_000
 """Lines of an audit file or a log that are looked through, from its end."""
 STATUS_TIMEOUT_S = 2.0
-_TROUBLE = {"BATCH_RETRIED", "BATCH_SPLIT", "INGESTION_REJECTED", "DEAD_LETTERED", "LANE_CHANGED"}
-_TROUBLE |= {"AUDIT_RESUMED", "SINK_FORGOTTEN", "RUN_STARTED", "RUN_FINISHED"}
+_FAILURES = {"BATCH_RETRIED", "BATCH_SPLIT", "INGESTION_REJECTED", "DEAD_LETTERED", "LANE_CHANGED"}
+_FAILURES |= {"AUDIT_RESUMED", "SINK_FORGOTTEN", "RUN_STARTED", "RUN_FINISHED"}
 _SEVERE = re.compile(r"\b(warning|error|critical)\b", re.IGNORECASE)
 _PLAIN = ("time", "event", "sink", "request_id", "state", "level", "logger")
 """Fields that are names, and stay."""
@@ -123,7 +123,7 @@ def _audit(path: Path) -> BugReport:
     try:
         for _, entry in audit_lines.chosen(audit_lines.last_lines(path, MAX_SEARCHED, follow=False)):
             name = str(entry.get("event", "")) if entry else ""
-            if entry and (name in _TROUBLE or name.endswith("_FAILED")):
+            if entry and (name in _FAILURES or name.endswith("_FAILED")):
                 found.append(_shapes({key: value for key, value in entry.items() if key != "chain"}))
     except (UserError, OSError) as error:
         return {"file": str(path), "error": str(error)}

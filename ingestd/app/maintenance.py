@@ -30,7 +30,7 @@ async def maintain(pipeline: Pipeline, *, count_letters: bool | None = None) -> 
     window = pipeline.settings.window
     if count_letters is None:
         count_letters = pipeline.settings.metrics.port is not None
-    ticks, told, behind = 0, "", False
+    ticks, logged, behind = 0, "", False
     bounds = pipeline.bounds
     count_ticks = round(bounds.count_letters_s / bounds.maintenance_s)
     while True:
@@ -38,10 +38,10 @@ async def maintain(pipeline: Pipeline, *, count_letters: bool | None = None) -> 
         await pipeline.journal.commit()
         pipeline.audit.flush()
         _look_at_lock(pipeline)
-        if (trouble := pipeline.audit.trouble) != told:
-            told = trouble
-            if trouble:
-                log.error(f"{trouble}; events are delivered all the same")
+        if (problem := pipeline.audit.problem) != logged:
+            logged = problem
+            if problem:
+                log.error(f"{problem}; events are delivered all the same")
             else:
                 log.warning("the audit log is written again; its line AUDIT_RESUMED says what is missing")
         if ticks % 10 == 0 or behind:
@@ -64,7 +64,7 @@ async def _forget_letters(pipeline: Pipeline) -> bool:
     return gone == FORGET_LETTERS
 
 
-def tell_keys(pipeline: Pipeline, warn: Warn) -> None:
+def warn_keys(pipeline: Pipeline, warn: Warn) -> None:
     """Say so, now and then, when no event has a key that was asked for: nothing else would show it."""
     for watch in pipeline.watches:
         if news := watch.news():
@@ -97,7 +97,7 @@ async def compare_api(pipeline: Pipeline, login: Login | None, warn: Warn) -> No
         )
 
 
-def tell_restored(pipeline: Pipeline, warn: Warn) -> None:
+def warn_restored(pipeline: Pipeline, warn: Warn) -> None:
     """Say so, and what follows, when the state directory is a copy that was put back."""
     found = origin.look(pipeline.database.path.parent)
     if found is None:

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from ingestd.app.maintenance import compare_api, maintain, tell_keys, tell_restored, watch_states
+from ingestd.app.maintenance import compare_api, maintain, warn_keys, warn_restored, watch_states
 from ingestd.app.outside import OpenSignals, Outside, open_signals
 from ingestd.app.replay_sources import close_files, oldest_s, open_files, refuse_left_out
 from ingestd.config import Login, Settings, state_directory
@@ -120,7 +120,7 @@ async def open_replay(
             await stack.enter_async_context(
                 serve_metrics(pipeline.metrics.registry, settings.metrics.host, settings.metrics.port)
             )
-        tell_restored(pipeline, warn)
+        warn_restored(pipeline, warn)
         await compare_api(pipeline, login, warn)
         ahead = pipeline.validator.look_ahead(pipeline.window.secret)
         for reader in readers:
@@ -154,7 +154,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
             replay.error = replay.error or UserError(f"{source.name}: {source.reader.foreign}")
         elif source.reader.damage:
             replay.damage.append(f"{source.name}: {source.reader.damage}")
-    tell_keys(pipeline, warn)
+    warn_keys(pipeline, warn)
     replay.seconds = pipeline.clock.monotonic() - started
     ledger = pipeline.ledger
     pipeline.audit(

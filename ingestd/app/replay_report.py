@@ -50,8 +50,8 @@ def make_report(replay: Replay) -> dict[str, Any]:
         "error": str(replay.error) if replay.error else None,
         "exit_code": replay.exit_code,
     }
-    told: dict[str, Any] = redact_tree(report)
-    return told
+    redacted: dict[str, Any] = redact_tree(report)
+    return redacted
 
 
 def write_report(path: str, report: dict[str, Any]) -> None:

@@ -41,11 +41,11 @@ def _explained(
     for number, event in enumerate(events, 1):
         found = compiled.explain(event)
         reached = [one.sink for one in found if one.matches]
-        told = [one._asdict() for one in found]
-        for one in told:
+        sinks = [one._asdict() for one in found]
+        for one in sinks:
             if one["matches"] and (program := programs.get(one["sink"])):
                 one["gets"] = _gets(program, event)
-        yield {"event": number, "reaches": reached, "sinks": told}
+        yield {"event": number, "reaches": reached, "sinks": sinks}
 
 
 def _gets(program: "Program", event: bytes) -> dict[str, Any]:

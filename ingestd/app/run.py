@@ -20,7 +20,7 @@ from ingestd.admin.server import serve_admin
 from ingestd.app.console.overview import sample
 from ingestd.app.console.service_model import ServiceModel
 from ingestd.app.event_loop import run_loop
-from ingestd.app.maintenance import compare_api, maintain, tell_keys, tell_restored, watch_states
+from ingestd.app.maintenance import compare_api, maintain, warn_keys, warn_restored, watch_states
 from ingestd.app.outside import Outside
 from ingestd.app.reload import reload
 from ingestd.app.service_parts import (
@@ -136,9 +136,9 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
                 store_host=outside.store_host(),
                 bounds=outside.bounds,
                 warn=log.warning,
-                say=log.change,
+                report=log.change,
                 on_commit=commit_observer(service.own_metrics.commit_seconds, spans),
-                on_block=partial(_tell_blocked, service),
+                on_block=partial(_report_blocked, service),
                 patient=True,
                 metrics=service.metrics,
                 trace=service.trace,
@@ -146,7 +146,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         )
         service.trace.open(pipeline.journal, settings.trail)
         refusals = service.refusals = Refusals(log.change, pipeline.audit, service.clock)
-        tell_restored(pipeline, log.warning)
+        warn_restored(pipeline, log.warning)
         await compare_api(pipeline, login, log.warning)
         ingest = service.ingest = await stack.enter_async_context(
             open_ingest(
@@ -179,7 +179,7 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         yield service
 
 
-def _tell_blocked(service: Service, why: str) -> None:
+def _report_blocked(service: Service, why: str) -> None:
     """At the start nobody else tells it, and it may last until a person does something."""
     if not service.opened:
         log.warning(f"at the start: {why}")
@@ -195,7 +195,7 @@ async def run(service: Service) -> None:
                 service.opened = True
                 watch_readiness(service)
                 service.own_metrics.reloads.last_success = service.clock.wall()
-                _say_started(service)
+                _log_started(service)
                 service.systemd.ready()
                 tasks.start_soon(service.systemd.keep_alive)
                 tasks.start_soon(partial(maintain, pipeline, count_letters=True))
@@ -219,7 +219,7 @@ async def run(service: Service) -> None:
     except* UserError as group:
         service.error = first_cause(group)
         log.error(str(service.error))
-    await _say_finished(service)
+    await _log_finished(service)
 
 
 async def _watch_signals(service: Service, tasks: Tasks) -> None:
@@ -278,7 +278,7 @@ async def _measure(service: Service) -> None:
         if second % _TRIM_TRAIL_S == 0:
             service.trace.trim(service.clock.wall())
         if second % _LOOK_AT_KEYS_S == 0:
-            tell_keys(service.pipeline, log.warning)
+            warn_keys(service.pipeline, log.warning)
         try:
             if service.certificates and service.certificates.reload_if_changed():
                 log.info("TLS certificate reloaded")
@@ -286,7 +286,7 @@ async def _measure(service: Service) -> None:
             log.error(f"the TLS certificate stays as it was: {error}")
 
 
-def _say_started(service: Service) -> None:
+def _log_started(service: Service) -> None:
     pipeline, server = service.pipeline, service.server
     listen = write_listen(parse_listen(service.settings.ingest.listen)[0], server.port)
     admin = write_listen(parse_listen(service.settings.admin.listen)[0], service.admin_port)
@@ -313,7 +313,7 @@ def _say_started(service: Service) -> None:
         )
 
 
-async def _say_finished(service: Service) -> None:
+async def _log_finished(service: Service) -> None:
     pipeline = service.pipeline
     pipeline.database.end_waiting()
     if service.error is None:

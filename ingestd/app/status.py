@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import msgspec
 from msgspec.structs import asdict
 
 from ingestd import __version__
@@ -19,7 +20,7 @@ from ingestd.wiring.open_lakes import OpenLake
 
 def describe(service: Service) -> dict[str, Any]:
     """``/v1/status``: what an operator needs to see in a minute. No secrets, no payloads."""
-    told: dict[str, Any] = {
+    status: dict[str, Any] = {
         "version": __version__,
         "accelerator": accelerator.STATE,
         "state": "stopping" if service.closing else "running" if service.opened else "starting",
@@ -30,7 +31,7 @@ def describe(service: Service) -> dict[str, Any]:
         "config": describe_reloads(service),
     }
     if service.opened:
-        told |= {
+        status |= {
             "spool": _spool(service),
             "store": _store(service),
             "lanes": [_lane(runner, service.pipeline.spool) for runner in service.pipeline.runners],
@@ -40,10 +41,10 @@ def describe(service: Service) -> dict[str, Any]:
             "keys": [watch.describe() for watch in service.pipeline.watches],
             "dead_letters": service.metrics.letters,
             "http": _http(service),
-            "refused": [asdict(one) for one in service.refusals.recent],
+            "refused": msgspec.to_builtins(list(service.refusals.recent)),
             "loop": {"lag_seconds": round(service.watchdog.lag_s, 3), "blocked": service.watchdog.blocked},
         }
-    return told
+    return status
 
 
 def describe_ledger(ledger: Ledger) -> dict[str, Any]:
@@ -107,15 +108,15 @@ def _lake(open_lake: OpenLake) -> dict[str, Any]:
         "oldest_seconds": round(lake.oldest_age_s, 3),
         "files": lake.files_written,
         "skipped_events": lake.outbox.skipped_events,
-        "trouble": lake.trouble or None,
+        "trouble": lake.problem or None,
     }
 
 
 def _source(service: Service, source: BrokerSource) -> dict[str, Any]:
-    """``trouble``: why its broker gives nothing; ``held_up_by``: sinks that take nothing meanwhile."""
+    """``problem``: why its broker gives nothing; ``held_up_by``: sinks that take nothing meanwhile."""
     return {
         "name": source.name,
-        **asdict(source.counts),
+        **msgspec.to_builtins(source.counts),
         "oldest_seconds": round(source.oldest_s, 3),
         "held_up_by": [one.name for one in service.pipeline.runners if one.lane.circuit.why],
     }

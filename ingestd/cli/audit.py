@@ -183,11 +183,11 @@ def _print(found: "AuditFindings") -> None:
         )
     if found.older_gone:
         click.echo("the oldest file continues one that is gone, as after a rotation")
-    told = [f"{found.chained} chained by {found.writers} {'process' if found.writers == 1 else 'processes'}"]
-    told += [f"{found.unchained} from before there was a chain"] if found.unchained else []
-    told += [f"{len(found.torn)} torn"] if found.torn else []
+    parts = [f"{found.chained} chained by {found.writers} {'process' if found.writers == 1 else 'processes'}"]
+    parts += [f"{found.unchained} from before there was a chain"] if found.unchained else []
+    parts += [f"{len(found.torn)} torn"] if found.torn else []
     files = "1 file" if len(found.files) == 1 else f"{len(found.files)} files"
-    click.echo(f"{found.lines} lines in {files}: {', '.join(told)}; {found.problem_count} problems")
+    click.echo(f"{found.lines} lines in {files}: {', '.join(parts)}; {found.problem_count} problems")
     if unkeyed := found.chained - found.keyed:
         covered = "the first line with a key covers them" if found.keyed else "so all of them can be forged"
         click.echo(f"note  {unkeyed} chained lines have no key, as before there were keys: {covered}")

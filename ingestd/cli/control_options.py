@@ -63,7 +63,7 @@ def run_session(
     from ingestd.app.control.session import open_control
     from ingestd.app.event_loop import run_loop
     from ingestd.app.login import login_by_hand
-    from ingestd.cli.say import say
+    from ingestd.cli.notice import notice
     from ingestd.config import load, state_directory
 
     del as_json  # the command prints it
@@ -71,7 +71,7 @@ def run_session(
         raise click.UsageError("Use either --sandbox or --region, not both.")
     own = {name: value for name, value in given.items() if not (sandbox and name in ("api", "token_url"))}
     settings = load(config_file, overrides(**own))
-    login = login_by_hand(settings.api, given, sandbox=sandbox, warn=say)
+    login = login_by_hand(settings.api, given, sandbox=sandbox, warn=notice)
     directory = state_directory(settings, login)
     deadline_s = _seconds(wait)
 

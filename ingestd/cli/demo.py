@@ -53,7 +53,7 @@ def _run(directory: Path, events: int) -> int:
         sandbox_faults=FAULTS,
     )
     if code == 3:  # the invalid events are part of the sample
-        _tell_what_to_try(directory, state)
+        _print_next_steps(directory, state)
     return 0 if code == 3 else code
 
 
@@ -71,7 +71,7 @@ def _make_empty(directory: Path, sample: Path, state: Path) -> None:
         ) from None
 
 
-def _tell_what_to_try(directory: Path, state: Path) -> None:
+def _print_next_steps(directory: Path, state: Path) -> None:
     import time
 
     from ingestd.app.letters import letters

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from ingestd.cli.notice import notice
 from ingestd.cli.options import F, api_options, common_options, overrides, spool_options
-from ingestd.cli.say import say
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 
@@ -117,7 +117,7 @@ def show(number: int, state_dir: str | None, settings: Any, as_json: bool, paylo
             intact = letter["intact"]
             tables.print_letter(letter, as_json=as_json)
     if not intact:
-        say(f"the payload of letter {number} is damaged on disk: it is not what was stored")
+        notice(f"the payload of letter {number} is damaged on disk: it is not what was stored")
         raise SystemExit(3)
 
 
@@ -189,7 +189,7 @@ def retry(
         dry_run=dry_run,
         edit=edit,
         sandbox=sandbox,
-        warn=say,
+        warn=notice,
     )
     click.echo(json.dumps(result.as_dict()) if as_json else result.words())
     raise SystemExit(result.exit_code)
@@ -224,13 +224,13 @@ def export(output: Path | None, state_dir: str | None, settings: Any, as_json: b
         raise UserError(f"cannot write the export: {error.strerror}") from None
     from ingestd.core.units import counted
 
-    say(f"{counted(done.letters, 'letter')} exported")
+    notice(f"{counted(done.letters, 'letter')} exported")
     if done.bent:
-        say(f"{done.bent} of them held line breaks, which are spaces now")
+        notice(f"{done.bent} of them held line breaks, which are spaces now")
     if done.damaged:
         named = ", ".join(map(str, done.first)) + (" …" if done.damaged > len(done.first) else "")
         there = "they are among these" if as_json else "they are left out"
-        say(
+        notice(
             f"{counted(done.damaged, 'payload')} damaged on disk, {there}: letters {named}."
             " `ingestd dlq show ID --payload` prints what is left"
         )

@@ -23,8 +23,8 @@ def read_input(given: str) -> bytes:
         from_file = given == "-" or given.startswith("@")
         found = read_file(given.removeprefix("@"), MAX_INPUT_BYTES) if from_file else os.fsencode(given)
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or "that is not a file name"
-        raise UserError(f"cannot read {given[1:101] or 'standard input'}: {said}") from None
+        reason = getattr(error, "strerror", None) or "that is not a file name"
+        raise UserError(f"cannot read {given[1:101] or 'standard input'}: {reason}") from None
     if len(found) > MAX_INPUT_BYTES:
         raise UserError(f"{given[:100]} has more than {MAX_INPUT_BYTES} bytes: no API takes such an event")
     return found.strip(b" \t\r\n")

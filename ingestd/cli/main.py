@@ -46,15 +46,15 @@ def _run() -> int | str | None:
         # click has put this there: the reader of our output has closed it
         return 0 if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else done.code
     except UserError as error:
-        from ingestd.cli.say import say  # what it masks with takes a tenth of the time of --help
+        from ingestd.cli.notice import notice  # what it masks with takes a tenth of the time of --help
 
-        say(error)
+        notice(error)
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        said_no = isinstance(error, click.Abort) and not isinstance(error.__cause__, KeyboardInterrupt)
-        click.echo("Aborted!" if said_no else "ingestd: interrupted", err=True)
-        return 1 if said_no else early_signals.EXIT_INTERRUPTED
+        declined = isinstance(error, click.Abort) and not isinstance(error.__cause__, KeyboardInterrupt)
+        click.echo("Aborted!" if declined else "ingestd: interrupted", err=True)
+        return 1 if declined else early_signals.EXIT_INTERRUPTED
     return code

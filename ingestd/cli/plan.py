@@ -152,16 +152,16 @@ def apply(
             click.confirm("Apply this?", abort=True, err=True)
 
     async def work(control: "Control") -> "ApplyResult":
-        with showing_progress(quiet=as_json) as tell:
+        with showing_progress(quiet=as_json) as report:
             return await plans.apply(
                 control,
                 intention,
                 shown=shown,
                 plan_file=Path(plan_file) if plan_file else None,
-                progress=_counting(tell),
+                progress=_counting(report),
                 on_plan=lambda made: None if shown or as_json else click.echo(_rendered(made)),
                 on_step=lambda outcome: (
-                    None if as_json else click.echo(_line(outcome), err=bool(outcome.said))
+                    None if as_json else click.echo(_line(outcome), err=bool(outcome.error))
                 ),
             )
 
@@ -210,8 +210,8 @@ def export(file: str | None, kinds: tuple[str, ...], force: bool, **options: Any
     plans.check_kinds(kinds)
 
     async def work(control: "Control") -> str:
-        with showing_progress(quiet=options["as_json"]) as tell:
-            return await plans.export(control, kinds, progress=_counting(tell))
+        with showing_progress(quiet=options["as_json"]) as report:
+            return await plans.export(control, kinds, progress=_counting(report))
 
     text = run_session(work, **options)
     if file is None:
@@ -244,14 +244,14 @@ def _make_plan(
     from ingestd.app.control import plans
 
     async def work(control: "Control") -> "Plan":
-        with showing_progress(quiet=options["as_json"]) as tell:
-            return await plans.plan(control, request, progress=_counting(tell), audited=audited, out=out)
+        with showing_progress(quiet=options["as_json"]) as report:
+            return await plans.plan(control, request, progress=_counting(report), audited=audited, out=out)
 
     return run_session(work, **{name: value for name, value in options.items() if name != "wait"})
 
 
-def _counting(tell: ApplyProgress) -> Callable[[str, int], None]:
-    return lambda kind, count: tell(f"{count} {kind.replace('_', ' ')}s read")
+def _counting(report: ApplyProgress) -> Callable[[str, int], None]:
+    return lambda kind, count: report(f"{count} {kind.replace('_', ' ')}s read")
 
 
 def _print_plan(made: "Plan", *, as_json: bool) -> None:
@@ -270,13 +270,13 @@ def _line(outcome: "ApplyOutcome") -> str:
     change = outcome.change
     if outcome.ended == "done":
         return f"{change.action} {printable(change.label)}: done ({human_seconds(outcome.took_s)})"
-    return f"{change.action} {printable(change.label)}: {outcome.ended}: {printable(outcome.said)}"
+    return f"{change.action} {printable(change.label)}: {outcome.ended}: {printable(outcome.error)}"
 
 
 def _step(outcome: "ApplyOutcome") -> dict[str, Any]:
     return {
         **outcome.change.as_json(),
         "result": outcome.ended.value,
-        "error": outcome.said or None,
+        "error": outcome.error or None,
         "seconds": round(outcome.took_s, 3),
     }

@@ -85,18 +85,18 @@ class Quiet:
     """Warnings only, and the same one not more often than every two seconds."""
 
     def __init__(self) -> None:
-        self._said: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
         self._kept_back = 0
 
     def warn(self, message: str) -> None:
         message = redact(message)
         kind, now = template(message), time.monotonic()
-        if now - self._said.get(kind, -1e9) < _WARN_EVERY_S:
+        if now - self._warned_at.get(kind, -1e9) < _WARN_EVERY_S:
             self._kept_back += 1
             return
-        if len(self._said) > 100:
-            self._said.clear()
-        self._said[kind] = now
+        if len(self._warned_at) > 100:
+            self._warned_at.clear()
+        self._warned_at[kind] = now
         more = f" ({self._kept_back} like it were not shown)" if self._kept_back else ""
         self._kept_back = 0
         self._print(f"ingestd: {message}{more}")
@@ -122,7 +122,7 @@ class Quiet:
             f" {report['bytes']:,} bytes,"
             f" {human_seconds(report['seconds'])}, {report['events_per_second']:,.0f} events/s"
         )
-        self._tell_sinks(report["sinks"])
+        self._print_sinks(report["sinks"])
         if report["retried_delivered"]:
             click.echo(f"{report['retried_delivered']:,} dead letters of earlier runs were delivered")
         if report["retried_failed"]:
@@ -146,14 +146,14 @@ class Quiet:
         else:
             click.echo("the dead letters are gone: keep them with --state-dir DIR")
 
-    def _tell_sinks(self, sinks: dict[str, dict[str, Any]]) -> None:
+    def _print_sinks(self, sinks: dict[str, dict[str, Any]]) -> None:
         """One line for each, where there are several."""
         for name, one in sinks.items() if len(sinks) > 1 else ():
-            trouble = f" ({one['error']})" if one["error"] else ""
+            error = f" ({one['error']})" if one["error"] else ""
             left_out = f" {one['dropped']:,} dropped," if one["dropped"] else ""
             click.echo(
                 f"{name}: {one['delivered']:,} of {one['routed']:,} delivered,"
-                f" {one['dead_lettered']:,} dead letters,{left_out} {one['in_flight']:,} in flight{trouble}"
+                f" {one['dead_lettered']:,} dead letters,{left_out} {one['in_flight']:,} in flight{error}"
             )
 
 
@@ -163,11 +163,11 @@ class Plain(Quiet):
     @asynccontextmanager
     async def showing(self, replay: Replay) -> AsyncIterator[None]:
         async with Tasks() as tasks:
-            tasks.start_soon(self._tell, replay)
+            tasks.start_soon(self._print_lines, replay)
             yield
             tasks.cancel()
 
-    async def _tell(self, replay: Replay) -> None:
+    async def _print_lines(self, replay: Replay) -> None:
         meter = RateMeter(replay)
         while True:
             await asyncio.sleep(_LINE_EVERY_S)
@@ -278,12 +278,12 @@ class Bar(Quiet):
 
 def bar_lines(look: Look, width: int, *, plain: bool = False) -> list[str]:
     """The bar with its figures, then a line for each sink that stands still, none longer than ``width``."""
-    for told in _figures(look):
-        room = width - 1 - len(told)
+    for figures in _figures(look):
+        room = width - 1 - len(figures)
         if room >= _LEAST_BAR:
             break
     size = min(_MOST_BAR, room) if look.total_bytes and room >= _LEAST_BAR else 0
-    first = f"{_bar(look.share, size, plain=plain)} {told}" if size else told
+    first = f"{_bar(look.share, size, plain=plain)} {figures}" if size else figures
     lines = [first, *(f"  {reason}" for reason in look.reasons[:_MOST_REASONS])]
     return [
         cut(line, width).encode("ascii", "replace").decode() if plain else cut(line, width) for line in lines
@@ -298,10 +298,10 @@ def _figures(look: Look) -> Iterator[str]:
     size = f" of {look.total_bytes / 1e6:,.1f} MB" if look.total_bytes else ""
     yield "  ".join(filter(None, (share + size, left, pace, look.counts())))
     yield "  ".join(filter(None, (share, left, pace, look.counts(short=True))))
-    most_told = look._replace(duplicate=0, in_flight=0)
+    fewer = look._replace(duplicate=0, in_flight=0)
     for counts in (
         look.counts(short=True),
-        most_told.counts(short=True),
+        fewer.counts(short=True),
         f"{_short(look.delivered)} delivered",
     ):
         yield "  ".join(filter(None, (share, left, short_pace, counts)))

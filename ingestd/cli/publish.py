@@ -2,13 +2,12 @@
 
 import json
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ingestd.cli.notice import notice
 from ingestd.cli.options import api_options, overrides
-from ingestd.cli.say import say
 from ingestd.core import units
 from ingestd.core.errors import UserError
 
@@ -107,10 +106,10 @@ def publish(
         make_event(words) if event is None else read_input(event),
         settings,
         sink_name=sink_name,
-        find_login=lambda: login_by_hand(settings.api, given, sandbox=sandbox, warn=say),
+        find_login=lambda: login_by_hand(settings.api, given, sandbox=sandbox, warn=notice),
         sandbox=sandbox,
         wait_s=wait_s,
-        tell=say,
+        report=notice,
         on_accepted=lambda published: None if as_json else click.echo(accepted_line(published)),
     )
     _show(published, again, as_json=as_json)
@@ -126,15 +125,15 @@ def accepted_line(published: "PublishedEvent") -> str:
 
 def _show(published: "PublishedEvent", again: str, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({**asdict(published), "seconds": round(published.seconds, 3)}))
+        click.echo(json.dumps(published.as_dict()))
     elif published.interrupted:
-        say(f"interrupted: {_known(published, again)}")
+        notice(f"interrupted: {_known(published, again)}")
     elif published.outcome == "delivered":
         click.echo(f"delivered  {published.id}  (after {units.human_seconds(published.seconds)})")
     elif published.outcome != "accepted":
-        perhaps = published.maybe_taken and published.outcome in ("unavailable", "refused")
+        perhaps = published.maybe_accepted and published.outcome in ("unavailable", "refused")
         more = f"; it may have been taken: {again}" if perhaps else ""
-        say(f"{published.outcome.replace('_', ' ')}: {published.detail}{more}")
+        notice(f"{published.outcome.replace('_', ' ')}: {published.detail}{more}")
 
 
 def _known(published: "PublishedEvent", again: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ingestd.cli.notice import notice
 from ingestd.cli.options import api_options, common_options, overrides
-from ingestd.cli.say import say
 
 if TYPE_CHECKING:
     from ingestd.config import Overrides
@@ -130,11 +130,11 @@ def run_replay(
     elif not quiet:
         display.summary(replay)
     for damage in replay.damage:
-        say(damage)
+        notice(damage)
     if replay.error:
-        say(replay.error)
+        notice(replay.error)
     elif quiet and not replay.damage and replay.exit_code:
-        say(_shortfall(report))
+        notice(_shortfall(report))
     return replay.exit_code
 
 

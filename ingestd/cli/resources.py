@@ -11,11 +11,11 @@ import click
 from ingestd.cli.control_options import control_options, run_session, wait_option
 from ingestd.cli.options import F
 from ingestd.cli.tables import (
+    print_done,
     print_fields,
     print_list,
     print_one,
     print_trigger_test,
-    say_done,
     showing_progress,
 )
 from ingestd.core.errors import UserError
@@ -225,13 +225,13 @@ def sync(name: str, url: str | None, secret: str | None, file: str | None, **opt
     from ingestd.app.control import resources as work
 
     webhook = work.find_webhook(name, url, secret, file)
-    taken = run_session(lambda control: work.tell_gateway(control, name, webhook), **options)
+    accepted = run_session(lambda control: work.sync_webhook(control, name, webhook), **options)
     if options["as_json"]:
-        click.echo(json.dumps({"synced": taken, "host": webhook.host}))
+        click.echo(json.dumps({"synced": accepted, "host": webhook.host}))
     else:
-        said = "was told" if taken else "did not take it: see the audit file"
-        click.echo(f"{printable(webhook.host)} {said}", err=not taken)
-    if not taken:
+        result = "was told" if accepted else "did not take it: see the audit file"
+        click.echo(f"{printable(webhook.host)} {result}", err=not accepted)
+    if not accepted:
         raise SystemExit(work.NOT_FINISHED_CODE)
 
 
@@ -270,8 +270,8 @@ def _run(
     """With progress, then how the resource stands."""
 
     async def session(control: "Control") -> "RemoteResource":
-        with showing_progress(quiet=options["as_json"]) as tell:
-            tell(what)
+        with showing_progress(quiet=options["as_json"]) as report:
+            report(what)
             return await work(control)
 
-    say_done(verb, run_session(session, **options), as_json=options["as_json"])
+    print_done(verb, run_session(session, **options), as_json=options["as_json"])

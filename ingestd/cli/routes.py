@@ -84,6 +84,6 @@ def _as_text(found: dict[str, Any]) -> str:
         answer = click.style("yes", fg="green") if one["matches"] else click.style("no ", fg="yellow")
         rows.append(f"  {answer}  {one['sink']:<{width}}  {one['why']}")
         if gets := one.get("gets"):
-            said = f"gets {gets['event']}" if "event" in gets else f"{gets['instead']}: {gets['why']}"
-            rows.append(f"       {'':<{width}}  {said}")
+            text = f"gets {gets['event']}" if "event" in gets else f"{gets['instead']}: {gets['why']}"
+            rows.append(f"       {'':<{width}}  {text}")
     return "\n".join(rows)

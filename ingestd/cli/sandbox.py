@@ -247,9 +247,9 @@ async def _serve(
         )
         for path, one in stats.paths.items():
             if one.events and path != INGEST_PATH:
-                told = (
+                summary = (
                     f"{counted(one.events, 'event')}, "
                     f"{counted(one.duplicates, 'of them a duplicate', 'of them duplicates')}; "
                     f"{counted(one.requests, 'request')}"
                 )
-                click.echo(f"{path}: {told}", err=True)
+                click.echo(f"{path}: {summary}", err=True)

@@ -278,10 +278,10 @@ def _print_findings(findings: Sequence[Any], *, as_json: bool) -> int:
 
 
 def _words(found: dict[str, int], sink: str) -> str:
-    told = f"up to {found['events']} events of sink {sink}"
-    told += f" ({found['chunks']} chunks; no other sink waits for {found['gone']} of them)"
-    told += f", {found['in_batches']} events in batches on their way" if found["in_batches"] else ""
-    return told + (f" and {found['unconfirmed']} unconfirmed events" if found["unconfirmed"] else "")
+    text = f"up to {found['events']} events of sink {sink}"
+    text += f" ({found['chunks']} chunks; no other sink waits for {found['gone']} of them)"
+    text += f", {found['in_batches']} events in batches on their way" if found["in_batches"] else ""
+    return text + (f" and {found['unconfirmed']} unconfirmed events" if found["unconfirmed"] else "")
 
 
 def _since(age_s: float | None) -> str:

@@ -137,8 +137,8 @@ def print_groups(groups: Sequence[Mapping[str, Any]], *, as_json: bool, now: flo
         sink = f", sink {group['sink']}" if group["sink"] else ""
         click.echo(f"{group['count']:,} {reason}: {printable(group['cause'])}")
         for values in group["values"]:
-            told = ", ".join(f"{printable(value)} ({count:,})" for value, count in values)
-            click.echo(f"    differs in: {told}")
+            listed = ", ".join(f"{printable(value)} ({count:,})" for value, count in values)
+            click.echo(f"    differs in: {listed}")
         click.echo(f"    {ago(group['last_failed'], now)} ago{sink}; for example letter {group['example']}")
 
 
@@ -224,12 +224,12 @@ def print_trigger_test(made: "TriggerTest", *, as_json: bool) -> None:
         click.echo(printable(f"no   it is of another topic: {made.other_topic}"))
     for one in made.results:
         click.echo(printable(str(one)))
-    said = {True: "takes", False: "does not take", None: "perhaps takes"}[made.matches]
+    answer = {True: "takes", False: "does not take", None: "perhaps takes"}[made.matches]
     off = "" if made.enabled else "; it is disabled"
-    click.echo(f"trigger {printable(made.trigger)} {said} this event{off}")
+    click.echo(f"trigger {printable(made.trigger)} {answer} this event{off}")
 
 
-def say_done(verb: str, found: "RemoteResource", *, as_json: bool) -> None:
+def print_done(verb: str, found: "RemoteResource", *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"done": verb, **resource_as_dict(found)}))
     else:
@@ -248,7 +248,7 @@ class ApplyProgress(Protocol):
 def showing_progress(*, quiet: bool) -> Iterator[ApplyProgress]:
     """Where the work is, on a terminal; nothing is said elsewhere, for the end says it all."""
     if quiet or not sys.stderr.isatty():
-        yield _say_nothing
+        yield _show_nothing
         return
     from rich.console import Console
 
@@ -256,7 +256,7 @@ def showing_progress(*, quiet: bool) -> Iterator[ApplyProgress]:
         yield lambda text: status.update(printable(text).replace("[", "\\["))
 
 
-def _say_nothing(text: str) -> None:
+def _show_nothing(text: str) -> None:
     del text
 
 

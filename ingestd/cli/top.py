@@ -46,30 +46,30 @@ def top(url: str, token_file: str | None, once: bool, as_json: bool, every: floa
     from ingestd.app.admin_client import AdminClient
 
     with AdminClient(url, token_file=token_file) as client:
-        told = client.get("/v1/overview")
+        status = client.get("/v1/overview")
         if as_json:
-            click.echo(json.dumps(told))
+            click.echo(json.dumps(status))
         else:
-            _show(client, told, every=None if once or not sys.stdout.isatty() else every)
+            _show(client, status, every=None if once or not sys.stdout.isatty() else every)
 
 
-def _show(client: "AdminClient", told: Mapping[str, Any], *, every: float | None) -> None:
+def _show(client: "AdminClient", status: Mapping[str, Any], *, every: float | None) -> None:
     """Once, or ``every`` so many seconds without end."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
     if every is None:
-        console.print(render(told, console.width))
+        console.print(render(status, console.width))
         return
     from rich.live import Live
 
-    with Live(render(told, console.width), console=console, screen=True, auto_refresh=False) as live:
+    with Live(render(status, console.width), console=console, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(every)
             live.update(render(client.get("/v1/overview"), console.width), refresh=True)
 
 
-def render(told: Mapping[str, Any], width: int) -> "RenderableType":
+def render(status: Mapping[str, Any], width: int) -> "RenderableType":
     """For a terminal of so many columns."""
     from rich.console import Group
     from rich.text import Text
@@ -77,28 +77,28 @@ def render(told: Mapping[str, Any], width: int) -> "RenderableType":
     from ingestd.core.text import printable
     from ingestd.core.units import brief_seconds
 
-    spool, ready = told["spool"], told["ready"]
-    head = Text(f"ingestd {told['version']}, pid {told['pid']}, {told['state']} for ")
-    head.append(f"{brief_seconds(told['now'] - told['started'])}: ")
+    spool, ready = status["spool"], status["ready"]
+    head = Text(f"ingestd {status['version']}, pid {status['pid']}, {status['state']} for ")
+    head.append(f"{brief_seconds(status['now'] - status['started'])}: ")
     head.append("ready" if ready else "not ready", "green" if ready else "bold red")
-    lines = [head, *(Text(printable(reason), "red") for reason in told["reasons"])]
+    lines = [head, *(Text(printable(reason), "red") for reason in status["reasons"])]
     room = "" if spool["full_in"] is None else f", full in {brief_seconds(spool['full_in'])}"
     whose = f", most of it for {printable(spool['filled_by'])}" if spool["filled_by"] else ""
     aside = spool.get("parked_bytes", 0)  # a service of an older version does not say it
     held, parked = spool["bytes"] - aside, f", {_size(aside)} more for parked sinks" if aside else ""
     lines += [
-        Text(f"in   {_rates(told['accepted'])}"),
-        Text(f"out  {_rates(told['delivered'])}"),
+        Text(f"in   {_rates(status['accepted'])}"),
+        Text(f"out  {_rates(status['delivered'])}"),
         Text(
             f"spool {_size(held)} of {_size(spool['max_bytes'])}{room}{whose}{parked};"
             f" oldest undelivered {brief_seconds(spool['oldest'])}"
         ),
-        Text(f"dead letters waiting: {told['letters'].get('waiting', 0):,}"),
+        Text(f"dead letters waiting: {status['letters'].get('waiting', 0):,}"),
     ]
-    return Group(*lines, Text(), _sinks(told, width), *_producers(told, width))
+    return Group(*lines, Text(), _sinks(status, width), *_producers(status, width))
 
 
-def _sinks(told: Mapping[str, Any], width: int) -> "RenderableType":
+def _sinks(status: Mapping[str, Any], width: int) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -115,9 +115,9 @@ def _sinks(told: Mapping[str, Any], width: int) -> "RenderableType":
     if wide:
         table.add_column("last success", justify="right", no_wrap=True)
         table.add_column("why", ratio=1)
-    for sink in told["sinks"]:
+    for sink in status["sinks"]:
         works = sink["state"] == "closed"
-        since = brief_seconds(told["now"] - sink["since"])
+        since = brief_seconds(status["now"] - sink["since"])
         why = "" if works and not sink["why"] else printable(sink["why"])
         if sink["parked"]:
             why = "; ".join(filter(None, (f"parked {_PARKED[sink['parked']]}", why)))
@@ -134,25 +134,25 @@ def _sinks(told: Mapping[str, Any], width: int) -> "RenderableType":
         ]
         if wide:
             last = sink["last_success"]
-            cells += ["never" if last is None else f"{brief_seconds(told['now'] - last)} ago", Text(why)]
+            cells += ["never" if last is None else f"{brief_seconds(status['now'] - last)} ago", Text(why)]
         table.add_row(*cells)
         if why and not wide:
             below.append(Text(f"{printable(sink['name'])}: {why}", "dim"))
     return Group(table, *below)
 
 
-def _producers(told: Mapping[str, Any], width: int) -> "list[RenderableType]":
+def _producers(status: Mapping[str, Any], width: int) -> "list[RenderableType]":
     from rich.table import Table
     from rich.text import Text
 
     from ingestd.core.text import printable
 
-    if not told["producers"]:
+    if not status["producers"]:
         return []
     table = Table(box=None, pad_edge=False)
     for name in ("producer", "now/s", "5 min/s", "1 h/s", "accepted"):
         table.add_column(name, justify="left" if name == "producer" else "right", no_wrap=True)
-    for one in told["producers"]:
+    for one in status["producers"]:
         rates = (f"{one['rates'][name]:,.1f}" for name in ("now", "five_minutes", "hour"))
         table.add_row(Text(printable(one["name"])), *rates, f"{one['accepted']:,}")
     return [Text(), table]

@@ -73,9 +73,9 @@ class SinkParts(msgspec.Struct, frozen=True):
         if parked:
             why = f"by a person: nothing is sent until `ingestd spool resume {name} --config FILE`"
             what = "parked, its events wait in the spool"
-            self.states.trouble(name, "person", why, what=what, waiting=waiting, entry=entry)
+            self.states.degraded(name, "person", why, what=what, waiting=waiting, entry=entry)
         else:
-            self.states.well(name, "resumed", "not parked any more", entry=entry)
+            self.states.recovered(name, "resumed", "not parked any more", entry=entry)
 
     def make_recorder(
         self,

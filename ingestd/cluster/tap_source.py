@@ -124,7 +124,7 @@ class TapSource:
                 self._end(name)
                 continue
             reader = look.reader
-            samples, missed, reader.missed = reader.taken(), reader.missed, 0
+            samples, missed, reader.missed = reader.take_all(), reader.missed, 0
             if samples or missed or now - look.told_at >= _PULSE_S:
                 look.told_at = now
                 for part, left_out in _messages(samples, missed):

@@ -128,9 +128,9 @@ class Parking:
         entry = AuditEntry.SINK_PARKED
         if by:
             what = "parked, its events wait in the spool"
-            self._states.trouble(runner.name, by, why, what=what, waiting=runner.waiting, entry=entry)
+            self._states.degraded(runner.name, by, why, what=what, waiting=runner.waiting, entry=entry)
         else:
-            self._states.well(runner.name, "resumed", "not parked any more", entry=entry)
+            self._states.recovered(runner.name, "resumed", "not parked any more", entry=entry)
 
     def _make_room(self) -> None:
         """What only parked sinks wait for does not count. The others have nearly all chunks in common: what

@@ -63,7 +63,7 @@ class Lake:
         self.outbox = outbox
         self.callback = callback
         self.files_written = self.events_written = self.failures = 0
-        self.trouble = ""
+        self.problem = ""
         """Why nothing can be written now; empty: it can."""
         self._store = store
         self._layout = layout.encode()
@@ -106,7 +106,7 @@ class Lake:
             async with self._clock.timeout(timeout_s):
                 while self.outbox.rows:
                     wait_s = await self._turn()
-                    if self.trouble:
+                    if self.problem:
                         break
                     await self._clock.sleep(wait_s)
                 if self.callback:
@@ -145,28 +145,28 @@ class Lake:
             except OutboxUnreadable as error:
                 return self._failed(WriteFailure(str(error), lasting=True))
         self._attempts = 0
-        self.trouble = ""
+        self.problem = ""
         words = f"{self._store.shown_url} can be written again"
-        self._states.well(self.outbox.sink_name, "written", words, entry=AuditEntry.DATA_LAKE_SYNC)
+        self._states.recovered(self.outbox.sink_name, "written", words, entry=AuditEntry.DATA_LAKE_SYNC)
         await self._tell(result)
         return 0.0
 
-    def _failed(self, trouble: WriteFailure) -> float:
+    def _failed(self, failure: WriteFailure) -> float:
         self.failures += 1
         self._attempts += 1
         url = self._store.shown_url
-        self._states.trouble(
+        self._states.degraded(
             self.outbox.sink_name,
             "waiting",
-            trouble.why,
+            failure.why,
             what=f"{url} cannot be written, its events wait",
             waiting=lambda: f"{self.outbox.events:,} of them",
             entry=AuditEntry.DATA_LAKE_SYNC,
             sync_status="waiting",
             target=url,
         )
-        self.trouble = trouble.why
-        at_least_s = PAUSE_S if trouble.lasting else None
+        self.problem = failure.why
+        at_least_s = PAUSE_S if failure.lasting else None
         return self._backoff.delay(self._attempts, at_least_s=at_least_s, rng=self._random)
 
     def _file_written(self, file: EncodedFile, events: int) -> None:

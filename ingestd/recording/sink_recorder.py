@@ -162,11 +162,11 @@ class SinkRecorder:
 
     def lane_changed(self, state: str, why: str) -> None:
         if state == "closed":
-            self._states.well(self.sink, state, "the API answers again, sending continues")
+            self._states.recovered(self.sink, state, "the API answers again, sending continues")
         else:
             what = "sending is paused" if state == "paused" else "sending fails and is retried"
             what += ", no events are lost"
-            self._states.trouble(self.sink, state, why, what=what, waiting=self.waiting)
+            self._states.degraded(self.sink, state, why, what=what, waiting=self.waiting)
 
     # --- what was confirmed later ---
 

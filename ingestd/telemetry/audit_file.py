@@ -41,7 +41,7 @@ class AuditLog:
     Several processes may write to one file. Lines are buffered and reach it at every ``flush`` (about once a
     second) and at ``close``: whole lines, in one write, under the file's lock, behind whatever stands there
     then. ASCII only: control characters and line breaks in a field cannot forge a line. Raises UserError when
-    the file cannot be opened. A failing write later is reported in ``trouble`` until one succeeds: every
+    the file cannot be opened. A failing write later is reported in ``problem`` until one succeeds: every
     ``flush`` tries again, what was to be written is kept up to ``max_held_bytes``, and a line AUDIT_RESUMED
     tells since when, and how many lines are missing. ``key``: of the chain; without one anyone can forge it.
     """
@@ -56,7 +56,7 @@ class AuditLog:
         max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self.path = path
-        self.trouble = ""
+        self.problem = ""
         self._since, self._missing = "", 0
         self._locked = self._closed = False
         self._max_bytes = max_bytes
@@ -77,13 +77,13 @@ class AuditLog:
     def __call__(self, entry: AuditEntry, /, **fields: str | int | float | bool | None) -> None:
         if self._closed:
             return
-        if self.trouble and self._waiting_bytes >= self._max_held_bytes:
+        if self.problem and self._waiting_bytes >= self._max_held_bytes:
             self._missing += 1
             return
         body = self._body(entry, fields)
         self._bodies.append(body)
         self._waiting_bytes += len(body) + CHAIN_BYTES
-        if self._waiting_bytes >= self._room and not self.trouble:
+        if self._waiting_bytes >= self._room and not self.problem:
             self.flush()
 
     def _body(self, entry: AuditEntry, fields: Mapping[str, str | int | float | bool | None]) -> bytes:
@@ -104,10 +104,10 @@ class AuditLog:
         return f"{self._written}.{int(fraction * 1000):03d}+00:00"
 
     def flush(self) -> None:
-        if self._closed or not (self._bodies or self.trouble):
+        if self._closed or not (self._bodies or self.problem):
             return
         try:
-            if self.trouble:
+            if self.problem:
                 self._begin_again()
             if self._is_file:
                 self._lock_current()
@@ -119,7 +119,7 @@ class AuditLog:
         except OSError as error:
             self._fail(error)
         else:
-            self.trouble, self._since = "", ""
+            self.problem, self._since = "", ""
 
     def _begin_again(self) -> None:
         """The disk may have room again, the directory may be there again."""
@@ -221,7 +221,7 @@ class AuditLog:
 
     def _fail(self, error: OSError) -> None:
         self._since = self._since or self._now()
-        self.trouble = f"the audit log {self.path} cannot be written: {error.strerror}; it is tried again"
+        self.problem = f"the audit log {self.path} cannot be written: {error.strerror}; it is tried again"
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):

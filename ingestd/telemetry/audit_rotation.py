@@ -54,17 +54,17 @@ class AuditPart:
 
     def lines(self, *, unfinished: bool = True) -> Iterator[AuditLine]:
         """From where the last call ended. Not ``unfinished``: what has no line break is kept for the next."""
-        while piece := self._file.readline(self._piece_bytes()):
-            self._at += len(piece)
-            self._held = self._held + piece if self._held else piece
+        while data := self._file.readline(self._read_bytes()):
+            self._at += len(data)
+            self._held = self._held + data if self._held else data
             if len(self._held) > MAX_LINE_BYTES:
                 self._held, self._cut = self._held[-TAIL_BYTES - 1 :], True
-            if piece.endswith(b"\n"):
+            if data.endswith(b"\n"):
                 yield self._take(self._held[:-1], ended=True)
         if self._held and unfinished:
             yield self._take(self._held, ended=False)
 
-    def _piece_bytes(self) -> int:
+    def _read_bytes(self) -> int:
         return _BLOCK_BYTES if self.end is None else max(0, min(_BLOCK_BYTES, self.end - self._at))
 
     def _take(self, data: bytes, *, ended: bool) -> AuditLine:

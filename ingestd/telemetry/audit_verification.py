@@ -98,9 +98,9 @@ class _Walk:
             self._look_at_unchained(line)
             self._before = hash_of(line.data)
             return
-        is_told = bool(self._fragments) and chained.after == self._before
-        behind = self._before_fragments if is_told else self._before
-        self._judge_fragments(torn=is_told)
+        is_explained = bool(self._fragments) and chained.after == self._before
+        behind = self._before_fragments if is_explained else self._before
+        self._judge_fragments(torn=is_explained)
         found.chained += 1
         wrong = self._judge_key(chained, behind) or self._judge(chained)
         found.keyed += bool(chained.key)

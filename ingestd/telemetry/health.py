@@ -24,11 +24,11 @@ class Readiness:
         found: list[str] = []
         for name, check in self._checks.items():
             try:
-                trouble = check()
+                problem = check()
             except Exception as error:  # one broken check must not hide what the others say
-                trouble = f"cannot be checked ({type(error).__name__})"
-            if trouble:
-                found.append(f"{name}: {trouble}")
+                problem = f"cannot be checked ({type(error).__name__})"
+            if problem:
+                found.append(f"{name}: {problem}")
         return found
 
     @property

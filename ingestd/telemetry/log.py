@@ -105,8 +105,8 @@ class LineHandler(logging.Handler):
             line = _line(record)
             now = time.monotonic()
             self._write_repeats(now)
-            said = record.msg if record.args and isinstance(record.msg, str) else line.message
-            if self._repeats.admit(f"{line.logger} {line.level} {template(said)}", line, now=now):
+            text = record.msg if record.args and isinstance(record.msg, str) else line.message
+            if self._repeats.admit(f"{line.logger} {line.level} {template(text)}", line, now=now):
                 self._write(line)
         except Exception:  # a line of the log must not end what it tells about
             self._lost += 1
@@ -127,9 +127,9 @@ class LineHandler(logging.Handler):
 
     def _write_repeats(self, now: float) -> None:
         for last, held, others in self._repeats.ended(now):
-            said = f"… {held} other messages, the last: " if others else f"… repeated {held} times: "
+            summary = f"… {held} other messages, the last: " if others else f"… repeated {held} times: "
             fields = {**last.fields, "repeated": held}
-            self._write(last._replace(message=cut(said + last.message), fields=fields, exception=""))
+            self._write(last._replace(message=cut(summary + last.message), fields=fields, exception=""))
 
     def _write(self, line: LogLine) -> None:
         if self._lost:
@@ -191,7 +191,7 @@ def _line(record: logging.LogRecord) -> LogLine:
         at=record.created,
         level=record.levelname.lower(),
         logger=record.name,
-        message=_told(_message(record)),
+        message=_redacted(_message(record)),
         fields={name: _clean(name, value) for name, value in list(fields.items())[:MAX_FIELDS]},
         exception=_exception(record),
     )
@@ -217,10 +217,10 @@ def _clean(name: str, value: object) -> Field:
         return MASK
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _told(str(value))
+    return _redacted(str(value))
 
 
-def _told(text: str) -> str:
+def _redacted(text: str) -> str:
     """An API's answer in words: JSON within JSON is for nobody."""
     return cut(without_json(redact(text[:MAX_RAW_CHARS])))
 

@@ -13,7 +13,7 @@ from ingestd.core.text import cut
 from ingestd.core.units import human_seconds
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.repeats import template
-from ingestd.telemetry.state_watch import Say
+from ingestd.telemetry.state_watch import LogState
 
 WINDOW_S = 60.0
 THROTTLED = frozenset({429, 503, 507})
@@ -31,9 +31,9 @@ class RefusalCounts(msgspec.Struct):
     throttled: int = 0
 
 
-class RefusalKind(msgspec.Struct):
+class RefusalKind(msgspec.Struct, rename={"unreported": "untold"}):
     """``producer``: by its name, if that is known. ``at``: wall time of the last one. ``times``: all in
-    all."""
+    all. ``unreported``: since the last line of the log; ``untold`` in ``/v1/status``."""
 
     producer: str
     address: str
@@ -41,17 +41,17 @@ class RefusalKind(msgspec.Struct):
     why: str
     at: float
     times: int = 1
-    untold: int = 0
+    unreported: int = 0
 
 
 class Refusals:
     """``note`` each; ``look`` is called about once a second. ``recent``: the last ones, the latest last.
     ``counts``: by name of the producer, empty where none was shown."""
 
-    def __init__(self, say: Say, audit: Audit, clock: Clock) -> None:
+    def __init__(self, report: LogState, audit: Audit, clock: Clock) -> None:
         self.recent: deque[RefusalKind] = deque(maxlen=MAX_KINDS)
         self.counts: dict[str, RefusalCounts] = {}
-        self._say = say
+        self._report = report
         self._audit = audit
         self._clock = clock
         self._since = clock.monotonic()
@@ -71,14 +71,14 @@ class Refusals:
         now = self._clock.wall()
         if known := self._kinds.get(key):
             known.times += 1
-            known.untold += 1
+            known.unreported += 1
             known.at, known.why = now, why
         elif len(self._kinds) >= MAX_KINDS:
             self._others += 1
         else:
             self._kinds[key] = one = RefusalKind(producer, address, status, cut(why), now)
             self.recent.append(one)
-            self._tell(one, 1, "")
+            self._report_kind(one, 1, "")
 
     def look(self) -> None:
         """At the end of a window: how many more there were."""
@@ -88,21 +88,21 @@ class Refusals:
         self._since = self._clock.monotonic()
         over = f" in {human_seconds(lasted_s)}"
         for key, one in list(self._kinds.items()):
-            if one.untold:
-                self._tell(one, one.untold, over)
-                one.untold = 0
+            if one.unreported:
+                self._report_kind(one, one.unreported, over)
+                one.unreported = 0
             else:
                 del self._kinds[key]
         if self._others:
-            self._tell(RefusalKind("", "", 0, "of other kinds", 0.0), self._others, over)
+            self._report_kind(RefusalKind("", "", 0, "of other kinds", 0.0), self._others, over)
             self._others = 0
 
-    def _tell(self, one: RefusalKind, count: int, over: str) -> None:
+    def _report_kind(self, one: RefusalKind, count: int, over: str) -> None:
         who = f"producer {one.producer} ({one.address})" if one.producer else one.address or "others"
         status = f"{one.status} " if one.status else ""
         times = f", {count:,} times{over}" if over else ""
         fields: dict[str, str | int] = {"producer": one.producer, "address": one.address}
         fields |= {"status": one.status, "count": count}
-        told = {name: value for name, value in fields.items() if value}
-        self._audit(AuditEntry.PRODUCER_REFUSED, **told, reason=one.why)
-        self._say(f"refused: {who}: {status}{one.why}{times}", well=False, **told)
+        given = {name: value for name, value in fields.items() if value}
+        self._audit(AuditEntry.PRODUCER_REFUSED, **given, reason=one.why)
+        self._report(f"refused: {who}: {status}{one.why}{times}", well=False, **given)

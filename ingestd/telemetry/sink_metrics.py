@@ -89,8 +89,10 @@ class SinkCensus:
         yield _counter("ingestd_events_without_order_key", without)
         yield _gauge("ingestd_circuit_closed", [(name, int(one.circuit_closed())) for name, one in sinks])
         yield _gauge("ingestd_confirming_events", [(name, one.ledger().confirming) for name, one in sinks])
-        said = [(name, end, one.confirmations().get(end, 0)) for name, one in sinks for end in _CONFIRMATIONS]
-        yield _counter("ingestd_confirmations", said, "outcome")
+        samples = [
+            (name, end, one.confirmations().get(end, 0)) for name, one in sinks for end in _CONFIRMATIONS
+        ]
+        yield _counter("ingestd_confirmations", samples, "outcome")
         yield _gauge("ingestd_lake_waiting_events", [(name, one.waiting_events()) for name, one in lakes])
         yield _gauge("ingestd_lake_waiting_bytes", [(name, one.waiting_bytes()) for name, one in lakes])
         yield _gauge("ingestd_lake_oldest_seconds", [(name, one.oldest_s()) for name, one in lakes])

@@ -43,11 +43,11 @@ class LinkedSampler(Sampler):
 
 
 class CountedExporter(SpanExporter):
-    """Called by the thread that sends. ``trouble``: why the last spans did not arrive; empty: they did."""
+    """Called by the thread that sends. ``problem``: why the last spans did not arrive; empty: they did."""
 
     def __init__(self, inner: SpanExporter, words: "LastWords") -> None:
         self.exported = self.failed = 0
-        self.trouble = ""
+        self.problem = ""
         self._inner, self._words = inner, words
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -57,10 +57,10 @@ class CountedExporter(SpanExporter):
             result, self._words.last = SpanExportResult.FAILURE, type(error).__name__
         if result is SpanExportResult.SUCCESS:
             self.exported += len(spans)
-            self.trouble = ""
+            self.problem = ""
         else:
             self.failed += len(spans)
-            self.trouble = self._words.last or "the endpoint did not accept them"
+            self.problem = self._words.last or "the endpoint did not accept them"
         return result
 
     def shutdown(self) -> None:

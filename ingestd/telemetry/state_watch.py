@@ -27,7 +27,7 @@ def _nothing() -> str:
     return ""
 
 
-class Say(Protocol):
+class LogState(Protocol):
     """Writes a line to the log. ``well``: it is good news."""
 
     def __call__(self, words: str, /, *, well: bool, **fields: Field) -> None: ...
@@ -40,25 +40,25 @@ class BadState(msgspec.Struct):
     what: str
     why: str
     since: float
-    told_at: float
+    reported_at: float
     waiting: Waiting
 
 
 class StateWatch:
-    """``trouble`` and ``well`` may be called as often as one likes: only what is new is said. ``look`` is
-    called about once a second. ``warn`` is called with words, or ``say`` with fields, too."""
+    """``degraded`` and ``recovered`` may be called as often as one likes: only what is new is said. ``look``
+    is called about once a second. ``warn`` is called with words, or ``report`` with fields, too."""
 
     def __init__(
         self,
         warn: Callable[[str], None],
         clock: Clock,
         *,
-        say: Say | None = None,
+        report: LogState | None = None,
         audit: Audit = no_audit,
         remind_s: float = REMIND_S,
     ) -> None:
         self._warn = warn
-        self._fields_too = say
+        self._fields_too = report
         self._clock = clock
         self._audit = audit
         self._remind_s = remind_s
@@ -69,7 +69,7 @@ class StateWatch:
         """``check`` says why producers are not welcome, or None."""
         self._checks[name] = check, waiting
 
-    def trouble(
+    def degraded(
         self,
         name: str,
         state: str,
@@ -87,13 +87,13 @@ class StateWatch:
         if known:
             one.since = known.since
             if (known.state, shape(known.why)) == (state, shape(why)):
-                one.told_at = known.told_at
+                one.reported_at = known.reported_at
                 return
-        told: dict[str, Field] = {_kind(entry): name, "state": state, **_reason(why), **fields}
-        self._audit(entry, **told)
-        self._say(f"{name}: {what}: {answer_words(why)}", well=False, **told)
+        details: dict[str, Field] = {_kind(entry): name, "state": state, **_reason(why), **fields}
+        self._audit(entry, **details)
+        self._log(f"{name}: {what}: {answer_words(why)}", well=False, **details)
 
-    def well(
+    def recovered(
         self,
         name: str,
         state: str,
@@ -105,12 +105,12 @@ class StateWatch:
         key = entry, name
         if one := self._bad.pop(key, None):
             lasted_s = self._clock.monotonic() - one.since
-            told: dict[str, Field] = {_kind(entry): name, "state": state, "seconds": round(lasted_s, 1)}
+            details: dict[str, Field] = {_kind(entry): name, "state": state, "seconds": round(lasted_s, 1)}
             if entry is not AuditEntry.DATA_LAKE_SYNC:
-                self._audit(entry, **told)
-            self._say(f"{name}: {words} (after {human_seconds(lasted_s)})", well=True, **told)
+                self._audit(entry, **details)
+            self._log(f"{name}: {words} (after {human_seconds(lasted_s)})", well=True, **details)
 
-    def _say(self, words: str, /, *, well: bool, **fields: Field) -> None:
+    def _log(self, words: str, /, *, well: bool, **fields: Field) -> None:
         if self._fields_too:
             self._fields_too(words, well=well, **fields)
         else:
@@ -121,18 +121,18 @@ class StateWatch:
         for name, (check, waiting) in self._checks.items():
             if why := check():
                 what = "producers are told to wait"
-                self.trouble(name, "not ready", why, what=what, waiting=waiting, entry=_READINESS)
+                self.degraded(name, "not ready", why, what=what, waiting=waiting, entry=_READINESS)
             else:
-                self.well(name, "ready", "producers are welcome again", entry=_READINESS)
+                self.recovered(name, "ready", "producers are welcome again", entry=_READINESS)
         now = self._clock.monotonic()
         for (entry, name), one in self._bad.items():
-            if now - one.told_at >= self._remind_s:
-                one.told_at = now
+            if now - one.reported_at >= self._remind_s:
+                one.reported_at = now
                 lasted_s, count = now - one.since, one.waiting()
                 words = f"{one.what}, for {human_seconds(lasted_s)}{count and f', {count}'}"
-                told: dict[str, Field] = {_kind(entry): name, "state": one.state, **_reason(one.why)}
-                told["seconds"] = round(lasted_s)
-                self._say(f"{name}: {words}: {answer_words(one.why)}", well=False, **told)
+                details: dict[str, Field] = {_kind(entry): name, "state": one.state, **_reason(one.why)}
+                details["seconds"] = round(lasted_s)
+                self._log(f"{name}: {words}: {answer_words(one.why)}", well=False, **details)
 
 
 _READINESS = AuditEntry.READINESS_CHANGED

@@ -48,22 +48,22 @@ class TapReader:
 
     def offer(self, samples: Iterator[TapSample], count: int) -> None:
         """As many as may be; ``count``: how many there are; 0: not known."""
-        now, taken = self._clock.monotonic(), 0
-        while taken < PER_CHUNK and self._bucket.wait_s(now) == 0 and len(self._waiting) < MAX_WAITING:
+        now, offered = self._clock.monotonic(), 0
+        while offered < PER_CHUNK and self._bucket.wait_s(now) == 0 and len(self._waiting) < MAX_WAITING:
             if (sample := next(samples, None)) is None:
                 break
             self._bucket.take(now)
             self._waiting.append(sample)
-            taken += 1
-        self.missed += max(0, count - taken)
-        if taken:
+            offered += 1
+        self.missed += max(0, count - offered)
+        if offered:
             self._news.set()
 
     async def samples(self) -> list[TapSample]:
         while not self._waiting:
             self._news = asyncio.Event()
             await self._news.wait()
-        return self.taken()
+        return self.take_all()
 
     async def lines(self, limit: int, *, turn_s: float = TURN_S) -> AsyncIterator[list[Mapping[str, Any]]]:
         """What to show, for machines: samples, notes, and how many were left out; at least every ``turn_s``,
@@ -77,14 +77,14 @@ class TapReader:
             if limit:
                 samples = samples[: limit - sent]
             sent += len(samples)
-            told = [*samples, *({"note": one} for one in self.notes)]
+            entries = [*samples, *({"note": one} for one in self.notes)]
             if self.missed:
-                told.append({"missed": self.missed})
+                entries.append({"missed": self.missed})
             self.missed = 0
             self.notes.clear()
-            yield told
+            yield entries
 
-    def taken(self) -> list[TapSample]:
+    def take_all(self) -> list[TapSample]:
         """Those that are there."""
         found = list(self._waiting)
         self._waiting.clear()
@@ -126,7 +126,7 @@ class Tap:
         for one in self._readers:
             if one.what in ("", what) and (not one.sink or not sink or one.sink == sink):
                 chosen = (event for event in events if one.matches is None or one.matches(event))
-                told = {
+                description = {
                     "what": what,
                     "sink": sink or None,
                     "batch": batch or None,
@@ -134,13 +134,13 @@ class Tap:
                 }
                 count = len(events) if one.matches is None else 0
                 try:
-                    one.offer((self._sample(told, event) for event in chosen), count)
+                    one.offer((self._sample(description, event) for event in chosen), count)
                 except Exception:  # not told: the words of the error may hold the event
                     one.missed += 1
 
-    def _sample(self, told: Mapping[str, Any], event: bytes) -> TapSample:
+    def _sample(self, description: Mapping[str, Any], event: bytes) -> TapSample:
         at = rfc3339(self._clock.wall(), "milliseconds")
-        return {"time": at, **told, "event": shown(event, self.redact_paths)}
+        return {"time": at, **description, "event": shown(event, self.redact_paths)}
 
 
 def shown(event: bytes, paths: Sequence[Path]) -> Any:

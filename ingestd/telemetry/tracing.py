@@ -46,7 +46,7 @@ from ingestd.telemetry.span_export import (
     LinkedSampler,
     take_over_log,
 )
-from ingestd.telemetry.state_watch import Say
+from ingestd.telemetry.state_watch import LogState
 
 MAX_LINKS = 64
 """Of one span."""
@@ -138,7 +138,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("ingestd", __version__)
         self._requests: OrderedDict[tuple[int, int], Sequence[SpanContext]] = OrderedDict()
         self.commit: TracedSpan | None = None  # that began last
-        self._told = ""
+        self._reported = ""
 
     def request(self, method: str, path: str, headers: Mapping[str, str]) -> TracedSpan:
         """Of a producer; ``headers``: names in lower case. What of them is no traceparent counts as none."""
@@ -196,13 +196,13 @@ class Spans:
         exports = self.exports
         return {"exported": exports.exported, "failed": exports.failed, "dropped": self._queue.dropped}
 
-    def look(self, say: Say) -> None:
+    def look(self, report: LogState) -> None:
         """To be called now and then, on the loop: says when spans do not arrive, and when they do again."""
-        trouble = self.exports.trouble
-        if bool(trouble) != bool(self._told):
-            words = f"traces do not arrive, events are delivered all the same: {trouble}"
-            say(words if trouble else "traces arrive again", well=not trouble)
-        self._told = trouble
+        problem = self.exports.problem
+        if bool(problem) != bool(self._reported):
+            words = f"traces do not arrive, events are delivered all the same: {problem}"
+            report(words if problem else "traces arrive again", well=not problem)
+        self._reported = problem
 
     async def aclose(self) -> None:
         """Send what waits, for ``CLOSE_S`` at most: the process does not wait for a trace."""

@@ -36,7 +36,7 @@ class Watchdog:
         self._memory_s = memory_s
         self._lock = threading.Lock()  # around what loop and thread both decide by
         self._beat_at = time.monotonic()
-        self._told = False
+        self._reported = False
         self._watching = False
         self._lags: deque[tuple[float, float]] = deque(maxlen=int(memory_s / BEAT_S) + 1)
         self._stop = threading.Event()
@@ -86,11 +86,11 @@ class Watchdog:
         with self._lock:
             now = time.monotonic()
             silent_s, self._beat_at = now - self._beat_at, now
-            told, self._told = self._told, False
-            unseen = silent_s > self._threshold_s and not told
+            reported, self._reported = self._reported, False
+            unseen = silent_s > self._threshold_s and not reported
             self.blocked += unseen
         self._lags.append((now, max(0.0, silent_s - BEAT_S)))
-        if told:
+        if reported:
             self._warn(f"the event loop runs again; it was blocked for {silent_s:.1f} s")
         elif unseen:  # the thread stood too: compiled code that keeps the interpreter, or a stopped process
             self._warn(f"the whole process stood still for {silent_s:.1f} s")
@@ -103,10 +103,10 @@ class Watchdog:
                 continue  # this thread stood as well: the loop's stack would accuse the wrong one
             with self._lock:
                 silent_s = looked_at - self._beat_at
-                tell = silent_s > self._threshold_s and not self._told
-                self._told = self._told or tell
-                self.blocked += tell
-            if tell:
+                report = silent_s > self._threshold_s and not self._reported
+                self._reported = self._reported or report
+                self.blocked += report
+            if report:
                 stack = _stack(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - no other way
                 self._warn(f"the event loop has been blocked for {silent_s:.1f} s, innermost first: {stack}")
 

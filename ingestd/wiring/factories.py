@@ -161,15 +161,15 @@ def _checked(name: str, field: str, url: str) -> str:
 def mend_later(wall: Wall) -> Mend:
     """What makes a damaged state file again. It is rarely wanted, and imports much."""
 
-    def mend(path: Path, how: str, say: Callable[[str], None]) -> Mended:
+    def mend(path: Path, how: str, report: Callable[[str], None]) -> Mended:
         from ingestd.store.mend import mend
 
-        return mend(path, how, say, wall=wall)
+        return mend(path, how, report, wall=wall)
 
     return mend
 
 
-def tell_mended(mended: Mended, directory: Path, audit: AuditLog, warn: Callable[[str], None]) -> None:
+def report_mended(mended: Mended, directory: Path, audit: AuditLog, warn: Callable[[str], None]) -> None:
     """The state file was damaged, and is made again: what is gone, and what there is to do."""
     audit(
         AuditEntry.STATE_MENDED,

@@ -53,7 +53,7 @@ from ingestd.store.spool import Spool
 from ingestd.store.writer import WriterHost
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
-from ingestd.telemetry.state_watch import Say, StateWatch
+from ingestd.telemetry.state_watch import LogState, StateWatch
 from ingestd.transport.engine import Engine
 from ingestd.transport.file_system import FileSystem
 from ingestd.transport.watched_file import Watch
@@ -63,8 +63,8 @@ from ingestd.wiring.factories import (
     mend_later,
     open_audit,
     patterns_of,
+    report_mended,
     sections_of,
-    tell_mended,
 )
 from ingestd.wiring.open_sinks import PipelineContext, open_runners
 
@@ -125,7 +125,7 @@ async def open_pipeline(
     clock: Clock,
     rng: random.Random | None = None,
     warn: Warn,
-    say: Say | None = None,
+    report: LogState | None = None,
     requested_letters_only: bool = False,
     patient: bool = False,
     metrics: Metrics | None = None,
@@ -203,8 +203,8 @@ async def open_pipeline(
         audit = open_audit(settings.audit, directory)
         stack.callback(audit.close)
         if database.mended:
-            tell_mended(database.mended, directory, audit, warn)
-        states = StateWatch(warn, clock, say=say, audit=audit)
+            report_mended(database.mended, directory, audit, warn)
+        states = StateWatch(warn, clock, report=report, audit=audit)
         recorder = EventRecorder(
             ledger=metrics.ledger,
             window=window,

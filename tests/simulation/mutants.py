@@ -229,7 +229,7 @@ MUTANTS = (
     Mutant(
         "a line of the audit log that a power cut took counts as forged",
         "telemetry/audit_verification.py",
-        "torn=is_told)",
+        "torn=is_explained)",
         "torn=False)",
     ),
     Mutant(

@@ -17,14 +17,14 @@
   }
 
   async function refresh() {
-    let told;
+    let figures;
     try {
       const answer = await fetch(events.dataset.charts);
       if (!answer.ok) return;
-      told = await answer.json();
+      figures = await answer.json();
     } catch { return; }
-    const sinks = Object.keys(told.delivered);
-    const data = [[told.times, told.accepted, ...sinks.map((name) => told.delivered[name])], [told.times, told.spool_bytes.map((bytes) => bytes / 1e6)]];
+    const sinks = Object.keys(figures.delivered);
+    const data = [[figures.times, figures.accepted, ...sinks.map((name) => figures.delivered[name])], [figures.times, figures.spool_bytes.map((bytes) => bytes / 1e6)]];
     const now = `${sinks} ${events.clientWidth}`;
     if (now !== shape) {
       drawn.forEach((plot) => plot.destroy());

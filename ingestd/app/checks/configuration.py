@@ -20,7 +20,7 @@ from ingestd.sources.http.auth import ProducerKeys
 from ingestd.wiring.producer_keys import producer_keys
 
 _SECRETS = {"client_secret", "token", "webhook_secret", "password", "secret"}
-_MOST_TOLD = 10
+_MAX_LISTED = 10
 
 
 def check_settings(settings: Settings, file: str | None, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -63,13 +63,13 @@ def check_login(login: Login) -> Iterator[Finding]:
 def check_producers(settings: Settings) -> Iterator[Finding]:
     """Tokens and signing secrets can be read and used. Raises UserError."""
     keys = producer_keys(settings.ingest.producers)
-    told = [f"{name} ({', '.join(_told(one))})" for name, one in keys.items()]
-    more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-    if told:
-        yield ok("producers", f"{', '.join(told[:_MOST_TOLD])}{more}")
+    listed = [f"{name} ({', '.join(_describe_keys(one))})" for name, one in keys.items()]
+    more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
+    if listed:
+        yield ok("producers", f"{', '.join(listed[:_MAX_LISTED])}{more}")
 
 
-def _told(keys: ProducerKeys) -> list[str]:
+def _describe_keys(keys: ProducerKeys) -> list[str]:
     counts = {
         "token": keys.tokens,
         "signing secret": keys.webhook_secrets,

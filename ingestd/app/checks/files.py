@@ -35,14 +35,14 @@ def check_files(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_patterns(where: str, source: FilesConfig, listing: Listing) -> Iterator[Finding]:
-    told = "the system tells of changes"
+    method = "the system tells of changes"
     networks = {kind for one in listing.directories if (kind := network_of(one))}
     if source.watch == "poll" or networks or importlib.util.find_spec("watchfiles") is None:
-        told = f"looked at every {source.poll_every:g} s"
+        method = f"looked at every {source.poll_every:g} s"
         if networks:
-            told += f", as they are on {', '.join(sorted(networks))}"
+            method += f", as they are on {', '.join(sorted(networks))}"
     size = human_size(sum(found.size for found in listing.files.values()))
-    yield ok(where, f"{len(listing.files)} files, {size}, {told}")
+    yield ok(where, f"{len(listing.files)} files, {size}, {method}")
     for pattern, count in listing.by_pattern.items():
         if count:
             continue

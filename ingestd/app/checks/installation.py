@@ -45,8 +45,8 @@ def check_installation() -> Iterator[Finding]:
                 "extras", f"{extra} is not installed ({', '.join(missing)}): pip install 'ingestd[{extra}]'"
             )
         else:
-            told = ", ".join(f"{name} {version}" for name, version in packages.items())
-            yield ok("extras", f"{extra}: {told}")
+            listed = ", ".join(f"{name} {version}" for name, version in packages.items())
+            yield ok("extras", f"{extra}: {listed}")
 
 
 def extras() -> dict[str, dict[str, str]]:

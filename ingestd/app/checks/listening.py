@@ -26,15 +26,17 @@ def check_ports(settings: Settings, *, holder: str) -> Iterator[Finding]:
     if holder:
         yield fail("state directory", f"in use by process {holder}: wait for it, or choose another state.dir")
     for setting, code in codes.items():
-        said = f"{setting} {places[setting]}"
+        address = f"{setting} {places[setting]}"
         if code == errno.EADDRINUSE:
-            yield fail("ports", f"{said} is in use by another process: stop it, or choose another port")
+            yield fail("ports", f"{address} is in use by another process: stop it, or choose another port")
         elif code == errno.EACCES:
-            yield fail("ports", f"{said}: a port below 1024 needs CAP_NET_BIND_SERVICE; choose a higher one")
+            yield fail(
+                "ports", f"{address}: a port below 1024 needs CAP_NET_BIND_SERVICE; choose a higher one"
+            )
         elif code:
-            yield fail("ports", f"{said}: cannot listen there: {_words(code)}")
+            yield fail("ports", f"{address}: cannot listen there: {_words(code)}")
         else:
-            yield ok("ports", f"{said} is free")
+            yield ok("ports", f"{address} is free")
 
 
 def _try_to_bind(listen: str) -> int:
@@ -62,8 +64,8 @@ def check_tls(tls: TlsConfig, *, now_s: float) -> Iterator[Finding]:
     if not tls.cert_file:
         return
     for setting, path in (("cert_file", tls.cert_file), ("key_file", tls.key_file)):
-        if trouble := _trouble_reading(path):
-            yield fail("tls", f"ingest.tls.{setting}: {trouble}")
+        if problem := _reading_error(path):
+            yield fail("tls", f"ingest.tls.{setting}: {problem}")
             return
     try:
         begins_s, ends_s = _validity(tls)
@@ -90,8 +92,8 @@ def _check_validity(tls: TlsConfig, begins_s: float, ends_s: float, now_s: float
 
 
 def _check_client_ca(path: str) -> Finding:
-    if trouble := _trouble_reading(path):
-        return fail("tls", f"ingest.tls.client_ca_file: {trouble}")
+    if problem := _reading_error(path):
+        return fail("tls", f"ingest.tls.client_ca_file: {problem}")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
     except (ssl.SSLError, ValueError):
@@ -99,7 +101,7 @@ def _check_client_ca(path: str) -> Finding:
     return ok("tls", f"clients are asked for a certificate signed by {path}")
 
 
-def _trouble_reading(path: str) -> str:
+def _reading_error(path: str) -> str:
     try:
         Path(path).open("rb").close()
     except (OSError, ValueError) as error:

@@ -75,8 +75,8 @@ async def _check_life(client: Client, check: str, url: str) -> Finding:
     if answer.status == 0:
         return fail(check, f"{url}: {answer.error}")
     tls = "TLS verified" if url.startswith("https://") else "no TLS"
-    said = f"{url} answers ({answer.status}) in {answer.seconds * 1000:.0f} ms, {tls}"
-    return warn(check, f"{said}: a fault of its own") if answer.status >= 500 else ok(check, said)
+    summary = f"{url} answers ({answer.status}) in {answer.seconds * 1000:.0f} ms, {tls}"
+    return warn(check, f"{summary}: a fault of its own") if answer.status >= 500 else ok(check, summary)
 
 
 async def _check_token_of(client: Client, name: str, section: HttpSinkConfig, clock: Clock) -> Finding:
@@ -109,8 +109,8 @@ async def _check_identity(
     ``TokensApi.head_tokens_me`` of Genesys Cloud's SDK (269) needs no permission.
     """
     answer = await api.request("HEAD", TOKENS_ME)
-    said = _judge_identity(answer, login, login.api.rstrip("/") + TOKENS_ME, is_genesys=is_genesys)
-    return [*check_clock(answer, _root(login.api), now_s=clock.wall()), said]
+    identity = _judge_identity(answer, login, login.api.rstrip("/") + TOKENS_ME, is_genesys=is_genesys)
+    return [*check_clock(answer, _root(login.api), now_s=clock.wall()), identity]
 
 
 def check_clock(answer: Answer, host: str, *, now_s: float) -> Iterator[Finding]:
@@ -137,22 +137,22 @@ def _judge_identity(answer: Answer, login: Login, url: str, *, is_genesys: bool)
     if not status:
         return fail("api", f"{login.api}: {answer.error}")
     tls = "TLS verified" if url.startswith("https://") else "no TLS"
-    said = f"{url} answers {status} in {answer.seconds * 1000:.0f} ms, {tls}"
+    summary = f"{url} answers {status} in {answer.seconds * 1000:.0f} ms, {tls}"
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if 200 <= status < 300 and kind in ("", "application/json"):
-        return ok("api", f"{said}: it knows the token")
+        return ok("api", f"{summary}: it knows the token")
     if 200 <= status < 400:
         what = safe_text(kind, 60) or "no Content-Type"
-        return fail("api", f"{said}: {status} with {what}: is this the API, or a sign-in page?")
+        return fail("api", f"{summary}: {status} with {what}: is this the API, or a sign-in page?")
     if status == 401:
         return fail(
-            "api", f"{said}: it does not take the token of {login.token_url}: are both of one region?"
+            "api", f"{summary}: it does not take the token of {login.token_url}: are both of one region?"
         )
     if status >= 500:
-        return warn("api", f"{said}: a fault of its own")
+        return warn("api", f"{summary}: a fault of its own")
     if is_genesys and status in (404, 405, 410, 501):
-        return fail("api", f"{said}: is this Genesys Cloud's API, as https://api.mypurecloud.de?")
-    return warn("api", f"{said}, so it is not certain that it takes the token")
+        return fail("api", f"{summary}: is this Genesys Cloud's API, as https://api.mypurecloud.de?")
+    return warn("api", f"{summary}, so it is not certain that it takes the token")
 
 
 async def _check_token(

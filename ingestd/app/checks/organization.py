@@ -24,7 +24,7 @@ LIMITS = "/api/v2/organizations/limits/namespaces/"
 TOKEN_RATE = "client.credentials.token.rate.per.minute"  # noqa: S105 - the name of a limit
 REQUEST_BYTES = "request.bytes.max"
 """In the namespace platform.api: requests a minute of one token, bytes of one request."""
-_MOST_TOLD = 12
+_MAX_LISTED = 12
 _WHERE = "Admin > Roles/Permissions, in a role of the OAuth client"
 
 
@@ -64,18 +64,20 @@ class Organization:
         answer = await self._client.post(url, request.body, headers)
         if answer.status in (200, 202, 400, 422) and (_is_json(answer) or not answer.body):
             return ok("permission", f"{name}: the client may send there ({request.permission})")
-        said = f"{name}: an empty request to {url} was answered {answer.status}"
+        summary = f"{name}: an empty request to {url} was answered {answer.status}"
         if answer.status == 403:
             return fail(
                 "permission",
                 f"{name}: the client may not send there: give it {request.permission} ({_WHERE})",
             )
         if answer.status == 404:
-            return fail("permission", f"{said}: there is no such API or configuration in this organization")
+            return fail(
+                "permission", f"{summary}: there is no such API or configuration in this organization"
+            )
         if 200 <= answer.status < 400:
-            return fail("permission", f"{said} and no JSON: is this the API, or a sign-in page?")
+            return fail("permission", f"{summary} and no JSON: is this the API, or a sign-in page?")
         return warn(
-            "permission", f"{said}{_why(answer)}, so it is not certain that the client may send there"
+            "permission", f"{summary}{_why(answer)}, so it is not certain that the client may send there"
         )
 
     async def _check_limits(
@@ -93,9 +95,9 @@ class Organization:
         if not limits:
             yield warn("limits", f"{space}: not known: {answer.status}{_why(answer)} from {LIMITS}{space}")
             return
-        told = [f"{safe_text(key, 80)} {value}" for key, value in sorted(limits.items())]
-        more = f", and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-        yield ok("limits", f"{space}: {', '.join(told[:_MOST_TOLD])}{more}")
+        listed = [f"{safe_text(key, 80)} {value}" for key, value in sorted(limits.items())]
+        more = f", and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
+        yield ok("limits", f"{space}: {', '.join(listed[:_MAX_LISTED])}{more}")
         if rate := limits.get(TOKEN_RATE):
             for finding in check_rate(sinks, rate):
                 yield finding
@@ -130,13 +132,15 @@ def check_rate(sinks: Mapping[str, HttpSinkConfig], allowed: int) -> Iterator[Fi
 def _describe_organization(answer: Answer) -> Finding:
     found = answer.json_object(max_bytes=MAX_BODY_BYTES)
     if answer.status != 200 or not found.get("id"):
-        said = f"{ORGANIZATION} answers {answer.status}{_why(answer)}"
-        return warn("organization", f"{said}: is this Genesys Cloud's API? It is not known which one this is")
-    told = f"{_text(found, 'name')}, id {_text(found, 'id')}"
+        summary = f"{ORGANIZATION} answers {answer.status}{_why(answer)}"
+        return warn(
+            "organization", f"{summary}: is this Genesys Cloud's API? It is not known which one this is"
+        )
+    label = f"{_text(found, 'name')}, id {_text(found, 'id')}"
     state = _text(found, "state") or "active"
     if state != "active":
-        return fail("organization", f"{told} is {state}: its APIs take no events; ask Genesys, or its admin")
-    return ok("organization", told)
+        return fail("organization", f"{label} is {state}: its APIs take no events; ask Genesys, or its admin")
+    return ok("organization", label)
 
 
 def _describe_client(answer: Answer, organization: Answer) -> Finding:
@@ -146,12 +150,12 @@ def _describe_client(answer: Answer, organization: Answer) -> Finding:
         return warn(
             "client", f"{TOKENS_ME} answers {answer.status}{_why(answer)}: it is not known whose token it is"
         )
-    told = f"{_text(client, 'name')}, id {_text(client, 'id')}"
+    label = f"{_text(client, 'name')}, id {_text(client, 'id')}"
     if own.get("id") and of.get("id") not in (None, own["id"]):
-        return warn("client", f"{told} is of the organization {_text(of, 'name')}, and acts in another one")
+        return warn("client", f"{label} is of the organization {_text(of, 'name')}, and acts in another one")
     scopes = found.get("authorizedScope")
-    listed = isinstance(scopes, list) and ", ".join(safe_text(str(one), 60) for one in scopes[:_MOST_TOLD])
-    return ok("client", f"{told}, scopes {listed}" if listed else f"{told}; its roles say what it may do")
+    listed = isinstance(scopes, list) and ", ".join(safe_text(str(one), 60) for one in scopes[:_MAX_LISTED])
+    return ok("client", f"{label}, scopes {listed}" if listed else f"{label}; its roles say what it may do")
 
 
 def _limits_in(answer: Answer) -> dict[str, int]:

@@ -48,7 +48,7 @@ async def check_sinks(settings: Settings, login: Login | None) -> list[Finding]:
                 elif isinstance(section, HttpSinkConfig):
                     found += await _check_sink(name, section, settings, login, client)
             except (UserError, OSError) as error:
-                found.append(fail("sinks", _said(name, str(error))))
+                found.append(fail("sinks", _with_sink(name, str(error))))
     return found
 
 
@@ -182,5 +182,5 @@ def _check_folder(name: str, folder: Path) -> Finding:
     return ok("sinks", f"{name} (lake): {folder} {made}")
 
 
-def _said(name: str, text: str) -> str:
+def _with_sink(name: str, text: str) -> str:
     return text if f"sinks.{name}" in text else f"sinks.{name}: {text}"

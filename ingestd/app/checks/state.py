@@ -91,10 +91,10 @@ def check_file_system(path: Path, mounts: str) -> Iterator[Finding]:
 
 
 def check_fsync(median_s: float) -> Finding:
-    said = f"{median_s * 1000:.1f} ms (median of {_PROBES})"
+    summary = f"{median_s * 1000:.1f} ms (median of {_PROBES})"
     if median_s > SLOW_FSYNC_S:
-        return warn("fsync", f"{said}: every answer to a producer waits for one; use a faster disk")
-    return ok("fsync", said)
+        return warn("fsync", f"{summary}: every answer to a producer waits for one; use a faster disk")
+    return ok("fsync", summary)
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -133,15 +133,15 @@ def _measure_fsync(file: Path, clock: Clock) -> float:
 def _check_room(directory: Path, existing: Path, spool: SpoolConfig) -> Finding:
     free = shutil.disk_usage(existing).free
     own = sum(file.stat().st_size for file in _files_in(directory))
-    said = f"{_gigabytes(free)} free"
+    summary = f"{_gigabytes(free)} free"
     if free < spool.ballast:
-        return fail("disk", f"{said}: not even the spool's ballast fits; free some space")
+        return fail("disk", f"{summary}: not even the spool's ballast fits; free some space")
     if free + own < spool.max_bytes + spool.ballast:
         need = _gigabytes(spool.max_bytes + spool.ballast)
         return warn(
-            "disk", f"{said}, and the spool may grow to {need}: free some space, or lower spool.max_bytes"
+            "disk", f"{summary}, and the spool may grow to {need}: free some space, or lower spool.max_bytes"
         )
-    return ok("disk", said)
+    return ok("disk", summary)
 
 
 def _files_in(directory: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sinks.lake import LakeConfig
 from ingestd.wiring.factories import sections_of
 
-_MOST_TOLD = 5
+_MAX_LISTED = 5
 
 
 def check_transforms(settings: Settings) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def check_tests(settings: Settings) -> Iterator[Finding]:
 
     results = [*results_of(settings)]
     wrong = [one for one in results if one.wrong]
-    for one in wrong[:_MOST_TOLD]:
+    for one in wrong[:_MAX_LISTED]:
         yield fail("tests", f"{one.name}: {one.wrong[0]}")
     if wrong:
         words = f"{len(wrong)} of {len(results)} are not as expected: see `ingestd test`"

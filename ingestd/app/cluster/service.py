@@ -84,7 +84,7 @@ class ClusterService:
         self.own_metrics = ServiceMetrics(self.metrics.registry, partial(read_gauges, self))
         self.metrics.registry.register(ClusterCensus(partial(read_cluster, self)))
         self.trace = EventTrace(Tap(clock, redacted_paths(settings)))
-        self.states = StateWatch(log.warning, clock, say=log.change)
+        self.states = StateWatch(log.warning, clock, report=log.change)
         self.readiness = Readiness()
         self.watchdog = Watchdog(log.warning)
         self.systemd = Systemd()
@@ -142,7 +142,7 @@ def describe(service: ClusterService) -> dict[str, Any]:
         producers = service.own_metrics.producers.counts
         told["producers"] = {name: count for name, count in producers.items() if count}
     if refusals := service.refusals:
-        told["refused"] = [asdict(one) for one in refusals.recent]
+        told["refused"] = msgspec.to_builtins(list(refusals.recent))
         told["refused_requests"] = {name: asdict(one) for name, one in refusals.counts.items()}
     if server := service.server:
         told["http"] = {

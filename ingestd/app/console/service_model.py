@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+import msgspec
 from anyio import to_thread
-from msgspec.structs import asdict
 
 from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
 from ingestd.app import spool
@@ -48,19 +48,19 @@ class ServiceModel:
     def configuration(self) -> dict[str, Any]:
         """``file``, ``read_at``, and ``settings``: (name, value, origin) of each, secrets masked."""
         service = self._service
-        load, told = service.load, list[tuple[str, str, str]]()
+        load, rows = service.load, list[tuple[str, str, str]]()
         origins = load.origins if isinstance(load, ConfigFile) else {}
         for place, value, origin in lines(service.settings, origins):
-            told.append((".".join(place), "not set" if value is None else spell(value), str(origin)))
+            rows.append((".".join(place), "not set" if value is None else spell(value), str(origin)))
         return {
             "file": load.path if isinstance(load, ConfigFile) else None,
             "read_at": service.own_metrics.reloads.last_success,
-            "settings": told,
+            "settings": rows,
         }
 
     def refusals(self) -> list[dict[str, Any]]:
         """The last ones, latest first."""
-        return [asdict(one) for one in reversed(self._opened().refusals.recent)]
+        return [msgspec.to_builtins(one) for one in reversed(self._opened().refusals.recent)]
 
     def tap(self, *, sink: str, what: str, when: str) -> AbstractContextManager[TapReader]:
         service = self._opened()

@@ -84,12 +84,12 @@ def words_of(found: Fields) -> str:
     if waiting:
         return f"It was accepted, and waits for {', '.join(one['sink'] for one in waiting)}."
     ends = {step["sink"]: step["what"] for step in steps if step["sink"]}
-    if taken := sorted(sink for sink, what in ends.items() if what == "taken"):
-        return f"{', '.join(taken)} has taken it, and has yet to say what became of it."
+    if accepted_by := sorted(sink for sink, what in ends.items() if what == "taken"):
+        return f"{', '.join(accepted_by)} has taken it, and has yet to say what became of it."
     if ends:
         left_out = sorted(sink for sink, what in ends.items() if what == "dropped")
-        if taken := sorted(ends.keys() - left_out):
-            return f"It is delivered: {', '.join(taken)}."
+        if delivered_to := sorted(ends.keys() - left_out):
+            return f"It is delivered: {', '.join(delivered_to)}."
         return f"A transform has dropped it: {', '.join(left_out)}."
     if steps or found["state"] == "known":
         return "It was accepted; what became of it is not known any more, or no sink wants it."
@@ -127,12 +127,12 @@ def _marks(values: Sequence[object]) -> str:
 
 
 def _step(step: Step, place: int) -> Fields:
-    told = {"at": step.at, "what": step.what, "sink": step.sink or None, "batch": step.batch or None}
+    fields = {"at": step.at, "what": step.what, "sink": step.sink or None, "batch": step.batch or None}
     if step.what == "accepted":
-        return {**told, "producer": owner_at(step.info, place) or None}
+        return {**fields, "producer": owner_at(step.info, place) or None}
     if step.what == "dead_lettered":
-        return {**told, "why": step.info}
-    return {**told, "attempts": int(step.info)}
+        return {**fields, "why": step.info}
+    return {**fields, "attempts": int(step.info)}
 
 
 def _waiting(service: "Service", chunks: list[int]) -> list[Fields]:

@@ -87,13 +87,13 @@ async def apply(
             raise UserError("The resources changed since the plan was shown. Nothing was done; apply again.")
         on_plan(made)
 
-        def tell(outcome: ApplyOutcome) -> None:
-            on_step(outcome._replace(said=control.secrets.mask(outcome.said)))
+        def report_step(outcome: ApplyOutcome) -> None:
+            on_step(outcome._replace(error=control.secrets.mask(outcome.error)))
 
-        result = await carry_out(control.context, made, state, tell)
+        result = await carry_out(control.context, made, state, report_step)
         return replace(
             result,
-            outcomes=tuple(one._replace(said=control.secrets.mask(one.said)) for one in result.outcomes),
+            outcomes=tuple(one._replace(error=control.secrets.mask(one.error)) for one in result.outcomes),
         )
 
 

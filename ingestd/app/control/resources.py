@@ -153,7 +153,7 @@ async def check_health(control: Control, name: str) -> Mapping[str, Any]:
     return await kind.health(control.context, await find(control.context, kind, name))
 
 
-async def tell_gateway(control: Control, name: str, webhook: Webhook) -> bool:
+async def sync_webhook(control: Control, name: str, webhook: Webhook) -> bool:
     """Whether the gateway took the news of a target."""
     control.open_audit()
     return await sync(control.context, await find(control.context, Target(), name), webhook)

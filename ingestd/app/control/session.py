@@ -102,10 +102,10 @@ async def open_control(
         try:
             yield Control(context, secrets, directory, show_url(login.api).rstrip("/"), notes.open)
         except UserError as error:
-            said = secrets.mask(str(error))
-            if said == str(error):
+            message = secrets.mask(str(error))
+            if message == str(error):
                 raise
-            masked = UserError(said)
+            masked = UserError(message)
             masked.exit_code = error.exit_code
             raise masked from None
 

@@ -7,7 +7,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -32,7 +32,7 @@ from ingestd.store.confirmations import Due, Pending
 MAX_ATTEMPTS = 5
 MAX_WAIT_S = 60.0
 """Longest wait before the next attempt. If the API asks for more, the person is told to try later."""
-TELL_EVERY_S = 5.0
+REPORT_EVERY_S = 5.0
 """While nothing is heard of the event."""
 
 _SETTINGS = LaneSettings(
@@ -49,7 +49,7 @@ _POLLS = StatusPollerSettings(
     requests_per_minute=600,
 )
 
-Tell = Callable[[str], None]
+OnDelay = Callable[[str], None]
 
 
 class PublishOutcome(StrEnum):
@@ -73,7 +73,7 @@ EXIT_CODES = {PublishOutcome.ACCEPTED: 0, PublishOutcome.DELIVERED: 0, PublishOu
 class PublishedEvent:
     """``id``: the API's own. ``key``: the idempotency key. ``status``: of the last answer to the event.
 
-    ``maybe_taken``: an attempt had no clear answer. ``seconds``: from the first attempt to the outcome.
+    ``maybe_accepted``: an attempt had no clear answer. ``seconds``: from the first attempt to the outcome.
     """
 
     outcome: PublishOutcome = PublishOutcome.UNSENT
@@ -83,21 +83,27 @@ class PublishedEvent:
     attempts: int = 0
     seconds: float = 0.0
     detail: str = ""
-    maybe_taken: bool = False
+    maybe_accepted: bool = False
     interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
         return 130 if self.interrupted else EXIT_CODES.get(self.outcome, 3)
 
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``, where ``maybe_accepted`` is ``maybe_taken``."""
+        fields = asdict(self) | {"maybe_taken": self.maybe_accepted, "seconds": round(self.seconds, 3)}
+        del fields["maybe_accepted"]
+        return fields
+
 
 @dataclass(slots=True)
 class Publication:
-    """``send``, then ``follow``. ``tell`` is called with why it takes longer."""
+    """``send``, then ``follow``. ``report`` is called with why it takes longer."""
 
     sink: Sink
     clock: Clock
-    tell: Tell
+    report: OnDelay
     rng: random.Random
     result: PublishedEvent = field(default_factory=PublishedEvent)
     started: float = 0.0
@@ -157,13 +163,13 @@ class Publication:
     ) -> None:
         """Do ``work`` until it has ``ended``; report ``words`` again and again meanwhile."""
 
-        async def tell() -> None:
+        async def remind() -> None:
             while True:
-                await self.clock.sleep(TELL_EVERY_S)
-                self.tell(f"{words()} ({human_seconds(self.clock.monotonic() - self.started)})")
+                await self.clock.sleep(REPORT_EVERY_S)
+                self.report(f"{words()} ({human_seconds(self.clock.monotonic() - self.started)})")
 
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(work()), tasks.create_task(tell())]
+            running = [tasks.create_task(work()), tasks.create_task(remind())]
             await ended.wait()
             for task in running:
                 task.cancel()
@@ -208,7 +214,7 @@ class _Recorder:
         published, after_s = self._published, verdict.after_s
         published.attempts += 1
         published.status = answer.status
-        published.maybe_taken = published.maybe_taken or verdict.ambiguous
+        published.maybe_accepted = published.maybe_accepted or verdict.ambiguous
         # what cannot be understood may have been taken: only the same again can tell
         self._repeats = verdict.meaning is Meaning.RETRY or verdict.ambiguous
         self._errors = ""
@@ -222,13 +228,13 @@ class _Recorder:
         elif published.attempts >= MAX_ATTEMPTS:
             self._end(PublishOutcome.UNAVAILABLE, why)
         else:
-            self._publication.tell(f"attempt {published.attempts} of {MAX_ATTEMPTS}: {why}; retrying")
+            self._publication.report(f"attempt {published.attempts} of {MAX_ATTEMPTS}: {why}; retrying")
 
     def resolve(self, batch: Batch, outcomes: Outcomes) -> None:
         if outcomes.failed:
             self._end(PublishOutcome.REFUSED, outcomes.failed[0].detail)
         elif self._errors:
-            self._published.maybe_taken = True
+            self._published.maybe_accepted = True
             self._end(PublishOutcome.REFUSED, f"the answer says {self._errors}: {batch.last_answer}")
         elif outcomes.delivered:
             self._published.id = outcomes.remote_ids[0][1] if outcomes.remote_ids else ""

@@ -20,11 +20,11 @@ def publish(
     find_login: Callable[[], Login],
     sandbox: bool,
     wait_s: float | None,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     on_accepted: Callable[[PublishedEvent], None],
 ) -> PublishedEvent:
     """Send one event, and with ``wait_s`` ask what became of it. ``find_login`` is called where it is needed;
-    ``tell`` with why it takes longer. An interrupt ends it. Raises UserError for what cannot even begin."""
+    ``report`` with why it takes longer. An interrupt ends it. Raises UserError for what cannot even begin."""
     if any(one.references for one in settings.sinks.values()):
         from ingestd.wiring.references import look_up
 
@@ -34,7 +34,7 @@ def publish(
     login = find_login() if section.needs_api or sandbox else None
     sink = make_sink(sink_name or "cloudevents", section, login, settings.batch, SystemClock.wall)
     question = None if wait_s is None else find_question(section, login)
-    publication = Publication(sink, SystemClock(), tell, system_rng())
+    publication = Publication(sink, SystemClock(), report, system_rng())
     result = publication.result
 
     async def session() -> None:

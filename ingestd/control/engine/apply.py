@@ -43,11 +43,11 @@ class ApplyEnd(StrEnum):
 
 
 class ApplyOutcome(NamedTuple):
-    """``said``: why it failed or was skipped, in one line."""
+    """``error``: why it failed or was skipped, in one line."""
 
     change: Change
     ended: ApplyEnd
-    said: str = ""
+    error: str = ""
     took_s: float = 0.0
 
 
@@ -246,7 +246,7 @@ def _audit(change: Change, outcome: ApplyOutcome, state: ControlState) -> AuditS
             "after": cut(shown((), after), MAX_AUDIT_CHARACTERS) if after else None,
             "secrets": ",".join(change.secrets) or None,
             "result": outcome.ended.value,
-            "error": outcome.said or None,
+            "error": outcome.error or None,
             "latency_s": round(outcome.took_s, 3),
         },
     )

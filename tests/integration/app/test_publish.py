@@ -143,7 +143,8 @@ async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
     async with publishing(Cut()) as bench:
         assert await bench.send() is PublishOutcome.UNAVAILABLE
     assert len(bench.api.requests) == bench.result.attempts == MAX_ATTEMPTS
-    assert bench.result.maybe_taken
+    assert bench.result.maybe_accepted
+    assert bench.result.as_dict()["maybe_taken"]  # of `--json`
     assert bench.result.exit_code == 4
 
 
@@ -156,7 +157,7 @@ async def test_attempts_are_few_and_what_may_have_been_taken_is_told() -> None:
 async def test_what_is_not_the_apis_answer_is_no_acceptance(strange: Action) -> None:
     async with publishing(strange) as bench:
         assert await bench.send() is PublishOutcome.UNAVAILABLE
-    assert (len(bench.api.requests), bench.result.maybe_taken, bench.result.exit_code) == (
+    assert (len(bench.api.requests), bench.result.maybe_accepted, bench.result.exit_code) == (
         MAX_ATTEMPTS,
         True,
         4,
@@ -180,7 +181,7 @@ async def test_an_answer_that_names_errors_is_no_acceptance_whatever_its_status(
 ) -> None:
     async with publishing(answer(200, **body)) as bench:
         assert await bench.send() is PublishOutcome.REFUSED
-    assert (len(bench.api.requests), bench.result.exit_code, bench.result.maybe_taken) == (1, 3, False)
+    assert (len(bench.api.requests), bench.result.exit_code, bench.result.maybe_accepted) == (1, 3, False)
     assert words in bench.result.detail
 
 

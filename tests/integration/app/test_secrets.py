@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ingestd.app import bug_report
 from ingestd.app.checks.run import Report, check_all
 from ingestd.app.letters import shape
-from ingestd.cli.say import say
+from ingestd.cli.notice import notice
 from ingestd.config import load_with_origins
 from ingestd.config.settings import Settings
 from ingestd.config.show import as_json, as_toml
@@ -170,7 +170,7 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
         letter = DeadLetter(b"{}", Reason.REFUSED, words, 1, number, number)
         new_letters.insert_letters(store, [letter], 0.0)
         letter_leases.letters_failed(store, [(number + 1, letter)] if number % 2 else [], 0.0)
-        say(words)
+        notice(words)
         told = [
             answers.words(Answer(422, body=words.encode())),
             answer_body.safe_text(words, 500),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from ingestd.app.maintenance import tell_keys
+from ingestd.app.maintenance import warn_keys
 from tests.each import each
 from tests.integration.intake.replay_support import Place
 from tests.integration.intake.support import events, running, webhook
@@ -84,12 +84,12 @@ async def test_a_service_says_so_in_its_log_its_status_and_its_metrics(tmp_path:
         }
         async with running(tmp_path / "state", **sections) as life:
             told: list[str] = []
-            tell_keys(life.pipeline, told.append)
+            warn_keys(life.pipeline, told.append)
             assert told == []
             await life.take(*events(range(30)))
             await life.until_empty()
             for _ in range(3):
-                tell_keys(life.pipeline, told.append)
+                warn_keys(life.pipeline, told.append)
             assert told == [
                 "no event of 30 had the dedup key `attributes.nr`: nothing was deduplicated"
                 " (schema.dedup_key)",

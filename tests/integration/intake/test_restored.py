@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.app.maintenance import tell_restored
+from ingestd.app.maintenance import warn_restored
 from ingestd.store.origin import was_restored
 from tests.integration.intake.support import Life, event, running, sent
 from tests.receiver import Receiver, Reply
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 def told(life: Life) -> list[str]:
     warnings: list[str] = []
-    tell_restored(life.pipeline, warnings.append)
+    warn_restored(life.pipeline, warnings.append)
     return warnings
 
 

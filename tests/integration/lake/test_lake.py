@@ -95,7 +95,7 @@ async def test_a_lake_out_of_reach_is_tried_again_and_told_of_once(tmp_path: Pat
         await until(lambda: lake.failures >= 3)
         assert len(warnings) == 1
         assert "503 SlowDown" in warnings[0]
-        assert lake.trouble == "503 SlowDown"
+        assert lake.problem == "503 SlowDown"
         assert lake.outbox.events == 1
         store.fault = lambda key: None
         await until(lambda: not lake.outbox.rows and len(lines) == 2)
@@ -210,8 +210,8 @@ async def test_a_fault_that_nobody_thought_of_holds_up_the_lake_and_nothing_else
         running(lake),
     ):
         await add(database, lake, [event(1)])
-        await until(lambda: lake.trouble)
-        assert lake.trouble == "RuntimeError while writing rows 1 to 1"
+        await until(lambda: lake.problem)
+        assert lake.problem == "RuntimeError while writing rows 1 to 1"
         assert await add(database, lake, [event(2)])
 
 
@@ -237,7 +237,7 @@ async def test_an_outbox_that_cannot_be_read_holds_up_the_lake_and_nothing_else(
         await add(database, lake, [event(1)])
         path.rename(tmp_path / "away")
         assert (await lake.drain(5)).events == 1
-        assert "unable to open" in lake.trouble
+        assert "unable to open" in lake.problem
         (tmp_path / "away").rename(path)
         await add(database, lake, [event(2)])
         assert (await lake.drain(5)).events == 0

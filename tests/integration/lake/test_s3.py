@@ -152,7 +152,7 @@ async def test_without_credentials_the_lake_waits_and_says_why(
     async with opened(tmp_path) as database, lake_in(database, store) as lake:
         await add(database, lake, [event(1)])
         assert (await lake.drain(10)).events == 1
-        assert "no AWS credentials" in lake.trouble
+        assert "no AWS credentials" in lake.problem
 
 
 @each(

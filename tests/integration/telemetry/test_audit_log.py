@@ -90,10 +90,10 @@ def test_a_log_that_is_opened_again_is_appended_to(tmp_path: Path) -> None:
 def test_a_disk_error_is_told_and_it_is_tried_again(tmp_path: Path) -> None:
     log = AuditLog(Path("/dev/full"))
     log(AuditEntry.RUN_STARTED)
-    assert log.trouble == ""
+    assert log.problem == ""
     for _ in range(2):
         log.flush()
-        assert log.trouble == (
+        assert log.problem == (
             "the audit log /dev/full cannot be written: No space left on device; it is tried again"
         )
         log(AuditEntry.RUN_FINISHED)
@@ -104,13 +104,13 @@ def test_a_directory_in_the_way_of_a_rotated_file_is_waited_for(tmp_path: Path) 
     log = AuditLog(tmp_path / "audit.jsonl", max_bytes=10)
     (tmp_path / "audit.jsonl.1" / "in the way").mkdir(parents=True)
     log(AuditEntry.RUN_STARTED)
-    assert "cannot be written: Is a directory" in log.trouble
+    assert "cannot be written: Is a directory" in log.problem
     log(AuditEntry.RUN_FINISHED)
     log.flush()
     assert lines(log.path) == [], "what stood before is not known"
     (tmp_path / "audit.jsonl.1").rename(tmp_path / "elsewhere")
     log.close()
-    assert log.trouble == ""
+    assert log.problem == ""
     found = verify(log.path)
     assert (found.problems, found.lines) == ([], 3)
 
@@ -127,7 +127,7 @@ def test_a_file_that_was_removed_is_made_again_and_one_whose_directory_was_once_
     log.path.parent.rmdir()
     log(AuditEntry.RUN_FINISHED)
     log.flush()
-    assert "No such file" in log.trouble
+    assert "No such file" in log.problem
     log.path.parent.mkdir()
     log.close()
     assert [line["event"] for line in lines(log.path)] == ["RUN_FINISHED", "AUDIT_RESUMED"]
@@ -166,11 +166,11 @@ def test_after_a_full_disk_it_goes_on_and_its_chain_holds(
         log(AuditEntry.BATCH_DELIVERED, run=number)
     for _ in range(2):
         log.flush()
-        assert "No space left on device" in log.trouble
+        assert "No space left on device" in log.problem
     disk.left = 10**9
     log(AuditEntry.BATCH_DELIVERED, run=6)
     log.flush()
-    assert log.trouble == ""
+    assert log.problem == ""
     log(AuditEntry.RUN_FINISHED, run=7)
     log.close()
     found = verify(log.path)
@@ -210,7 +210,7 @@ def test_on_a_real_disk_that_is_full_too(tmp_path: Path) -> None:
         for number in range(200):
             log(AuditEntry.BATCH_DELIVERED, run=number)
         log.flush()
-        assert "No space left on device" in log.trouble
+        assert "No space left on device" in log.problem
         filler.unlink()
         log.close()
         assert verify(log.path).problems == []
@@ -226,7 +226,7 @@ def test_a_pipe_is_written_to_and_never_rotated(tmp_path: Path) -> None:
             log.flush()
         assert [json.loads(line)["run"] for line in pipe.read().splitlines()] == [0, 1]
         log.close()
-    assert (log.trouble, os.listdir(tmp_path)) == ("", ["pipe"])
+    assert (log.problem, os.listdir(tmp_path)) == ("", ["pipe"])
 
 
 def test_a_log_that_another_process_rotated_goes_on_in_the_new_file(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_whoever_holds_the_lock_for_long_is_not_waited_for(tmp_path: Path) -> No
         fcntl.flock(file, fcntl.LOCK_EX)
         log(AuditEntry.RUN_STARTED)
         log.close()
-    assert (log.trouble, len(lines(log.path))) == ("", 1)
+    assert (log.problem, len(lines(log.path))) == ("", 1)
 
 
 def test_a_log_that_cannot_be_opened_is_the_users_to_put_right(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ for number in range(int(sys.argv[3])):
         log.flush()
         print(number, flush=True)
 log.close()
-assert not log.trouble, log.trouble
+assert not log.problem, log.problem
 """
 
 

@@ -25,7 +25,7 @@ def write(path: Path, count: int = 1, *, max_bytes: int = 10**9, keep: int = 100
     for number in range(first, first + count):
         log(AuditEntry.BATCH_DELIVERED, events=number)
     log.close()
-    assert log.trouble == ""
+    assert log.problem == ""
 
 
 def whole(found: AuditFindings) -> bool:

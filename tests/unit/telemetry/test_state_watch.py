@@ -3,6 +3,8 @@ flood."""
 
 from typing import Any
 
+import msgspec
+
 from ingestd.core.clock import SystemClock
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.refusals import MAX_KINDS, MAX_NAMES, WINDOW_S, RefusalCounts, Refusals
@@ -17,13 +19,13 @@ class Told(SystemClock):
         self.lines: list[str] = []
         self.fields: list[dict[str, Any]] = []
         self.entries: list[dict[str, Any]] = []
-        self.states = StateWatch(print, self, say=self.say, audit=self.audit, remind_s=300.0)
-        self.refusals = Refusals(self.say, self.audit, self)
+        self.states = StateWatch(print, self, report=self.report, audit=self.audit, remind_s=300.0)
+        self.refusals = Refusals(self.report, self.audit, self)
 
     def monotonic(self) -> float:  # type: ignore[override]
         return self.now
 
-    def say(self, words: str, /, *, well: bool, **fields: Any) -> None:
+    def report(self, words: str, /, *, well: bool, **fields: Any) -> None:
         self.lines.append(f"{'+' if well else '-'} {words}")
         self.fields.append(fields)
 
@@ -50,7 +52,7 @@ def test_each_state_and_each_reason_is_told_once_with_its_status_and_words() -> 
         ("paused", "403 forbidden"),
         ("paused", "401 who are you?"),
     ):
-        told.states.trouble("crm", state, why, what="sending fails")
+        told.states.degraded("crm", state, why, what="sending fails")
         told.now += 10
     assert told.take() == [
         "- crm: sending fails: 500 code: busy, message: try later, traceId: 7",
@@ -64,23 +66,23 @@ def test_each_state_and_each_reason_is_told_once_with_its_status_and_words() -> 
         ("LANE_CHANGED", "paused", 403, "forbidden"),
         ("LANE_CHANGED", "paused", 401, "who are you?"),
     ]
-    told.states.well("crm", "closed", "it answers again")
-    told.states.well("crm", "closed", "it answers again")
+    told.states.recovered("crm", "closed", "it answers again")
+    told.states.recovered("crm", "closed", "it answers again")
     assert told.take() == ["+ crm: it answers again (after 50s)"]
 
 
 def test_what_is_stuck_is_told_again_every_few_minutes_with_how_much_waits() -> None:
     told, waiting = Told(), [3460]
     words = {"what": "sending fails", "waiting": lambda: f"{waiting[0]:,} events wait"}
-    told.states.trouble("crm", "open", "503", **words)  # type: ignore[arg-type]
+    told.states.degraded("crm", "open", "503", **words)  # type: ignore[arg-type]
     told.take()
     assert told.after(299) == []
     assert told.after(1) == ["- crm: sending fails, for 5m, 3,460 events wait: 503"]
-    told.states.trouble("crm", "open", "503", **words)  # type: ignore[arg-type]
+    told.states.degraded("crm", "open", "503", **words)  # type: ignore[arg-type]
     assert told.after(299) == []
     waiting[0] = 9000
     assert told.after(121) == ["- crm: sending fails, for 12m, 9,000 events wait: 503"]
-    told.states.well("crm", "closed", "it answers")
+    told.states.recovered("crm", "closed", "it answers")
     told.take()
     assert told.after(1000) == []
 
@@ -88,7 +90,7 @@ def test_what_is_stuck_is_told_again_every_few_minutes_with_how_much_waits() -> 
 def test_readiness_is_told_when_it_goes_and_when_it_comes_back() -> None:
     told, trouble = Told(), list[str]()
     told.states.add_check("spool", lambda: trouble[0] if trouble else None)
-    told.states.trouble("spool", "open", "503", what="a sink of that name fails")
+    told.states.degraded("spool", "open", "503", what="a sink of that name fails")
     told.take()
     for held in (101, 102, 103):
         trouble[:] = [f"holds {held} of 100 bytes"]
@@ -118,6 +120,11 @@ def test_a_refused_producer_is_told_at_once_and_then_counted_once_a_minute() -> 
         "- refused: producer orders (10.0.0.7): 429 the spool holds 581 of 9 bytes, 581 times in 1m"
     ]
     assert [one.times for one in told.refusals.recent] == [582, 1]
+    of_status = msgspec.to_builtins(list(told.refusals.recent))
+    assert [(one["producer"], one["times"], one["untold"]) for one in of_status] == [
+        ("orders", 582, 0),
+        ("", 1, 0),
+    ]
     assert told.refusals.counts == {"orders": RefusalCounts(0, 582), "": RefusalCounts(1, 0)}
     assert told.after(WINDOW_S) == []
     told.refusals.note("orders", "10.0.0.7", 429, "the spool holds 1 of 9 bytes")

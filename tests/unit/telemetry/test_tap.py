@@ -18,5 +18,5 @@ def test_the_words_do_not_say_what_is_masked_and_who_looks_stops_nothing() -> No
     tap = Tap(SystemClock(), (("phone",),))
     with tap.listen() as one, tap.listen(matches=fails) as other:
         tap.show("rejected", [b'{"phone":"123"}'], why="invalid: phone: expected a number, found '123'")
-        (sample,) = one.taken()
+        (sample,) = one.take_all()
         assert (sample["why"], sample["event"], other.missed) == ("invalid", {"phone": "***"}, 1)

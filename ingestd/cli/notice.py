@@ -5,5 +5,5 @@ import click
 from ingestd.core.redaction import redact
 
 
-def say(message: object) -> None:
+def notice(message: object) -> None:
     click.echo(f"ingestd: {redact(str(message))}", err=True)
