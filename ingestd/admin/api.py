@@ -35,10 +35,8 @@ from ingestd.core.errors import Busy, NotFound, UserError
 
 EXPORT_LETTERS = 500
 """That are read at once."""
-EXPORT_HEADERS = {
-    "Content-Type": "application/x-ndjson",
-    "Content-Disposition": 'attachment; filename="dead-letters.ndjson"',
-}
+DAMAGED, DAMAGED_LETTERS = "Ingestd-Damaged", "Ingestd-Damaged-Letters"
+"""Headers of an export: how many payloads are damaged on disk, and of which letters, the first of them."""
 ChangeHandler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 """With the name of the visitor."""
 
@@ -137,17 +135,20 @@ class Api:
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         """JSON lines: events as they came, as `ingestd replay` reads them, or with ``whole`` all of a letter.
-        Read in pages, so that nothing waits for a slow download, however many there are."""
+        Read in pages, so that nothing waits for a slow download, however many there are. A payload that is
+        damaged on disk is no event: it is left out, and told in headers and in the name of the file."""
         visitor = visitor_of(request, self._access)
         query = letters_asked(request.query, visitor, self._model)
         whole = request.query.get("whole", "") not in ("", "false")
         page, now = await self._model.export(query, after=0, limit=EXPORT_LETTERS, now=None)
-        response = web.StreamResponse(headers=EXPORT_HEADERS)
+        damaged, first = await self._model.damaged(query, now=now)
+        response = web.StreamResponse(headers=_export_headers(damaged, first, whole=whole))
         await response.prepare(request)
         with suppress(ConnectionError):
             while page:
                 shown = letting_see(visitor, self._model, page)
-                await response.write(b"".join(_line(one, whole=whole) for one in shown))
+                lines = [_line(one, whole=whole) for one in shown if whole or one["intact"]]
+                await response.write(b"".join(lines))
                 after = page[-1]["id"]
                 page, now = await self._model.export(query, after=after, limit=EXPORT_LETTERS, now=now)
             await response.write_eof()
@@ -244,6 +245,16 @@ async def _chosen_or_all(request: web.Request) -> tuple[LetterQuery, bool, bool]
     if unknown := words.keys() - set(QUERY_FIELDS):
         raise ValueError(f"there is no field {', '.join(sorted(unknown))}")
     return query, dry_run is not False, everything
+
+
+def _export_headers(damaged: int, first: list[int], *, whole: bool) -> dict[str, str]:
+    what = f"-{damaged}-damaged" + ("" if whole else "-left-out") if damaged else ""
+    headers = {
+        "Content-Type": "application/x-ndjson",
+        "Content-Disposition": f'attachment; filename="dead-letters{what}.ndjson"',
+        DAMAGED: str(damaged),
+    }
+    return headers | ({DAMAGED_LETTERS: ", ".join(map(str, first))} if damaged else {})
 
 
 def _line(letter: Mapping[str, Any], *, whole: bool) -> bytes:

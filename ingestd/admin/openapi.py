@@ -140,7 +140,17 @@ def _get(summary: str, schema: Any, parameters: list[Any] | None = None) -> dict
 def _export(parameters: list[Any]) -> dict[str, Any]:
     operation = _get("Events of dead letters, a line each, or whole letters", None, parameters)
     lines = {"application/x-ndjson": {"schema": {"type": "string"}}}
-    operation["responses"]["200"] = {"description": "JSON lines", "content": lines}
+    headers = {
+        "Ingestd-Damaged": {
+            "description": "How many payloads are damaged on disk: as events they are left out",
+            "schema": {"type": "integer"},
+        },
+        "Ingestd-Damaged-Letters": {
+            "description": "The numbers of the first of their letters",
+            "schema": {"type": "string"},
+        },
+    }
+    operation["responses"]["200"] = {"description": "JSON lines", "headers": headers, "content": lines}
     return operation
 
 

@@ -163,6 +163,11 @@ class ReadModel(Protocol):
         be given again."""
         ...
 
+    async def damaged(self, query: LetterQuery, *, now: float) -> tuple[int, list[int]]:
+        """How many of these letters have a payload that is not what was stored, and the first of their
+        numbers."""
+        ...
+
     async def groups(self, query: LetterQuery) -> list[dict[str, Any]]:
         """Letters that match, by cause: how many, an example, which values differ."""
         ...

@@ -116,6 +116,10 @@ async def page(
     return await _aside(read)
 
 
+async def damaged(service: Service, query: LetterQuery, *, now: float) -> tuple[int, list[int]]:
+    return await _aside(partial(letters.damaged, _directory(service), _filter(query), now=now))
+
+
 async def park(service: Service, query: LetterQuery, *, who: str, dry_run: bool) -> Changed:
     found = await find(service, query, limit=0)
     words = ["parked letters are not sent by themselves any more; send them again when it is time"]

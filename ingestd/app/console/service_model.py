@@ -87,6 +87,9 @@ class ServiceModel:
         now = self._service.clock.wall() if now is None else now
         return await letters.page(self._opened(), query, after=after, limit=limit, now=now), now
 
+    async def damaged(self, query: LetterQuery, *, now: float) -> tuple[int, list[int]]:
+        return await letters.damaged(self._opened(), query, now=now)
+
     async def groups(self, query: LetterQuery) -> list[dict[str, Any]]:
         return await letters.groups(self._opened(), query)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from ingestd.app.letters.shape import Fields, as_dict, group_as_dict
@@ -117,6 +118,14 @@ class Exported(NamedTuple):
     bent: int
     damaged: int
     first: list[int]
+
+
+def damaged(state_dir: str | None, where: Filter, *, now: float) -> tuple[int, list[int]]:
+    """How many payloads are not what was stored, and the first of their numbers. All of them are read."""
+    with _reader(state_dir) as reader:
+        found = (letter.id for letter in reader.letters(where, now) if not letter.intact)
+        first = [*islice(found, _MOST_DAMAGED)]
+        return len(first) + sum(1 for _ in found), first
 
 
 def export(state_dir: str | None, where: Filter, stream: BinaryIO, *, as_json: bool, now: float) -> Exported:

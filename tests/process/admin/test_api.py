@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from typing import Any
 
 import httpx
@@ -114,6 +115,36 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
             while not (spool := (await client.get("/v1/overview")).json()["spool"])["parked_bytes"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             assert (spool["filled_by"], spool["full_in"]) == (None, None), "it takes no room from the others"
+
+
+async def test_what_is_damaged_on_disk_is_not_exported_as_an_event_and_is_told(place: Place) -> None:
+    """As ``dlq export`` does."""
+    api = Api()
+    async with api.server, serve(place, api.server, *configured(place)) as serving:
+        await with_letters(serving, 3)
+        store = sqlite3.connect(place.state / "state.db")
+        for table in ("single_letters", "sealed_letters"):
+            store.execute(f"UPDATE {table} SET payload = ? WHERE id = 2", (event(999_991),))
+        store.commit()
+        store.close()
+        url = f"http://127.0.0.1:{serving.admin_port}"
+        async with httpx.AsyncClient(timeout=patience(30), base_url=url, trust_env=False) as client:
+            found = await client.get("/v1/letters/export")
+            ids = [json.loads(line)["interactionId"] for line in found.text.splitlines()]
+            assert ids == ["i-000001", "i-000003"]
+            assert (found.headers["ingestd-damaged"], found.headers["ingestd-damaged-letters"]) == ("1", "2")
+            assert '"dead-letters-1-damaged-left-out.ndjson"' in found.headers["content-disposition"]
+            whole = await client.get("/v1/letters/export?whole=true")
+            assert [json.loads(line)["intact"] for line in whole.text.splitlines()] == [True, False, True]
+            assert '"dead-letters-1-damaged.ndjson"' in whole.headers["content-disposition"]
+            well = await client.get("/v1/letters/export?text=i-000003")
+            assert (well.headers["ingestd-damaged"], "ingestd-damaged-letters" in well.headers) == (
+                "0",
+                False,
+            )
+            assert "damaged on disk; " in (await client.get("/letters")).text
+            assert "damaged on disk" in (await client.get("/letters/2")).text
+            assert "damaged on disk" not in (await client.get("/letters/1")).text
 
 
 FORM = "application/x-www-form-urlencoded"
