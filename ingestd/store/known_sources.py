@@ -4,6 +4,7 @@ import sqlite3
 
 from ingestd.store.database import Database
 from ingestd.store.source_rows import (
+    Beginning,
     Fingerprints,
     SourceState,
     add_source,
@@ -30,9 +31,11 @@ class KnownSources:
         from_start: bool,
         chunk_bytes: int = 0,
         now: float,
+        begins: Beginning | None = None,
     ) -> SourceState:
         """The state of a file known by (device, inode), its head and what stands before its position, or of
-        a new one.
+        a new one. ``begins``: where a new one is read from, if not from its start; known with it or not at
+        all.
 
         A file that has grown is compared by the head it had then. One that is shorter (``size``, where it is
         known) than its position, or holds something else before it, was written again, and counts as new.
@@ -48,6 +51,7 @@ class KnownSources:
                 from_start=from_start,
                 chunk_bytes=chunk_bytes,
                 now=now,
+                begins=begins,
             )
 
         state = await self._database.run(find)

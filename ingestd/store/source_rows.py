@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ingestd.core.chunk import MARK_BYTES, NO_MARK, Mark
+from ingestd.core.chunk import MARK_BYTES, NO_MARK, Mark, digest
 from ingestd.store.connection import StoreFailed
 
 Fingerprints = Callable[[int, int], tuple[bytes, int]]
@@ -44,6 +44,14 @@ class SourceState(NamedTuple):
     chunk_bytes: int = 0
 
 
+class Beginning(NamedTuple):
+    """Where the reading of a file begins whose first bytes were read elsewhere: as a position is noted."""
+
+    position: int
+    line: int
+    mark: Mark
+
+
 def find_source(
     connection: sqlite3.Connection,
     path: str,
@@ -54,6 +62,7 @@ def find_source(
     from_start: bool,
     chunk_bytes: int,
     now: float,
+    begins: Beginning | None = None,
 ) -> SourceState:
     """See ``Journal.find_file``. ``chunk_bytes``: to cut it by, where no file was read yet; 0: it is not
     asked for."""
@@ -81,6 +90,10 @@ def find_source(
         if same_head or known_as == path:
             rewritten = rewritten or position
     number = add_source(connection, path, identity, fingerprints(0, MARK_BYTES), now)
+    if begins:
+        position, line, (end, tail) = begins
+        connection.execute(MOVE, (position, line, digest(tail), len(tail), end, number))
+        return SourceState(number, position, line, chunk_bytes=chunk_bytes)
     return SourceState(number, 0, 1, rewritten=rewritten, chunk_bytes=chunk_bytes)
 
 

@@ -4,15 +4,15 @@ Runs in a worker thread.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from ingestd.core.chunk import NO_MARK, Mark
+from ingestd.core.chunk import NO_MARK, Mark, digest
 from ingestd.sources.live import recognising
 from ingestd.sources.live.live_file import LiveFile, Whereabouts
 from ingestd.sources.live.reading import TAIL_BYTES, Cut, FileKind, FileMark, ReadOptions, mark_at
-from ingestd.sources.live.recognising import Inspection
+from ingestd.sources.live.recognising import Heads, Inspection
 from ingestd.store.file_rows import FileRow
 
 Known = Mapping[int, LiveFile]
@@ -38,45 +38,46 @@ class Copies:
         self._options = options
         self._cuts = cuts
 
-    def find(self, file: LiveFile, look: Inspection, rows: Iterable[FileRow], known: Known) -> Twin | None:
+    def find(self, file: LiveFile, look: Inspection, heads: Heads, known: Known) -> Twin | None:
         """``known``: all that are in memory. None: it is a file of its own."""
         if len(look.content) < TAIL_BYTES:
-            return self._short(file, look, rows, known)
-        for row in recognising.twins_of(look, rows, least=1):
+            return self._short(file, look, heads, known)
+        for row in heads.twins_of(look):
             other = known.get(row.number)
             if other is file:
                 continue
-            if other is None:
-                if twin := self._left_by_a_crash(look, row):
-                    return twin
-                continue
-            descriptor = None if other.whereabouts is Whereabouts.LOST else other.descriptor
-            if descriptor is not None:
-                if twin := self._copy_of_open(look, other, descriptor):
-                    return twin
-                if other.mark.is_in(descriptor):
-                    continue
-            # it was truncated, perhaps since its directory was looked at
-            if row.head_bytes < TAIL_BYTES:
-                continue
-            if found := recognising.mark_in(look, other.at, other.mark, self._options):
-                return Twin(other.at, other.line, found, other)
-            if twin := self._beginning_of(file, look, other):
+            twin = self._of_known(file, look, row, other) if other else self._left_by_a_crash(look, row)
+            if twin:
                 return twin
         return None
+
+    def _of_known(self, file: LiveFile, look: Inspection, row: FileRow, other: LiveFile) -> Twin | None:
+        descriptor = None if other.whereabouts is Whereabouts.LOST else other.descriptor
+        if descriptor is not None:
+            if twin := self._copy_of_open(look, other, descriptor):
+                return twin
+            if not other.is_rewritten():
+                return None
+            # it was truncated since its directory was looked at
+            if mark := mark_of_lost(look, other, self._options):
+                return Twin(other.at, other.line, mark, other)
+        if row.head_bytes < TAIL_BYTES:
+            return None
+        if found := recognising.mark_in(look, other.at, other.mark, self._options):
+            return Twin(other.at, other.line, found, other)
+        return self._beginning_of(file, look, other)
 
     def _copy_of_open(self, look: Inspection, other: LiveFile, descriptor: int) -> Twin | None:
         """Compared with the file itself: by its first bytes, and by what stands where it was read to, or
         where this one ends."""
-        size = min(len(look.content), other.size)
+        size = min(len(look.content), os.fstat(descriptor).st_size)
         if size < TAIL_BYTES or os.pread(descriptor, size, 0) != look.content[:size]:
             return None
         least = min(TAIL_BYTES, other.at)
         mark = recognising.mark_in(look, other.at, other.mark, self._options, least) if least else None
         if mark or (look.head != look.content and not other.at):
             return Twin(other.at, other.line, mark or NO_MARK, other)
-        plain = look.head == look.content and look.size <= other.size
-        if plain and recognising.is_beginning(look.descriptor, look.size, descriptor):
+        if look.head == look.content and recognising.is_beginning(look.descriptor, look.size, descriptor):
             return Twin(look.size, 1, mark_at(look.descriptor, look.size), other)
         return None
 
@@ -94,15 +95,15 @@ class Copies:
                 return None
         return Twin(row.position, row.line, found or NO_MARK, row=row)
 
-    def _short(self, file: LiveFile, look: Inspection, rows: Iterable[FileRow], known: Known) -> Twin | None:
+    def _short(self, file: LiveFile, look: Inspection, heads: Heads, known: Known) -> Twin | None:
         """So little may be the same by chance; or the other is copied now, and truncated next."""
-        for row in recognising.twins_of(look, rows, least=1):
+        for row in heads.twins_of(look):
             other = known.get(row.number)
             if other and other is not file and other.whereabouts is Whereabouts.PRESENT:
                 least = max(1, min(other.at, TAIL_BYTES))
                 with suppress(OSError):
                     same = recognising.mark_in(look, other.at, other.mark, self._options, least)
-                    if same or (look.size <= other.size and compare(look, other)):
+                    if same or compare(look, other):
                         return Twin(look.size, 1, mark_at(look.descriptor, look.size), other)
         return None
 
@@ -113,21 +114,32 @@ class Copies:
         same = False
         if other.whereabouts is Whereabouts.LOST:  # copied, and truncated; not written again under its name
             same = look.size <= other.mark.end and other.path != file.path and not other.is_deleted
-        elif look.size <= other.size:
+        else:
             with suppress(OSError):
                 same = compare(look, other)
         return Twin(look.size, 1, mark_at(look.descriptor, look.size), other) if same else None
 
 
+def mark_of_lost(look: Inspection, lost: LiveFile, options: ReadOptions) -> Mark | None:
+    """``mark_in`` for a file that was truncated. However little was read of it: the copy is there since then.
+    Of what an earlier process had on its way, and nobody has read again yet, only the beginning is known."""
+    if lost.at:
+        return recognising.mark_in(look, lost.at, lost.mark, options, min(TAIL_BYTES, lost.at))
+    known = lost.head.size if lost.cuts else 0
+    same = known and any(
+        len(head) >= known and digest(head[:known]) == lost.head.digest for head in (look.head, look.content)
+    )
+    return NO_MARK if same else None
+
+
 def compare(look: Inspection, other: LiveFile) -> bool:
-    """Raises OSError."""
-    descriptor = other.descriptor
-    if descriptor is not None:
+    """Whether it holds what the other begins with. Raises OSError."""
+    with other.opened() as descriptor:
         return recognising.is_beginning(look.descriptor, look.size, descriptor)
-    opened = os.open(other.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        status = os.fstat(opened)
-        same = (status.st_dev, status.st_ino) == other.identity
-        return same and recognising.is_beginning(look.descriptor, look.size, opened)
-    finally:
-        os.close(opened)
+
+
+def same_lines(look: Inspection, other: LiveFile, known: int) -> int:
+    """Up to which byte it has the lines that the other has; that ``known`` bytes are the same was seen."""
+    with suppress(OSError), other.opened() as descriptor:
+        known = recognising.same_to(look.descriptor, descriptor, known)
+    return recognising.behind_last_line(look.descriptor, known)

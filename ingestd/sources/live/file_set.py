@@ -119,11 +119,18 @@ class FileSet:
             if again is None:
                 return True
             found = again
-        if found.size < file.mark.end or self._is_again(file, found, now):
+        rewritten = await self._is_rewritten(file, found.size, found.mtime_ns)
+        if rewritten or self._is_again(file, found, now):
             await self.lose(file)
             return False
         file.is_seen(found.size, found.mtime_ns, now)
         return True
+
+    async def _is_rewritten(self, file: LiveFile, size: int, mtime_ns: int) -> bool:
+        """What is longer than what was read of it is found out when it is read on."""
+        if size == file.mark.end and file.is_at_end and mtime_ns != file.mtime_ns:
+            return await in_thread(file.is_rewritten)
+        return size < file.mark.end
 
     def _is_again(self, file: LiveFile, found: FoundFile, now: float) -> bool:
         """As short, written since it was read, and left alone since: perhaps the same once more."""
@@ -145,10 +152,11 @@ class FileSet:
         path = file.path
         file.drop_reading()
         self._files.pop(file.identity, None)
-        waiting = [one for one in self._files.values() if one.copy_of is file and one.size >= file.mark.end]
-        if await self._identities.find_copy(
-            file, waiting, self._files.keys() - {w.identity for w in waiting}
-        ):
+        waiting = [one for one in self._files.values() if one.copy_of is file]
+        taken = {one.identity for one in self._files.values() if one.number or one.copy_of}
+        if await self._identities.find_copy(file, waiting, taken - {one.identity for one in waiting}):
+            if before := self._files.get(file.identity):  # it was not found out yet what that is
+                before.close()
             self._files[file.identity] = file
             self._claims[file.identity] = self._name
             self._report.truncated(path, file.path)
@@ -173,7 +181,7 @@ class FileSet:
                 continue
             size, mtime_ns, links = status
             file.is_deleted = links == 0
-            if size < file.mark.end:
+            if await self._is_rewritten(file, size, mtime_ns):
                 await self.lose(file)
             else:
                 file.is_seen(size, mtime_ns, now)
@@ -214,18 +222,18 @@ class FileSet:
         for file in [one for one in self._files.values() if one.copy_of]:
             original = file.copy_of
             assert original
-            is_there = any(one is original for one in self._files.values())
+            is_there = self._files.get(original.identity) is original
             if file.copy_until is not None and (not is_there or now >= file.copy_until):
                 file.copy_of = None  # it is a file of its own, and read as that
                 file.read_size = -1
                 continue
             if is_there and file.size == file.same_to:
                 continue
-            if is_there and await in_thread(lambda one=original: one.is_truncated()):  # type: ignore[misc]
-                continue  # the next look goes on in this copy, under the number of what is on its way
             if is_there and await self._identities.is_still_copy(file):
                 file.same_to = file.size
                 continue
+            if is_there and await in_thread(original.is_rewritten):
+                continue  # the next look goes on in this copy, under the number of what is on its way
             await self._identities.own(file, is_there=is_there)
             if file.number:
                 self.by_number[file.number] = file
@@ -288,7 +296,7 @@ class FileSet:
             if found.identity in self._files or not (file := self._add(found, now)):
                 continue
             file.whereabouts, file.away_since, file.known_as = Whereabouts.AWAY, now, row.path
-            await self._identities.find([file], {}, {file: Ending.CLOSED})
+            await self._identities.find([file], dict(self.by_number), {file: Ending.CLOSED})
             if file.number == row.number:
                 self.by_number[file.number] = file
             else:

@@ -9,13 +9,14 @@ from ingestd.core.clock import Clock
 from ingestd.sources.files.jsonl import in_thread
 from ingestd.sources.files.streams import shown_path
 from ingestd.sources.live import recognising
-from ingestd.sources.live.copies import Copies, Twin, compare
+from ingestd.sources.live.copies import Copies, Twin, compare, mark_of_lost, same_lines
 from ingestd.sources.live.live_file import LiveFile, Whereabouts
 from ingestd.sources.live.patterns import Identity, is_of
 from ingestd.sources.live.reading import TAIL_BYTES, Cut, Ending, FileKind, FileMark, ReadOptions, mark_at
-from ingestd.sources.live.recognising import Inspection
+from ingestd.sources.live.recognising import Heads, Inspection
 from ingestd.store.file_rows import FileRow, FileRows
 from ingestd.store.journal import Journal
+from ingestd.store.source_rows import Beginning
 
 _LATEST = 5_000
 KnownFiles = MutableMapping[int, LiveFile]
@@ -58,10 +59,11 @@ class Identities:
     ) -> None:
         """Each has a number then, or is a copy, or has to be looked at again. Those come first whose places
         on the disk are known: what an earlier process read besides may be in copies. Raises StoreFailed."""
+        await self._journal.commit()  # rows of what was read and let go say how far
         rows: dict[Identity, list[FileRow]] = {}
         for row in await self._rows.at([file.identity for file in files]):
             rows.setdefault((row.device, row.inode), []).append(row)
-        latest: list[FileRow] | None = None
+        heads: Heads | None = None
         for file in sorted(files, key=lambda one: one.identity not in rows):
             mine = rows.get(file.identity, [])
             try:
@@ -84,11 +86,13 @@ class Identities:
             file.descriptor = look.descriptor
             twin = None
             if look.row is None and (len(look.content) >= TAIL_BYTES or file.copy_until is None):
-                latest = latest if latest is not None else await self._rows.latest(_LATEST)
-                twin = await in_thread(lambda f=file, k=look, r=latest: self._copies.find(f, k, r, known))  # type: ignore[misc]
+                heads = heads or Heads(await self._rows.latest(_LATEST))
+                twin = await in_thread(lambda f=file, k=look, h=heads: self._copies.find(f, k, h, known))  # type: ignore[misc]
             await self._settle_on(file, look, twin)
             if file.number:
                 known[file.number] = file
+                if heads and len(look.content) >= TAIL_BYTES:
+                    heads.add(_row_of(file))  # a copy of it may be new, too
 
     async def _settle_on(self, file: LiveFile, look: Inspection, twin: Twin | None) -> None:
         if twin and twin.file and twin.file.whereabouts is not Whereabouts.LOST:
@@ -107,14 +111,14 @@ class Identities:
             prints = {(0, head[1]): head, (mark.end - mark.size, mark.size): (mark.digest, mark.size)}
             await self._take(file, look._replace(row=row, prints={**look.prints, **prints}))
         else:
-            await self._take(file, look)
-            if twin:
-                await self.begin_at(file, twin.position, twin.line, twin.mark)
-            elif self.only_new and look.row is None:
-                await self._pass_over(file, look)
+            begins = Beginning(twin.position, twin.line, twin.mark) if twin else None
+            if self.only_new and not twin and look.row is None:
+                begins = await in_thread(lambda: _end_of(look))
+            await self._take(file, look, begins)
 
-    async def _take(self, file: LiveFile, look: Inspection) -> None:
-        """As the journal knows it, or as new."""
+    async def _take(self, file: LiveFile, look: Inspection, begins: Beginning | None = None) -> None:
+        """As the journal knows it, or as new: then what stands before ``begins`` was read elsewhere. A crash
+        right behind it finds both or nothing, or it would be read once more."""
         path, row = shown_path(file.known_as), look.row
         if row is None and look.was:
             self._copies.written_again.add(look.was.number)
@@ -126,12 +130,15 @@ class Identities:
             size=None,
             from_start=False,
             now=self._clock.wall(),
+            begins=begins,
         )
         file.number, file.at, file.line = state.number, state.position, state.line
         file.head = FileMark(row.head_bytes, row.head, row.head_bytes) if row else _head_of(look.head)
         self._grow(file, look.head)
         if row:
             file.mark = FileMark(row.tail_end, row.tail, row.tail_bytes)
+        elif begins:
+            file.mark = FileMark.of(begins.mark)
         elif look.was and look.was.number in self.told:
             self.told.discard(look.was.number)
         elif look.was and look.was.position and look.was.path == path:
@@ -142,7 +149,7 @@ class Identities:
             )
         file.read_size, file.read_ending = -1, Ending.OPEN
         file.cuts = [cut for cut in sorted(set(self._cuts(file.number))) if cut[1] > file.at]
-        if row and file.mark.end == look.size and not file.cuts:
+        if (row or begins) and file.mark.end == look.size and not file.cuts:
             file.read_size, file.read_mtime_ns = look.size, look.mtime_ns
             file.read_ending = Ending.CLOSED
 
@@ -150,36 +157,14 @@ class Identities:
         """What it begins with is known to 4 KiB, once it is so long: by that a copy is recognised."""
         known, descriptor = file.head.size, file.descriptor
         if known < MARK_BYTES and file.mark.end >= min(2 * known, MARK_BYTES) and descriptor is not None:
-            self._grow(file, await in_thread(lambda: os.pread(descriptor, MARK_BYTES, 0)))
+            head = await in_thread(lambda: os.pread(descriptor, MARK_BYTES, 0))
+            if not await in_thread(file.is_rewritten):  # else it may be the head of something else
+                self._grow(file, head)
 
     def _grow(self, file: LiveFile, head: bytes) -> None:
         if len(head) > file.head.size:
             file.head = _head_of(head)
             self._rows.grown(file.number, (file.head.digest, file.head.size))
-
-    async def begin_at(self, file: LiveFile, position: int, line: int, mark: Mark) -> None:
-        """What stands before it was read elsewhere."""
-        file.at, file.line, file.mark = position, line, FileMark.of(mark)
-        self._journal.moved(file.number, position, line, mark)
-        if file.mark.end == file.size:
-            file.read_size, file.read_ending = file.size, Ending.CLOSED
-
-    async def _pass_over(self, file: LiveFile, look: Inspection) -> None:
-        """What was there before the very first start, up to its last line."""
-
-        def last_line_end() -> int:
-            at = look.size
-            while at > 0:
-                start = max(0, at - MARK_BYTES)
-                found = os.pread(look.descriptor, at - start, start).rfind(b"\n")
-                if found >= 0:
-                    return start + found + 1
-                at = start
-            return 0
-
-        end = look.size if file.kind is FileKind.WHOLE else await in_thread(last_line_end)
-        at = 0 if file.kind is FileKind.WHOLE else end
-        await self.begin_at(file, at, 1, mark_at(look.descriptor, end))
 
     async def not_found(self, known: KnownFiles) -> list[FileRow]:
         """Rows of this source's files that no file was found for."""
@@ -198,7 +183,7 @@ class Identities:
                 if look is None or file.copy_of is None:
                     return False
                 try:
-                    if look.size <= file.copy_of.size and look.head == look.content:
+                    if look.head == look.content:
                         return compare(look, file.copy_of)
                     mark = file.copy_of.mark
                     return bool(recognising.mark_in(look, file.copy_of.at, mark, self._options))
@@ -223,11 +208,12 @@ class Identities:
                 lambda: recognising.mark_in(look, original.at, original.mark, self._options, least=1)
             )
         if mark is None and look.head == look.content:
-            at, line = (file.same_to, 1) if is_there or file.same_to < at else (at, line)
+            if is_there:
+                at, line = await in_thread(lambda: same_lines(look, original, file.same_to)), 1
+            elif file.same_to < at:
+                at, line = file.same_to, 1
             mark = mark_at(look.descriptor, at)
-        await self._take(file, look)
-        if mark:
-            await self.begin_at(file, at, line, mark)
+        await self._take(file, look, Beginning(at, line, mark) if mark else None)
 
     def move(self, lost: LiveFile, copy: LiveFile, look: Inspection, mark: Mark) -> None:
         """What ``lost`` held is in ``copy``, which is read on under its number and not as a file of its
@@ -252,9 +238,7 @@ class Identities:
         self, lost: LiveFile, waiting: Sequence[LiveFile], taken: Container[Identity]
     ) -> bool:
         """Looks for a copy of what was truncated: among those that wait, then beside it, whatever it is
-        called, but for files that are ``taken``. Whether ``lost`` is read on. However short it was: it is
-        there since the other was truncated."""
-        least = min(TAIL_BYTES, lost.at)
+        called, but for files that are ``taken``. Whether ``lost`` is read on."""
 
         def search() -> tuple[LiveFile, Inspection, Mark] | None:
             found = [(one, one.path, one.identity) for one in waiting]
@@ -267,13 +251,12 @@ class Identities:
             for file, path, identity in found:
                 with suppress(OSError):
                     if look := recognising.inspect(path, identity, [], self._options):
-                        mark = recognising.mark_in(look, lost.at, lost.mark, self._options, least)
-                        if mark:
+                        if mark := mark_of_lost(look, lost, self._options):
                             return file, look, mark
                         os.close(look.descriptor)
             return None
 
-        found = await in_thread(search) if 0 < least <= lost.mark.size else None
+        found = await in_thread(search) if lost.at or lost.cuts else None
         if not found:
             return False
         file, look, mark = found
@@ -282,6 +265,31 @@ class Identities:
         file.size, file.mtime_ns = look.size, look.mtime_ns
         self.move(lost, file, look, mark)
         return True
+
+
+def _end_of(look: Inspection) -> Beginning:
+    """Of what was there before the very first start: behind its last line."""
+    if look.kind is FileKind.WHOLE:
+        return Beginning(0, 1, mark_at(look.descriptor, look.size))
+    at = recognising.behind_last_line(look.descriptor, look.size)
+    return Beginning(at, 1, mark_at(look.descriptor, at))
+
+
+def _row_of(file: LiveFile) -> FileRow:
+    return FileRow(
+        number=file.number,
+        path=file.path,
+        device=file.identity[0],
+        inode=file.identity[1],
+        head=file.head.digest,
+        head_bytes=file.head.size,
+        position=file.at,
+        line=file.line,
+        updated=0.0,
+        tail=file.mark.digest,
+        tail_bytes=file.mark.size,
+        tail_end=file.mark.end,
+    )
 
 
 def _head_of(head: bytes) -> FileMark:

@@ -1,8 +1,8 @@
 """One file that is followed, from when it was recognised on: what was taken of it, and is settled."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import Enum
 
 from ingestd.core.chunk import NO_MARK, Mark
@@ -159,10 +159,27 @@ class LiveFile:
             self.descriptor = descriptor
         return True
 
-    def is_truncated(self) -> bool:
-        """It is shorter now than what was read of it, which nobody has noticed yet."""
-        with suppress(OSError):
-            return self.descriptor is not None and os.fstat(self.descriptor).st_size < self.mark.end
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor of it, for as long as the context lasts. Raises OSError, also where another file
+        has its name. In a worker thread."""
+        if self.descriptor is not None:
+            yield self.descriptor
+            return
+        opened = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(opened)
+            if (status.st_dev, status.st_ino) != self.identity:
+                raise FileNotFoundError(self.path)
+            yield opened
+        finally:
+            os.close(opened)
+
+    def is_rewritten(self) -> bool:
+        """Other bytes stand where it was read, or none, whether or not somebody has noticed yet: it may be as
+        long as before again. False where that cannot be told, too. In a worker thread."""
+        with suppress(OSError), self.opened() as descriptor:
+            return not (self.mark.is_in(descriptor) and self.head.is_in(descriptor))
         return False
 
     def drop_reading(self) -> None:

@@ -169,7 +169,7 @@ class Reading(JsonSource):
         self.at_end = False
         self.goal = self.length = os.fstat(own).st_size
         self.written_ns = 0
-        self._mark, self._head = mark, head
+        self._known, self._head = mark, head
         self._cuts = deque(cut for cut in sorted(set(cuts)) if cut[0] >= start)
         self._known_to = max((end for _, end in self._cuts), default=0) if only_cuts else None
         self._splitting: Splitter | None = None
@@ -202,7 +202,6 @@ class Reading(JsonSource):
                 region = unwrapped(region, self._unwrap) if self._unwrap else region
                 regions.append((region, self._mark_behind(region)))
         assert self._splitting
-        self._check_unchanged(regions)
         status = os.fstat(self._own)
         self.length, self.written_ns = status.st_size, status.st_mtime_ns
         self.reached = self._splitting.reached
@@ -211,6 +210,7 @@ class Reading(JsonSource):
         elif regions:
             self.mark = regions[-1][1]
             self.at_end = self._plain and self.ending is Ending.OPEN and self.reached[0] >= self.goal
+        self._check_unchanged(regions)
         return regions
 
     def chunk_of(self, region: Region, mark: Mark) -> Chunk:
@@ -227,8 +227,7 @@ class Reading(JsonSource):
 
     def _begin(self) -> None:
         start, line = self.reached
-        if not self._mark.is_in(self._own) or (not start and not self._head.is_in(self._own)):
-            raise Rewritten
+        self._check_known()
         os.lseek(self._own, 0, os.SEEK_SET)
         self._splitting = self._open(start, line)
 
@@ -300,9 +299,17 @@ class Reading(JsonSource):
         return mark_at(self._own, end)
 
     def _check_unchanged(self, regions: Sequence[tuple[Region, Mark]]) -> None:
-        """What was read now is still what stands there. Raises Rewritten."""
-        if not regions:
-            return
-        _, (end, tail) = regions[-1]
-        if os.fstat(self._own).st_size < end or os.pread(self._own, len(tail), end - len(tail)) != tail:
+        """Last of all, so that it is said of all that was read in this turn: what stood before it is still
+        there, and so is what was read. Raises Rewritten."""
+        self._check_known()
+        if regions:
+            _, (end, tail) = regions[-1]
+            if os.fstat(self._own).st_size < end or os.pread(self._own, len(tail), end - len(tail)) != tail:
+                raise Rewritten
+        if self.mark[0]:
+            self._known = FileMark.of(self.mark)
+
+    def _check_known(self) -> None:
+        """Raises Rewritten."""
+        if not self._known.is_in(self._own) or not (self._known.end or self._head.is_in(self._own)):
             raise Rewritten

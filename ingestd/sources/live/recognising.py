@@ -17,6 +17,7 @@ from ingestd.store.file_rows import FileRow
 
 _MOST_NEIGHBOURS = 5_000
 _TOUCHED_S = 1.0
+_BLOCK_BYTES = 64 * 1024
 
 
 class Inspection(NamedTuple):
@@ -128,16 +129,28 @@ def _read(pieces: PeekableStream, size: int) -> bytes:
 # --- what has the same content ---
 
 
-def twins_of(look: Inspection, rows: Iterable[FileRow], least: int = TAIL_BYTES) -> Iterator[FileRow]:
-    """Rows of files that begin as this one does, for so many bytes at least: less may be chance."""
-    known: dict[int, bytes] = {}
-    for row in rows:
-        for head in {look.head, look.content}:
-            if least <= row.head_bytes <= len(head):
-                key = row.head_bytes if head is look.head else -row.head_bytes
-                if known.setdefault(key, digest(head[: row.head_bytes])) == row.head:
-                    yield row
-                    break
+class Heads:
+    """Rows, found by what their files begin with."""
+
+    def __init__(self, rows: Iterable[FileRow]) -> None:
+        self._rows: dict[int, dict[bytes, list[FileRow]]] = {}
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: FileRow) -> None:
+        self._rows.setdefault(row.head_bytes, {}).setdefault(row.head, []).append(row)
+
+    def twins_of(self, look: Inspection) -> list[FileRow]:
+        """Of files that begin as this one does, as far as is known, newest first. It may be chance, where
+        it is little."""
+        found = [
+            row
+            for head in {look.head, look.content}
+            for size, rows in self._rows.items()
+            if 0 < size <= len(head)
+            for row in rows.get(digest(head[:size]), ())
+        ]
+        return sorted(found, key=lambda row: row.number, reverse=True)
 
 
 def mark_in(
@@ -163,6 +176,27 @@ def is_beginning(short: int, size: int, of: int) -> bool:
     """Whether the file ``short``, of this size, holds what another begins with: by its last bytes."""
     at, length = max(0, size - TAIL_BYTES), min(size, TAIL_BYTES)
     return os.pread(short, length, at) == os.pread(of, length, at)
+
+
+def same_to(first: int, second: int, at: int) -> int:
+    """How far two files hold the same, from ``at`` on."""
+    while one := os.pread(first, _BLOCK_BYTES, at):
+        other = os.pread(second, len(one), at)
+        if one != other:
+            return at + next((n for n, byte in enumerate(other) if byte != one[n]), len(other))
+        at += len(one)
+    return at
+
+
+def behind_last_line(descriptor: int, end: int) -> int:
+    """Where the last line before ``end`` ends; 0: there is none."""
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def seen_again(found: FoundFile) -> FoundFile | None:

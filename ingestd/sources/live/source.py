@@ -213,11 +213,12 @@ class FilesSource:
                 reading = file.reading = await in_thread(lambda: self._begin(file, ending))
             regions = await in_thread(reading.turn)
         except Rewritten:
-            if not file.cuts:
+            if file.cuts and not await in_thread(file.is_rewritten):
+                file.cuts = ()  # it does not reach to where they end
+            else:
                 file.size = file.mark.end  # how much was there before is not known
                 await self._set.lose(file)
                 self._changed.set()
-            file.cuts = ()
             file.drop_reading()
             return []
         except (Damaged, OSError) as error:

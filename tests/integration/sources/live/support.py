@@ -2,10 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ingestd.sources.live.counts import FileCounts
 from tests.event_api import EventApi, events_of, key
@@ -18,6 +20,7 @@ QUICK: dict[str, Any] = {
     "rotated_after": 0.2,
     "done_after": 0.15,
 }
+Step = Callable[[], object]
 NO_KEYS = {"dedup_key": "nothing"}
 """Events have no key: that they arrive once is not the window's doing."""
 
@@ -54,6 +57,36 @@ def copy_and_truncate(path: Path, target: str) -> Path:
     return copy
 
 
+def rotated(log: Path, more: list[bytes], then: list[bytes], *, target: str = "app.log.1") -> Step:
+    """More is written, the file is copied and truncated, and it is written on."""
+
+    def step() -> None:
+        append(log, *more)
+        copy_and_truncate(log, target)
+        append(log, *then)
+
+    return step
+
+
+def once(
+    monkeypatch: pytest.MonkeyPatch, kind: type, name: str, *, after: bool = False
+) -> Callable[[Step], None]:
+    """Arms a method: the step is done once, before or ``after`` its next call."""
+    method = getattr(kind, name)
+    steps: list[Step] = []
+
+    def sync(self: Any, *arguments: Any, **more: Any) -> Any:
+        if not after and steps:
+            steps.pop()()
+        result = method(self, *arguments, **more)
+        if after and steps:
+            steps.pop()()
+        return result
+
+    monkeypatch.setattr(kind, name, sync)
+    return steps.append
+
+
 def counts(service: Running) -> FileCounts:
     (feed,) = service.service.brokers.feeds
     found = feed.source.counts
@@ -71,6 +104,15 @@ async def looked(service: Running, times: int = 3) -> None:
     source: Any = feed.source
     last = source.looks + times
     await until(lambda: source.looks >= last, service.task)
+
+
+def is_done(service: Running) -> bool:
+    """It is known of all files what they are, those that are gone are let go, and all is settled."""
+    (feed,) = service.service.brokers.feeds
+    source: Any = feed.source
+    told = source.counts
+    left = told.unread_bytes or told.rotated_files or service.ledger["in_flight"]
+    return source._set.is_recognised and not left
 
 
 def assert_once(api: EventApi, expected: list[bytes]) -> None:

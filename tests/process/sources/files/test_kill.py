@@ -25,11 +25,13 @@ IN_FLIGHT = 3
 
 class Writer:
     """Writes lines, in pieces that end anywhere, and rotates in all ways. ``is_known``: whether of the lines
-    from this one on any has arrived."""
+    from this one on any has arrived. ``unseen_bytes``: of files that were packed and deleted before that:
+    where one of them was seen and not opened yet, nobody can tell that its archive holds the same."""
 
     def __init__(self, directory: Path, rng: random.Random, is_known: Callable[[int], bool]) -> None:
         self.written: list[bytes] = []
         self.rotations: Counter[str] = Counter()
+        self.unseen_bytes = 0
         self.stop = asyncio.Event()
         self._log = directory / "app.log"
         self._rng = rng
@@ -61,6 +63,8 @@ class Writer:
         how = self._rng.choice(["rename", "copy", "pack", "hide"])
         if how == "hide" and not self._is_known(self._first):
             how = "rename"  # what is hidden before it was ever seen nobody can find
+        if how == "pack" and not self._is_known(self._first):
+            self.unseen_bytes += self._log.stat().st_size
         self._first = len(self.written)
         self.rotations[how] += 1
         if how == "copy":
@@ -134,4 +138,4 @@ async def test_every_line_arrives_once_whatever_is_rotated_and_killed(tmp_path: 
     assert not expected - Counter(arrived) - Counter(buried), "lost"
     assert not Counter(arrived) + Counter(buried) - expected, "doubled"
     assert all(POISON in one for one in buried)
-    assert final["sources"][0]["lost_bytes"] == 0
+    assert final["sources"][0]["lost_bytes"] <= writer.unseen_bytes

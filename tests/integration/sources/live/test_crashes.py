@@ -1,0 +1,151 @@
+"""What a crash leaves, behind each commit: no event is lost, and none goes out under a second key."""
+
+import gzip
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ingestd.sources.live.identities import Identities
+from ingestd.store.connection import FILE_NAME
+from ingestd.store.writer import Writer
+from tests.event_api import EventApi, event, events, events_of, once_each
+from tests.integration.sources.live.support import (
+    append,
+    copy_and_truncate,
+    counted,
+    following,
+    is_done,
+    looked,
+    once,
+    rotate,
+    rotated,
+)
+from tests.process.sources.support import Running, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Crash(msgspec.Struct):
+    """Behind a commit. ``state``: the file that it left. ``sent``: how many requests the API had then;
+    ``more``: when the next commit was made, so that what was sent in between may or may not be taken."""
+
+    state: Path
+    sent: int
+    more: int | None = None
+
+
+@contextmanager
+def crashes(into: Path, api: EventApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Crash]]:
+    """One behind each commit that changed what is known of files."""
+    into.mkdir()
+    made: list[Crash] = []
+    transact, known = Writer.transact, list[Any]()
+
+    def transact_and_save(self: Writer, work: Any) -> None:
+        transact(self, work)
+        sent = len(api.batches)
+        if made and made[-1].more is None:
+            made[-1].more = sent
+        rows = self.connection.execute("SELECT * FROM sources ORDER BY id").fetchall()
+        if rows != known:
+            known[:] = rows
+            made.append(Crash(into / str(len(made)), sent))
+            with closing(sqlite3.connect(made[-1].state)) as copy:
+                self.connection.backup(copy)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "transact", transact_and_save)
+        yield made
+
+
+async def packed(directory: Path, service: Running, _: pytest.MonkeyPatch) -> int:
+    """What was read to its end as a file of lines; the archive is told from it when that is let go."""
+    log = directory / "app.log"
+    append(log, *events(20))
+    await service.settled(20)
+    old = rotate(log, "app.log.1")
+    append(log, *events(20, first=20))
+    await service.settled(40)
+    old.with_name("app.log.1.gz").write_bytes(gzip.compress(old.read_bytes()))
+    old.unlink()
+    await counted(service, "files_done", 1)
+    append(log, event(40))
+    await service.settled(41)
+    return 41
+
+
+async def copied(directory: Path, service: Running, _: pytest.MonkeyPatch) -> int:
+    log = directory / "app.log"
+    append(log, *events(20))
+    await service.settled(20)
+    append(log, *events(20, first=20))
+    copy_and_truncate(log, "app.log.1")
+    append(log, *events(5, first=40))
+    await service.settled(45)
+    copy_and_truncate(log, "app.log.2")
+    append(log, *events(30, first=45))
+    await service.settled(75)
+    return 75
+
+
+async def copied_aside(directory: Path, service: Running, _: pytest.MonkeyPatch) -> int:
+    """A copy that goes on by itself, beside its original."""
+    log, copy = directory / "app.log", directory / "app.log.copy"
+    append(log, *events(20))
+    await service.settled(20)
+    copy.write_bytes(log.read_bytes())
+    await looked(service)
+    append(copy, *events(10, first=20))
+    await service.settled(30)
+    append(log, *events(10, first=30))
+    await service.settled(40)
+    return 40
+
+
+async def copied_as_its_head_grows(directory: Path, service: Running, monkeypatch: pytest.MonkeyPatch) -> int:
+    """What it begins with is noted further when more of it was read."""
+    log = directory / "app.log"
+    append(log, event(0))
+    await service.settled(1)
+    once(monkeypatch, Identities, "grow_head")(rotated(log, events(5, first=20), events(40, first=25)))
+    append(log, *events(19, first=1))
+    await service.settled(65)
+    return 65
+
+
+@pytest.mark.parametrize("spool", [False, True])
+@pytest.mark.parametrize("story", [packed, copied, copied_aside, copied_as_its_head_grows])
+async def test_a_crash_behind_any_commit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    story: Callable[[Path, Running, pytest.MonkeyPatch], Awaitable[int]],
+    spool: bool,
+) -> None:
+    state = tmp_path / "state"
+    async with EventApi() as api:
+        with crashes(tmp_path / "crashes", api, monkeypatch) as found:
+            async with following(tmp_path, api, "app.log*", spool=spool) as service:
+                total = await story(tmp_path, service, monkeypatch)
+                await until(lambda: is_done(service), service.task)
+        first = api.batches
+        assert len(found) > 4
+        for crash in found:
+            shutil.rmtree(state)
+            state.mkdir()
+            shutil.copy(crash.state, state / FILE_NAME)
+            api.requests.clear()
+            async with following(tmp_path, api, "app.log*", spool=spool) as service:
+                await looked(service)
+                await until(lambda now=service: is_done(now), service.task)
+            again = api.batches
+            arrived = once_each([*first[: crash.more], *again])
+            for sent in (crash.sent, crash.more):
+                taken = [one for request in [*first[:sent], *again] for one in events_of(request)]
+                assert {*taken} == {*events(total)}, f"lost by a crash behind commit {crash.state.name}"
+            assert arrived

@@ -1,0 +1,243 @@
+"""Files that are copied and truncated between any two steps of those who read them."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestd.sources.live import source
+from ingestd.sources.live.patterns import Listing
+from ingestd.sources.live.reading import Reading
+from ingestd.sources.live.turns import Turns
+from tests.event_api import EventApi, event, events, events_of, once_each
+from tests.integration.sources.live.support import (
+    Step,
+    append,
+    assert_once,
+    counted,
+    counts,
+    following,
+    looked,
+    once,
+    rotated,
+)
+from tests.process.sources.support import until
+from tests.receiver import Cut
+
+pytestmark = pytest.mark.anyio
+
+
+class Looks:
+    """``before`` is done once, right before the next look at all files; ``between`` in the middle of
+    it: of what was there before, it is known how it was before."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.before: Step | None = None
+        self.between: Step | None = None
+        self._look = source.look
+        monkeypatch.setattr(source, "look", self.look)
+
+    def look(self, *arguments: Any, **more: Any) -> Listing:
+        before, between = self.before, self.between
+        if before:
+            before()
+        listing = self._look(*arguments, **more)
+        if between:
+            between()
+            for identity, found in self._look(*arguments, **more).files.items():
+                listing.files.setdefault(identity, found)
+        if before or between:
+            self.before = self.between = None
+        return listing
+
+    async def do(self, before: Step | None = None, between: Step | None = None) -> None:
+        self.before, self.between = before, between
+        await until(lambda: not (self.before or self.between))
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
+
+
+def gate(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Nothing is read before it is set."""
+    is_open, take = asyncio.Event(), Turns.next
+    monkeypatch.setattr(Turns, "next", lambda self, **more: take(self, **more) if is_open.is_set() else None)
+    return is_open
+
+
+@pytest.mark.parametrize("read", [2, 20])
+@pytest.mark.parametrize("then", [1, 2, 20, 60])
+async def test_copied_and_truncated_between_two_looks(
+    tmp_path: Path, looks: Looks, read: int, then: int
+) -> None:
+    """It is shorter then, as long as before, or longer; what was read of it is more or less than 1 KiB."""
+    log = tmp_path / "app.log"
+    append(log, *events(read))
+    async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
+        await service.settled(read)
+        await looks.do(rotated(log, events(15, first=read), events(then, first=read + 15)))
+        total = read + 15 + then
+        await service.settled(total)
+        await looked(service)
+        assert_once(api, events(total))
+        assert (counts(service).truncated, counts(service).lost_bytes) == (1, 0)
+
+
+@pytest.mark.parametrize("then", [1, 60])
+async def test_what_is_on_its_way_then_is_found_in_the_copy_after_a_crash(
+    tmp_path: Path, looks: Looks, then: int
+) -> None:
+    log = tmp_path / "app.log"
+    append(log, *events(24))
+    async with EventApi() as api:
+        well, api.script = api.script, lambda request: Cut()
+        async with following(tmp_path, api, "app.log*") as service:
+            await api.until(lambda api: bool(api.batches))
+            await looks.do(rotated(log, events(15, first=24), events(then, first=39)))
+            await counted(service, "truncated", 1)
+        api.script = well
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(39 + then)
+        assert_once(api, events(39 + then))
+
+
+@pytest.mark.parametrize("settled", [0, 10])
+@pytest.mark.parametrize("noticed", ["by a look", "when it is read"])
+async def test_what_an_earlier_process_sent_is_found_in_a_copy_that_is_made_before_it_is_read_again(
+    tmp_path: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch, settled: int, noticed: str
+) -> None:
+    log = tmp_path / "app.log"
+    async with EventApi() as api:
+        well = api.script
+        async with following(tmp_path, api, "app.log*") as service:
+            append(log, *events(settled))
+            await service.settled(settled)
+            api.script = lambda request: Cut()  # it came there, and nobody knows
+            for number in range(settled, settled + 30, 10):
+                append(log, *events(10, first=number))
+                await counted(service, "messages", number + 10)
+            await api.until(lambda api: sum(map(len, map(events_of, api.batches))) >= settled + 30)
+        api.script = well
+        step = rotated(log, events(5, first=settled + 30), events(60, first=settled + 35))
+        is_open = gate(monkeypatch)
+        if noticed == "when it is read":
+            once(monkeypatch, source.FilesSource, "_begin")(step)
+        async with following(tmp_path, api, "app.log*") as service:
+            await counted(service, "files", 1)
+            if noticed == "by a look":
+                await looks.do(step)
+                await looked(service)
+            is_open.set()
+            await service.settled(95)
+            assert counts(service).truncated == 1
+        once_each(api.batches)
+        assert_once(api, events(settled + 95))
+
+
+@pytest.mark.parametrize("read", [0, 10])
+async def test_copied_and_truncated_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    """Between a look at what was read before, and what is read on."""
+    log = tmp_path / "app.log"
+    append(log, *events(read))
+    async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
+        await service.settled(read)
+        await counted(service, "files", int(read > 0))
+        once(monkeypatch, Reading, "_begin", after=True)(
+            rotated(log, events(5, first=read + 5), events(40, first=read + 10))
+        )
+        append(log, *events(5, first=read))
+        await service.settled(read + 50)
+        assert_once(api, events(read + 50))
+        assert (counts(service).truncated, counts(service).lost_bytes) == (1, 0)
+
+
+@pytest.mark.parametrize(("read", "seen"), [(2, 0), (20, 0), (20, 4_096)])
+async def test_a_copy_that_was_seen_as_it_was_made(
+    tmp_path: Path, looks: Looks, read: int, seen: int
+) -> None:
+    log, copy = tmp_path / "app.log", tmp_path / "app.log.1"
+    append(log, *events(read))
+    async with EventApi() as api:
+        well, api.script = api.script, lambda request: Cut()
+        async with following(tmp_path, api, "app.log*") as service:
+            await api.until(lambda api: bool(api.batches))
+            await looks.do(lambda: copy.write_bytes(log.read_bytes()[:seen]))
+            await looked(service)
+            await looks.do(rotated(log, events(15, first=read), [event(read + 15)]))
+            await counted(service, "truncated", 1)
+        api.script = well
+        async with following(tmp_path, api, "app.log*") as service:
+            await service.settled(read + 16)
+        assert_once(api, events(read + 16))
+
+
+async def test_a_copy_that_goes_on_by_itself(tmp_path: Path, looks: Looks) -> None:
+    log, copy = tmp_path / "app.log", tmp_path / "app.log.1"
+    append(log, *events(20))
+
+    def step() -> None:
+        append(log, *events(10, first=20))
+        copy.write_bytes(log.read_bytes())
+        append(copy, *events(5, first=30))
+
+    async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
+        await service.settled(20)
+        await looks.do(step)
+        await service.settled(35)
+        append(copy, *events(10, first=35))
+        await service.settled(45)
+        append(log, *events(10, first=45))
+        await service.settled(55)
+        await looked(service)
+        assert_once(api, events(55))
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_copy_of_what_was_written_since_its_original_was_looked_at(
+    tmp_path: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """That is known already, or comes into sight with the copy."""
+    log, copy = tmp_path / "app.log", tmp_path / "app.log.1"
+    if known:
+        append(log, *events(20))
+    is_open = gate(monkeypatch)
+
+    def step() -> None:
+        append(log, *events(30)[20 * known :])
+        copy.write_bytes(log.read_bytes())
+
+    async with (
+        EventApi() as api,
+        following(tmp_path, api, "app.log*") as service,
+    ):
+        if known:
+            await counted(service, "files", 1)
+        await looks.do(between=step)
+        await looked(service)
+        is_open.set()
+        await service.settled(30)
+        await looked(service)
+        assert_once(api, events(30))
+
+
+async def test_what_was_read_and_let_go_is_known_when_it_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before it was on disk how far it is settled."""
+    log, away = tmp_path / "app.log", tmp_path / "away"
+    monkeypatch.setattr(source.FilesSource, "_keep_committing", lambda self: asyncio.Event().wait())
+    append(log, *events(20))
+    async with EventApi() as api, following(tmp_path, api, "app.log") as service:
+        await service.settled(20)
+        os.rename(log, away)
+        await counted(service, "files_done", 1)
+        os.rename(away, log)
+        append(log, event(20))
+        await service.settled(21)
+        assert_once(api, events(21))
