@@ -9,6 +9,7 @@ import pytest
 
 from ingestd.core.errors import UserError
 from tests.event_api import EventApi, event, events
+from tests.machine import patience
 from tests.process.sources.nats.support import (
     NatsServer,
     letters,
@@ -120,16 +121,18 @@ async def test_a_consumer_that_would_lose_messages_is_refused(
 
 
 async def test_what_waits_for_a_slow_api_is_not_given_again(tmp_path: Path, shared_nats: NatsServer) -> None:
-    """For three times as long as the consumer waits for an acknowledgement; nothing more is pulled meanwhile
-    than fits."""
+    """For three times as long as the consumer waits for an acknowledgement, which is longer where the machine
+    is slow; nothing more is pulled meanwhile than fits."""
     gate = asyncio.Event()
+    wait_s = patience(0.5)
+    ack = {"ack_policy": "all", "ack_wait": int(wait_s * 1e9)}
 
     async def answer(request: Request) -> Reply:
         await gate.wait()
         return Reply()
 
     async with EventApi(answer) as api, stream(shared_nats.url) as made:
-        config = {"durable_name": "ingestd", "name": "ingestd", "ack_policy": "all", "ack_wait": 500_000_000}
+        config = {"durable_name": "ingestd", "name": "ingestd", **ack}
         body = {"stream_name": made.name, "config": {**config, "max_ack_pending": 10_000}, "action": "create"}
         assert "error" not in await made.ask(f"CONSUMER.CREATE.{made.name}.ingestd", body)
         js = made.client.jetstream(publish_async_max_pending=500)
@@ -140,7 +143,7 @@ async def test_what_waits_for_a_slow_api_is_not_given_again(tmp_path: Path, shar
         more = {"batch": {"max_events": 100}, "delivery": {"max_in_flight": 2, "request_timeout": 60}}
         async with running(settings(tmp_path, api.url, source, **more)) as service:
             await until(lambda: len(api.batches) == 2)
-            await asyncio.sleep(1.6)  # three times ack_wait: what it is about
+            await asyncio.sleep(3.2 * wait_s)  # three times ack_wait: what it is about
             info = await made.consumer()
             assert info["num_redelivered"] == 0
             assert 200 <= info["num_ack_pending"] < 5000
