@@ -142,8 +142,8 @@ async def open_pipeline(
 
     ``rng``: jitter and ids; ``engine``: the network; ``store_host``: the writer's thread; ``file_system``:
     of lakes; None: the real one.
-    ``say``: called with states; None: ``warn``. ``login``: of [api]. ``patient``: it waits out every outage,
-    of an API or of the disk. The stores close at the end, the clients before.
+    ``report``: called with states; None: ``warn``. ``login``: of [api]. ``patient``: it waits out every
+    outage, of an API or of the disk. The stores close at the end, the clients before.
     """
     if "'ref:" in str(settings.sinks):  # few refer to what the API has
         from ingestd.wiring.references import look_up
@@ -162,32 +162,7 @@ async def open_pipeline(
             host=store_host,
             mend=mend_later(clock.wall),
         )
-        await database.open()
-        stack.push_async_callback(database.close)
-        if database.warning:
-            warn(database.warning)
-        keys = KeyLog(database)
-        window = await restore_window(
-            keys,
-            clock,
-            max_count=settings.window.max_count,
-            max_age_s=settings.window.max_age,
-        )
-        database.note(release_leases)
-        try:
-            lost = find_lost(database.path, clock.wall())
-        except sqlite3.Error:  # the disk is full, or the file is locked: the next start looks again
-            lost = 0
-        if lost == UNREADABLE:
-            warn(
-                "the state file is damaged, where it has what dead letters share: `ingestd dlq` cannot show"
-                " all of them. Restore a copy, or move the file away when all else is delivered"
-            )
-        elif lost:
-            warn(
-                f"of {counted(lost, 'dead letter')} sink, request and reason are lost: the state file is"
-                " damaged. Their events are there: see `ingestd dlq list --reason damaged`"
-            )
+        keys, window = await _open_store(stack, database, settings, clock, warn)
         metrics = metrics or Metrics(Ledger(), lambda: pipeline.gauges(oldest_s()))
         sinks = [*sections_of(settings)]
         unconfirmed = UnconfirmedEvents(metrics.ledger, sinks)
@@ -270,6 +245,38 @@ async def open_pipeline(
         yield pipeline
         with suppress(StoreFailed):  # then it has been said already
             await journal.commit()
+
+
+async def _open_store(
+    stack: AsyncExitStack, database: Database, settings: Settings, clock: Clock, warn: Warn
+) -> tuple[KeyLog, Window]:
+    """Open the state file, and read back which keys are known. What is damaged in it is told."""
+    await database.open()
+    stack.push_async_callback(database.close)
+    if database.warning:
+        warn(database.warning)
+    keys, kept = KeyLog(database), settings.window
+    window = await restore_window(keys, clock, max_count=kept.max_count, max_age_s=kept.max_age)
+    database.note(release_leases)
+    _warn_of_lost_letters(database, clock, warn)
+    return keys, window
+
+
+def _warn_of_lost_letters(database: Database, clock: Clock, warn: Warn) -> None:
+    try:
+        lost = find_lost(database.path, clock.wall())
+    except sqlite3.Error:  # the disk is full, or the file is locked: the next start looks again
+        return
+    if lost == UNREADABLE:
+        warn(
+            "the state file is damaged, where it has what dead letters share: `ingestd dlq` cannot show"
+            " all of them. Restore a copy, or move the file away when all else is delivered"
+        )
+    elif lost:
+        warn(
+            f"of {counted(lost, 'dead letter')} sink, request and reason are lost: the state file is"
+            " damaged. Their events are there: see `ingestd dlq list --reason damaged`"
+        )
 
 
 def make_recovery(
