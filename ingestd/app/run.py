@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
+from pathlib import Path
 from shlex import quote
 
 from ingestd.admin.api import Api
@@ -44,6 +45,7 @@ from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.clock import Tasks
 from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
+from ingestd.intake.admission import Admission
 from ingestd.recording.event_trace import EventTrace
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
@@ -102,28 +104,8 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         if spans:
             stack.push_async_callback(spans.aclose)
         service.trace = EventTrace(Tap(service.clock, redacted_paths(settings)), spans)
-        console = ServiceModel(service)
-        host, port = parse_listen(settings.admin.listen)
         directory = state_directory(settings, login)
-        try:
-            service.admin_port = await stack.enter_async_context(
-                (outside.serve_admin or serve_admin)(
-                    host,
-                    port,
-                    registry=service.metrics.registry,
-                    health=service.watchdog.problem,
-                    readiness=service.readiness,
-                    status=console.status,
-                    console=[
-                        *Api(console, console, service.access).routes(),
-                        *Console(console, console, service.access).routes(),
-                    ],
-                )
-            )
-        except UserError:
-            if holder := holder_of(directory):  # that is who has the address, too
-                raise DirectoryInUse(directory, holder) from None
-            raise
+        await _open_admin(stack, service, directory)
         pipeline = service.pipeline = await stack.enter_async_context(
             open_pipeline(
                 settings,
@@ -156,27 +138,59 @@ async def open_service(load: Load, outside: Outside | None = None) -> AsyncItera
         service.brokers = await stack.enter_async_context(
             open_brokers(pipeline, ingest.admission, login, rng=outside.rng, warn=log.warning)
         )
-        keys = authenticator(settings.ingest, service.clock)
-        service.endpoint = Endpoint(
-            endpoint_settings(settings.ingest),
-            keys,
-            ingest.admission,
-            service.clock,
-            stack.enter_context(aside.BodyThread()),
-            refusals.note,
-        )
-        service.certificates = open_certificates(settings.ingest)
-        service.server = await stack.enter_async_context(
-            (outside.serve or serve)(
-                traced_application(service.endpoint, spans),
-                limits(settings.ingest),
-                *parse_listen(settings.ingest.listen),
-                certificates=service.certificates,
-                refused=partial(refusals.note, ""),
-            )
-        )
+        await _open_endpoint(stack, service, ingest.admission, refusals)
         service.own_metrics.producers.configure([*settings.ingest.producers, *service.brokers.names])
         yield service
+
+
+async def _open_admin(stack: AsyncExitStack, service: Service, directory: Path) -> None:
+    """Metrics, health, status and console. Raises UserError, which names the process that has ``directory``
+    where one has: that has the address, too."""
+    outside, console = service.outside, ServiceModel(service)
+    host, port = parse_listen(service.settings.admin.listen)
+    serving = (outside.serve_admin or serve_admin)(
+        host,
+        port,
+        registry=service.metrics.registry,
+        health=service.watchdog.problem,
+        readiness=service.readiness,
+        status=console.status,
+        console=[
+            *Api(console, console, service.access).routes(),
+            *Console(console, console, service.access).routes(),
+        ],
+    )
+    try:
+        service.admin_port = await stack.enter_async_context(serving)
+    except UserError:
+        if holder := holder_of(directory):
+            raise DirectoryInUse(directory, holder) from None
+        raise
+
+
+async def _open_endpoint(
+    stack: AsyncExitStack, service: Service, admission: Admission, refusals: Refusals
+) -> None:
+    """Where producers post their events."""
+    ingest, outside = service.settings.ingest, service.outside
+    service.endpoint = Endpoint(
+        endpoint_settings(ingest),
+        authenticator(ingest, service.clock),
+        admission,
+        service.clock,
+        stack.enter_context(aside.BodyThread()),
+        refusals.note,
+    )
+    service.certificates = open_certificates(ingest)
+    service.server = await stack.enter_async_context(
+        (outside.serve or serve)(
+            traced_application(service.endpoint, service.spans),
+            limits(ingest),
+            *parse_listen(ingest.listen),
+            certificates=service.certificates,
+            refused=partial(refusals.note, ""),
+        )
+    )
 
 
 def _report_blocked(service: Service, why: str) -> None:

@@ -69,6 +69,7 @@ class Service:
     ) -> None:
         self.load = load
         self.settings = settings
+        self.outside = outside
         self.clock = outside.clock
         self.started = self.clock.monotonic()
         self.metrics = Metrics(Ledger(), partial(read_gauges, self))
