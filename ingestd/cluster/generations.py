@@ -53,9 +53,13 @@ class Generations:
             found += shares_of({sink: False}, self._all[number])
         return sorted(found)
 
+    @property
+    def done(self) -> bool:
+        return self._fenced and all(number == len(self._all) - 1 for number in self._reached.values())
+
     async def run(self) -> None:
         """Until every sink is at the last generation. Raises BrokerAway, JetStreamError."""
-        while any(number < len(self._all) - 1 for number in self._reached.values()) or not self._fenced:
+        while not self.done:
             await self._clock.sleep(_LOOK_S)
             await self.look()
 

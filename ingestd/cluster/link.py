@@ -52,7 +52,7 @@ class JetStreamLink:
     async def open(self) -> NatsConnection:
         """The first connection. Raises BrokerAway, UserError."""
         self._ended = anyio.Event()
-        connection = NatsConnection(self._settings, self._clock, self._ended.set)
+        connection = NatsConnection(self._settings, self._clock, self._ended.set, echo=False)
         await connection.open()
         try:
             await self._compare(connection)

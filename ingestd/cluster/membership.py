@@ -1,10 +1,12 @@
-"""Who is there, and who should own what: all workers of a spool say so to each other a few times a second.
+"""Who is there, and who should own what: all workers of a spool say so to each other twice a second.
 
 Nothing of it is kept, and nothing depends on it but how soon a share has a new owner: that there is one only
 is held by the share's log.
 """
 
+import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -13,12 +15,12 @@ import msgspec
 
 from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import ALL, Share, StreamNames
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, until_turn
 from ingestd.sources.nats.connection import NatsConnection
 
-BEAT_S = 0.4
+BEAT_S = 0.5
 SILENT_S = 1.6
-"""Who was not heard for so long is taken for dead; more than a beat and a half of a busy machine."""
+"""Who was not heard for so long is taken for dead: three beats, and a busy machine is late."""
 
 
 class OwnedShare(msgspec.Struct):
@@ -61,9 +63,10 @@ class Member(msgspec.Struct):
 
 
 class Membership:
-    """``describe``: what to say of this process."""
+    """``describe``: what to say of this process. ``changed`` is set when others come, or are about to go."""
 
     def __init__(self, names: StreamNames, clock: Clock, describe: Callable[[], Member]) -> None:
+        self.changed = asyncio.Event()
         self._names = names
         self._clock = clock
         self._describe = describe
@@ -74,7 +77,7 @@ class Membership:
         await connection.listen(self._hear, self._names.members)
         while True:
             await self.tell(connection)
-            await self._clock.sleep(BEAT_S)
+            await self._clock.sleep(until_turn(BEAT_S, self._clock.monotonic()))
 
     async def tell(self, connection: NatsConnection) -> None:
         await connection.publish(self._names.members, msgspec.json.encode(self._describe()))
@@ -84,7 +87,16 @@ class Membership:
         if member is None:
             return
         if len(self._heard) < 10_000 or member.name in self._heard:
+            _, before = self._heard.get(member.name, (0.0, None))
             self._heard[member.name] = self._clock.monotonic(), member
+            if before is None or (before.leaving, before.sinks) != (member.leaving, member.sinks):
+                self.changed.set()
+
+    @property
+    def silent_in_s(self) -> float:
+        """So long until the first of those who were heard is taken for dead, if it says nothing more."""
+        first = min((at for at, _ in self._heard.values()), default=math.inf)
+        return first + SILENT_S - self._clock.monotonic()
 
     @property
     def others(self) -> list[Member]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ingestd.cluster.names import Share, StreamNames
-from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.clock import Clock, until_turn, wait_until_set
 from ingestd.core.text import printable
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
@@ -160,7 +160,8 @@ class ShareConsumer:
 
     async def _pull(self, batch: int, max_bytes: int) -> None:
         self._asked = batch
-        body: dict[str, Any] = {"batch": batch, "max_bytes": max_bytes, "expires": int(_EXPIRES_S * 1e9)}
+        expires_s = until_turn(_EXPIRES_S, self._clock.monotonic())  # those of all shares end at once
+        body: dict[str, Any] = {"batch": batch, "max_bytes": max_bytes, "expires": int(expires_s * 1e9)}
         body |= {"group": GROUP} | ({"id": self._pin} if self._pin else {})
         subject = f"{self._connection.api_prefix}.CONSUMER.MSG.NEXT.{self._named}"
         await self._connection.publish(subject, json.dumps(body).encode(), self._inbox)

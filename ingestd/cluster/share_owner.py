@@ -268,9 +268,13 @@ class ShareOwner:
     # --- what is settled ---
 
     async def _settle(self) -> None:
-        """What was noted becomes durable although nothing is sent; then it is acknowledged, and forgotten."""
+        """What was noted becomes durable although nothing is sent; then it is acknowledged, and forgotten. It
+        sleeps while there is nothing: a worker has many shares."""
         news, turn = False, 0
         while True:
+            if not (news or self._chunks.waits_for_chunks):
+                await self._journal.news.wait()
+            self._journal.news.clear()
             await self._clock.sleep(_SETTLE_S)
             turn += 1
             if turn % _LOOK_EVERY == 0 and self._chunks.waits_for_chunks:

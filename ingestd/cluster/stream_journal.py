@@ -51,7 +51,8 @@ knows the id of a letter."""
 
 class StreamJournal:
     """``owner``: this worker; ``letters``: those of the share that may be sent again. ``durable_floor``:
-    chunks up to there are settled, and that is stored."""
+    chunks up to there are settled, and that is stored. ``news`` is set when there is something to store or
+    acknowledge; who looks clears it."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class StreamJournal:
         self._again = letters
         letters.changed = self._mark
         self._dirty = False
+        self.news = asyncio.Event()
         self._appended_at = -math.inf
         self._failed: Exception | None = None
         self._turn = asyncio.Lock()
@@ -99,6 +101,7 @@ class StreamJournal:
 
     def _mark(self) -> None:
         self._dirty = True
+        self.news.set()
 
     def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> None:
         """A batch is about to be sent for the first time."""
@@ -111,7 +114,7 @@ class StreamJournal:
             batch.id, now, len(batch.events), digest_of(batch), places_of(batch.segments), keys
         )
         self._open.add(batch.id)
-        self._dirty = True
+        self._mark()
 
     def waits(self, batch: Batch) -> None:
         """What an earlier owner had frozen is in the log of the share."""
@@ -138,7 +141,7 @@ class StreamJournal:
         for number, part in enumerate(parts):
             self.freeze(part, sink=sink, now=now + number * 1e-6)
             part.noted = True
-        self._dirty = True
+        self._mark()
 
     def dead_letters(self, letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events became dead letters without ever being in a batch."""
@@ -149,7 +152,7 @@ class StreamJournal:
         del now
         chunk.dismissed.update(positions)
         self._notes.dismissed[chunk.start] = pack_positions(sorted(chunk.dismissed))
-        self._dirty = True
+        self._mark()
 
     def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
         """Letters of copies of what failed; keys are noted with their batches."""
@@ -166,7 +169,7 @@ class StreamJournal:
     def passed(self, chunk: int, settled: int) -> None:
         """A chunk of which so many events are settled since an earlier owner does not come any more."""
         self.read(chunk, settled, settled=settled)
-        self._dirty = True
+        self._mark()
 
     def moved(self, floor: int) -> None:
         """Every chunk up to this one is settled."""
@@ -175,14 +178,13 @@ class StreamJournal:
             self._at_floor += events
             self._events -= events
         self._floor = floor
-        self._dirty = True
+        self._mark()
 
     def drop(self, batch_ids: Sequence[str]) -> None:
         """Batches that cannot be rebuilt: their events go out in others."""
-        for batch_id in batch_ids:
-            self._notes.settled.append(Settled(batch_id, [], b""))
-            self._open.discard(batch_id)
-            self._dirty = True
+        self._notes.settled += [Settled(batch_id, [], b"") for batch_id in batch_ids]
+        self._open.difference_update(batch_ids)
+        self._mark()
 
     def retried(
         self,
@@ -209,7 +211,7 @@ class StreamJournal:
         self._again.resolved(in_parts)
         self._notes.known += safe_keys
         self._add_letters(copies, now)
-        self._dirty = True
+        self._mark()
 
     def note(self, work: Work) -> None:
         """Of letters that are sent again."""
@@ -225,7 +227,7 @@ class StreamJournal:
             self._notes.letters.append(packed)
             if letter.digest and letter.key_released:
                 self._notes.free.append(letter.digest)
-            self._dirty = True
+            self._mark()
 
     # --- on disk ---
 
@@ -244,17 +246,15 @@ class StreamJournal:
 
     async def begin(self) -> None:
         """This worker is the owner from here on."""
-        self._dirty = True
+        self._mark()
         await self.commit()
 
     async def _write(self) -> None:
         """Mostly one record. Where one would be too long, letters go before what says why, and batches that
         are about to be sent after what they came from: a crash between two of them loses nothing."""
         notes, self._notes, self._dirty = self._notes, JournalNotes(), False
-        before_it, counts = self._reached, _counts(self._ledger)
-        reached = Reached(
-            self._floor, self._at_floor, self._read, self._events, self._ledger.in_flight, self._ahead
-        )
+        before_it, counts, in_flight = self._reached, _counts(self._ledger), self._ledger.in_flight
+        reached = Reached(self._floor, self._at_floor, self._read, self._events, in_flight, self._ahead)
         again = self._again.take_notes()
         changes = [*again.changes.values()]
         *before, letters = in_groups(notes.letters, len, MAX_RECORD_BYTES)
@@ -281,11 +281,12 @@ class StreamJournal:
                 await self._again.store(changes)
             self.stored()
         self.durable_floor = reached.floor
+        self.news.set()  # it can be acknowledged
 
     def stored(self) -> None:
         """Letters and changes of all records are in their stream: the next owner need not store them."""
         self._letters_done = self._log.last
-        self._dirty = True
+        self._mark()
 
     async def store_letters(self, letters: Sequence[bytes]) -> None:
         for letter in letters:

@@ -37,6 +37,8 @@ from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 
 _LOOK_S = 0.1
+_LOOK_IDLE_S = 5.0
+"""While it has the shares that it should have, and nobody comes or goes."""
 _AGAIN_S = 0.3
 _RETRY = Backoff(base_s=0.1, cap_s=2.0)
 _HAND_OVER_S = 5.0
@@ -45,8 +47,6 @@ _CHANGED_S = 5.0
 """How often it is asked whether the partitions are others, in case that nobody was heard to say so."""
 _LISTEN_S = 0.6
 """Before it takes anything a worker hears who is there: longer than a beat."""
-
-
 _SHARE_BYTES, _ALL_BYTES = 8 * 1024 * 1024, 256 * 1024 * 1024
 """Of chunks in memory: of one share, and of all that this worker might own."""
 
@@ -154,6 +154,7 @@ class Worker:
         """Finish what is on its way, then ``run`` returns."""
         self._stop_s = within_s
         self._stop.set()
+        self.membership.changed.set()
 
     async def run(self) -> None:
         """Raises UserError for what will not get better by itself."""
@@ -171,7 +172,7 @@ class Worker:
 
     async def _session(self) -> None:
         ended = anyio.Event()
-        connection = NatsConnection(self._settings.spool, self._clock, ended.set)
+        connection = NatsConnection(self._settings.spool, self._clock, ended.set, echo=False)
         await connection.open()
         try:
             spool = await self._join(connection)
@@ -271,6 +272,8 @@ class Worker:
         await generations.look()
         tasks.start_soon(generations.run)
         while True:
+            self.membership.changed.clear()
+            steady = False
             if self.stopping:
                 for one in self.owned.values():
                     one.leaving = True
@@ -278,15 +281,17 @@ class Worker:
                 if not self.owned:
                     return
             else:
-                self._compare(generations.shares, spool, tasks)
-            await self._clock.sleep(_LOOK_S)
+                steady = self._compare(generations.shares, spool, tasks) and generations.done
+            wait_s = min(_LOOK_IDLE_S, self.membership.silent_in_s) if steady else _LOOK_S
+            await wait_until_set(self.membership.changed, wait_s, self._clock)
 
-    def _compare(self, everything: list[Share], spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
+    def _compare(self, everything: list[Share], spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> bool:
+        """Whether this worker had all that it should have, and nothing else."""
         others = [one for one in self.membership.others if one.kind != "edge"]
         name = self._member.name
-        workers = {one.name: one.sinks for one in others if not one.leaving} | {name: [*self.parts]}
+        workers = {name: [*self.parts]} | {one.name: one.sinks for one in others if not one.leaving}
         wanted = {share for share, who in assign(everything, workers).items() if who == name}
-        now = self._clock.monotonic()
+        now, steady = self._clock.monotonic(), wanted == self.owned.keys()
         for share, one in self.owned.items():
             if share not in wanted and not one.leaving:
                 one.leaving = True
@@ -299,6 +304,7 @@ class Worker:
                 continue  # it is finishing what is on its way
             self._waiting_since.pop(share, None)
             self._take(share, spool, tasks)
+        return steady
 
     def _take(self, share: Share, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
         window = self._settings.window
@@ -317,12 +323,12 @@ class Worker:
             self._not_before[share] = self._clock.monotonic() + _AGAIN_S
         finally:
             self.owned.pop(share, None)
+            self.membership.changed.set()
             self._retire(share, owner)
 
     def _retire(self, share: Share, owner: ShareOwner) -> None:
         """What was counted stays counted; what was on its way is another's, or begins again."""
-        recorder = getattr(owner, "recorder", None)
-        if recorder is None:
+        if (recorder := getattr(owner, "recorder", None)) is None:
             return
         total, one = self.ledgers[share.sink], recorder.ledger
         add(total, one)

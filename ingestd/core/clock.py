@@ -68,6 +68,13 @@ async def wait_until_set(event: Event, seconds: float | None, clock: Clock) -> b
     return True
 
 
+def until_turn(period_s: float, now_s: float) -> float:
+    """Seconds to the next whole multiple of ``period_s``, on the clock that gave ``now_s``: what is done now
+    and then in several places is done at once, and an idle process wakes once for all of it."""
+    left_s = period_s - now_s % period_s
+    return left_s if left_s > period_s / 8 else left_s + period_s  # a timer may be early
+
+
 class Tasks(asyncio.TaskGroup):
     """asyncio's group, and a way to end tasks that would go on for ever. The block waits for all of them. If
     one fails, the others and the block are cancelled, and the errors come out as a group.

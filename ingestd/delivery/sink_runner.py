@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ingestd.core.chunk import Batch, NewId, Place
-from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.clock import Clock, until_turn, wait_until_set
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.queues import Batcher
@@ -86,7 +86,8 @@ class RetryWorker:
                 if self._news is None:
                     await self._clock.sleep(self._poll_s)
                 else:
-                    await wait_until_set(self._news, self._poll_s, self._clock)
+                    wait_s = until_turn(self._poll_s, self._clock.monotonic())  # a worker has many shares
+                    await wait_until_set(self._news, wait_s, self._clock)
                     self._news.clear()
 
 

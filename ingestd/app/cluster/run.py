@@ -28,7 +28,7 @@ from ingestd.cluster.names import StreamNames
 from ingestd.cluster.worker import Worker
 from ingestd.config import Settings, check_run, find_login, find_state_directory
 from ingestd.core.address import parse_listen, write_listen
-from ingestd.core.clock import SystemClock, system_rng
+from ingestd.core.clock import SystemClock, system_rng, until_turn
 from ingestd.core.errors import UserError, first_cause
 from ingestd.delivery.lane import Lane
 from ingestd.httpd.server import serve
@@ -224,8 +224,7 @@ async def _run_edge(service: ClusterService) -> None:
         if service.worker is None:
             tasks.start_soon(_tell_others, service)
             tasks.start_soon(_show_events, service)
-        while not service.closing:
-            await service.clock.sleep(0.05)
+        await service.closed.wait()
         edge.closing = True
         server.stop_listening()
         timeout_s = min(_ANSWER_S, service.settings.delivery.shutdown_timeout)
@@ -250,7 +249,7 @@ async def _say_what_fills(service: ClusterService) -> None:
             with suppress(BrokerAway, JetStreamError):
                 edge.filled_by = (await read_backlogs(connection, names)).fullest
                 await service.clock.sleep(_FILLED_S)
-        await service.clock.sleep(_LOOK_S)
+        await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
 
 
 async def _tell_others(service: ClusterService) -> None:
@@ -267,7 +266,7 @@ async def _tell_others(service: ClusterService) -> None:
                 await membership.tell(connection)
         except BrokerAway:
             pass  # the link opens another one
-        await service.clock.sleep(_LOOK_S)
+        await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
 
 
 async def _show_events(service: ClusterService) -> None:
@@ -280,11 +279,11 @@ async def _show_events(service: ClusterService) -> None:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(service.tap_source.run, connection)
                     while link.connection is connection:
-                        await service.clock.sleep(_LOOK_S)
+                        await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
                     tasks.cancel_scope.cancel()
             except* BrokerAway:
                 pass  # the link opens another one
-        await service.clock.sleep(_LOOK_S)
+        await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
 
 
 def _member(service: ClusterService) -> Member:
@@ -305,7 +304,7 @@ async def _watch_signals(service: ClusterService, tasks: anyio.abc.TaskGroup) ->
             log.warning("forced shutdown, acknowledged events are in the spool")
             os._exit(EXIT_SECOND_SIGNAL)
         else:
-            service.closing = True
+            service.closed.set()
             service.systemd.stopping()
             timeout_s = service.settings.delivery.shutdown_timeout
             log.info("shutting down", signal=number.name, timeout_seconds=timeout_s)
@@ -316,7 +315,7 @@ async def _watch_signals(service: ClusterService, tasks: anyio.abc.TaskGroup) ->
 async def _look(service: ClusterService) -> None:
     """Once a second: whether something stands still, what the log held back, whether a certificate is new."""
     while True:
-        await service.clock.sleep(_LOOK_S)
+        await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
         service.states.look()
         if service.refusals:
             service.refusals.look()

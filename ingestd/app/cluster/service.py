@@ -8,6 +8,7 @@ from functools import partial
 from signal import Signals
 from typing import Any
 
+import anyio
 import msgspec
 from msgspec.structs import asdict
 
@@ -41,6 +42,9 @@ from ingestd.telemetry.tap import Tap
 from ingestd.telemetry.watchdog import Watchdog
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import redacted_paths
+
+_BEAT_S = 0.5
+"""Of the watchdog: there are many edges and workers, and most of them have nothing to do."""
 
 
 class Handed(msgspec.Struct, frozen=True):
@@ -86,9 +90,10 @@ class ClusterService:
         self.trace = EventTrace(Tap(clock, redacted_paths(settings)))
         self.states = StateWatch(log.warning, clock, report=log.change)
         self.readiness = Readiness()
-        self.watchdog = Watchdog(log.warning)
+        self.watchdog = Watchdog(log.warning, beat_s=_BEAT_S)
         self.systemd = Systemd()
-        self.opened = self.closing = False
+        self.opened = False
+        self.closed = anyio.Event()
         # Chunks are known by it: no process may have had it before.
         host = "".join(one if one.isalnum() else "-" for one in socket.gethostname())[:40]
         self.member = Member(
@@ -104,6 +109,10 @@ class ClusterService:
         add = self.readiness.add
         add("service", self._phase)
         add("spool", self._out_of_reach)
+
+    @property
+    def closing(self) -> bool:
+        return self.closed.is_set()
 
     @property
     def exit_code(self) -> int:

@@ -51,9 +51,12 @@ def _nats() -> Any:
 
 
 class NatsConnection:
-    """``closed`` is called when the connection ended, on either side."""
+    """``closed`` is called when the connection ended, on either side. ``echo``: it hears itself, too."""
 
-    def __init__(self, settings: NatsLogin, clock: Clock, closed: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: NatsLogin, clock: Clock, closed: Callable[[], None], *, echo: bool = True
+    ) -> None:
+        self._echo = echo
         self._settings = settings
         self._clock = clock
         self._closed = closed
@@ -242,6 +245,7 @@ class NatsConnection:
         options: dict[str, Any] = {
             "servers": settings.servers,
             "name": "ingestd",
+            "no_echo": not self._echo,
             "allow_reconnect": False,
             "max_reconnect_attempts": 1,
             "reconnect_time_wait": 0.1,
