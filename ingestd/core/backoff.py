@@ -1,27 +1,31 @@
 """How long to wait before the next attempt, and the loops around that."""
 
 import math
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import msgspec
+if TYPE_CHECKING:
+    import random
 
-from ingestd.core.clock import Clock
+    from ingestd.core.clock import Clock
 
 T = TypeVar("T")
 
 
-class Backoff(msgspec.Struct, frozen=True):
+class Backoff(NamedTuple):
     """Exponential with full jitter: a random time up to ``base_s * 2**(attempt-1)``, at most ``cap_s``."""
 
     base_s: float = 0.5
     cap_s: float = 30.0
 
-    def delay(self, attempt: int, *, at_least_s: float | None = None, rng: random.Random) -> float:
+    def ceiling(self, attempt: int) -> float:
+        """The longest that ``delay`` may be without a Retry-After, in seconds."""
+        return min(self.cap_s, self.base_s * 2.0 ** min(max(attempt - 1, 0), 32))
+
+    def delay(self, attempt: int, *, at_least_s: float | None = None, rng: "random.Random") -> float:
         """Seconds before attempt ``attempt + 1``. The API's Retry-After is a floor, not the answer:
         a little jitter on top keeps many batches from coming back in the same instant."""
-        ceiling = min(self.cap_s, self.base_s * 2.0 ** min(max(attempt - 1, 0), 32))
+        ceiling = self.ceiling(attempt)
         if at_least_s is None:
             return rng.uniform(ceiling / 10, ceiling)
         return at_least_s + rng.uniform(0, min(ceiling, 0.1 * at_least_s + 0.05))
@@ -31,7 +35,7 @@ async def retrying(
     attempt: Callable[[], Awaitable[T]],
     wait_s: Callable[[T, int], float | None],
     *,
-    clock: Clock,
+    clock: "Clock",
     until: float = math.inf,
 ) -> tuple[T, int]:
     """(the last outcome, attempts). ``wait_s(outcome, attempts)``: the seconds before the next attempt, or
@@ -47,8 +51,8 @@ async def retrying(
 
 
 async def polls(
-    clock: Clock,
-    rng: random.Random,
+    clock: "Clock",
+    rng: "random.Random",
     *,
     within_s: float,
     first_s: float,

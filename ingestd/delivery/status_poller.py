@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ingestd.core.answer import Answer
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, first_cause
 from ingestd.core.letter import DeadLetter
@@ -284,7 +285,7 @@ class StatusPoller:
         elif age_s >= settings.timeout_s:
             await self._dead_letter(event, Reason.UNCONFIRMED, self._too_late(event, status))
         else:
-            ceiling = min(settings.max_wait_s, settings.initial_delay_s * 2.0 ** min(event.asked + 1, 32))
+            ceiling = Backoff(settings.initial_delay_s, settings.max_wait_s).ceiling(event.asked + 2)
             due = min(now + jitter(ceiling, self._random), event.accepted_at + settings.timeout_s)
             self._store.postpone(event.id, due=due, asked=event.asked + 1)
 

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ingestd.core.backoff import Backoff
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import RETRYABLE, Reason
 from ingestd.store import envelopes
@@ -32,6 +33,7 @@ UNREADABLE = -1
 
 FIRST_RETRY_S = 60.0
 MAX_RETRY_S = 3600.0
+_BACKOFF = Backoff(FIRST_RETRY_S, MAX_RETRY_S)
 
 COLUMNS = (
     "id, state, reason, detail, fingerprint, CAST(payload AS BLOB), checksum, source, offset, line,"
@@ -165,7 +167,7 @@ def next_due(reason: Reason, retries: int, first_sent: float, now: float) -> flo
 
 
 def backoff_s(retries: int) -> float:
-    return min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(retries, 10))
+    return _BACKOFF.ceiling(retries + 1)
 
 
 def is_past_window(first_sent: float, now: float) -> bool:

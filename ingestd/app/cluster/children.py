@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from ingestd.app.cluster.board import Board
+from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.telemetry import log
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 """Blocked in the supervisor, which waits for them; open in a child."""
 
-FIRST_BACKOFF_S, MOST_BACKOFF_S = 0.1, 10.0
+BACKOFF = Backoff(0.1, 10.0)
 STEADY_S = 30.0
 """Who lived so long begins again with the first backoff."""
 MOST_DEATHS = 12
@@ -122,14 +123,14 @@ class Children:
         if child.fresh and code == UserError.exit_code:
             self.refused = child
         child.deaths = 1 if now - child.started_s >= STEADY_S else child.deaths + 1
-        backoff_s = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (child.deaths - 1))
-        child.due_s = now + backoff_s
+        pause_s = BACKOFF.ceiling(child.deaths)
+        child.due_s = now + pause_s
         self.last_code = code
         if child.deaths >= MOST_DEATHS:
             self.given_up = child
         why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        log.warning("a process ended and is started again", process=child.name, why=why, in_seconds=backoff_s)
-        self._audit(AuditEntry.PROCESS_ENDED, process=child.name, why=why, in_seconds=backoff_s)
+        log.warning("a process ended and is started again", process=child.name, why=why, in_seconds=pause_s)
+        self._audit(AuditEntry.PROCESS_ENDED, process=child.name, why=why, in_seconds=pause_s)
 
     def roll(self, *kinds: str) -> None:
         """All of these are started again, one after the other."""

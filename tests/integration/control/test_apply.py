@@ -57,7 +57,7 @@ async def test_a_resource_that_fails_stops_what_needs_it_and_the_rest_goes_on() 
         "target.free": "done",
     }
     assert not result.is_complete
-    said = {one.change.label: one.said for one in result.failed}
+    said = {one.change.label: one.error for one in result.failed}
     assert "FAILED" in said["target.bad"]
     assert said["target.needs"] == "not tried: it needs target.bad, which failed"
     assert world.names("targets") == ["bad", "free"], "it stays, and is gone on with"
@@ -112,7 +112,7 @@ async def test_a_step_that_hangs_is_ended_and_the_next_apply_goes_on_with_it() -
             await asyncio.Event().wait()
 
     result = await apply(context, plan, state, kinds={"target": Hanging()}, grace_s=0.01)
-    assert result.outcomes[0].said == "target.a: not done within 0.01 s: apply again, which goes on with it"
+    assert result.outcomes[0].error == "target.a: not done within 0.01 s: apply again, which goes on with it"
     assert (await machine.apply(document(target_a=target()))).is_complete
 
 

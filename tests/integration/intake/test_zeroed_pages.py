@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ingestd.store.spool_inspection import SpoolInspection
+from tests.effort import FUZZ
 from tests.event_api import noise
 from tests.integration.intake.support import event, key_of, posted, running, webhook
 from tests.receiver import Action, Hang, Receiver, Reply, Request
@@ -149,7 +150,8 @@ async def _broken(before: Crashed, lost: dict[str, list[int]]) -> dict[str, str]
 async def test_each_page_of_zeros(tmp_path: Path, names: tuple[str, ...]) -> None:
     before = await crashed(tmp_path, names)
     assert before.pages > 40
-    assert await _broken(before, {f"page {page}": [page] for page in range(1, before.pages + 1)}) == {}
+    every = 1 if FUZZ or len(names) > 1 else 3  # what one sink has, two have as well
+    assert await _broken(before, {f"page {page}": [page] for page in range(1, before.pages + 1, every)}) == {}
 
 
 async def test_several_pages_of_zeros(tmp_path: Path) -> None:
