@@ -77,7 +77,7 @@ async def test_where_the_api_cannot_be_reached_nothing_more_is_tried() -> None:
     before = len(world.calls)
     result = await apply(world.context(), plan, state)
     assert [one.ended for one in result.outcomes] == [ApplyEnd.FAILED, ApplyEnd.SKIPPED]
-    assert result.outcomes[1].said == "not tried: the API does not answer"
+    assert result.outcomes[1].error == "not tried: the API does not answer"
     assert len(world.calls) == before + 1
 
 
