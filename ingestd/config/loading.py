@@ -214,21 +214,20 @@ def _explain(error: Any, origins: Origins, file: str | None) -> str:
         kind, place = place[2], place[:2] + place[3:]  # pydantic tells which of the types it took it for
     if place[:1] == ("ingest",) and place[1:2] == place[2:3]:
         place = place[:2] + place[3:]  # one source without a name of its own
-    where = f"{_said_at(place, origins, file)}{_spoken(place)}"
+    where = f"{_origin_of(place, origins, file)}{_dotted(place)}"
     if first["type"] == "extra_forbidden":
-        said = (
-            f"{_said_at(place, origins, file)}there is no setting {_spoken(place)}{_suggestion(place, kind)}"
-        )
+        at = _origin_of(place, origins, file)
+        line = f"{at}there is no setting {_dotted(place)}{_suggestion(place, kind)}"
     elif first["type"].startswith("union_tag"):
-        said = f"{where}.type: there are: {', '.join(SINK_TYPES)}"
+        line = f"{where}.type: there are: {', '.join(SINK_TYPES)}"
     else:
         message = _PLAIN.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be ", "expected ", 1)
-        said = f"{where}: {message}" if place else f"{where}{message}"
-    return printable(said)
+        line = f"{where}: {message}" if place else f"{where}{message}"
+    return printable(line)
 
 
-def _spoken(place: SettingPlace) -> str:
+def _dotted(place: SettingPlace) -> str:
     """``api.url``; of a list of tables: ``step 2 of transforms: rename``."""
     for name, one in _LISTS.items():
         if name in place[:-1] and (at := place.index(name) + 1) in (1, 3):
@@ -237,7 +236,7 @@ def _spoken(place: SettingPlace) -> str:
     return ".".join(place)
 
 
-def _said_at(place: SettingPlace, origins: Origins, file: str | None) -> str:
+def _origin_of(place: SettingPlace, origins: Origins, file: str | None) -> str:
     """The file or variable to look into, with a colon; what was typed needs none."""
     for length in range(len(place), 0, -1):
         if origin := origins.get(place[:length]):

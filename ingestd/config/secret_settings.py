@@ -67,7 +67,7 @@ def secrets_of(section: Section) -> Iterator[str]:
         elif held == "headers":
             for header in value.values():
                 text = header.get_secret_value()
-                yield from (one for one in (text, text.rpartition(" ")[2]) if redaction.is_telling(one))
+                yield from (one for one in (text, text.rpartition(" ")[2]) if redaction.is_maskable(one))
         elif held in ("url", "secret_url"):
             yield from secrets_in(value, whole=held == "secret_url")
         else:
@@ -92,13 +92,13 @@ def secrets_in(url: str, *, whole: bool = False) -> Iterator[str]:
     user_info, _, host = parts.netloc.rpartition("@")
     user, _, password = user_info.partition(":")
     yield from (user_info, password, unquote(password))
-    yield from (one for one in (user, unquote(user)) if redaction.is_telling(one))
+    yield from (one for one in (user, unquote(user)) if redaction.is_maskable(one))
     if parts.query:
         yield parts.query
         values = [value for _, value in parse_qsl(parts.query)]
         values += [pair.partition("=")[2] or pair for pair in parts.query.split("&")]
-        yield from filter(redaction.is_telling, values)
-    if whole and len(parts.path) > redaction.MIN_TELLING_CHARS:
+        yield from filter(redaction.is_maskable, values)
+    if whole and len(parts.path) > redaction.MIN_MASKED_CHARS:
         yield from (url, f"{host}{parts.path}", parts.path)
         yield from (part for part in parts.path.split("/") if _is_random(part))
 

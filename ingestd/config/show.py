@@ -50,14 +50,14 @@ def as_toml(settings: Settings, origins: Origins) -> str:
 def as_json(settings: Settings, origins: Origins) -> dict[str, Any]:
     """``{"settings": {section: {field: value}}, "origins": {"section.field": text}}``."""
     tree: dict[str, Any] = {}
-    told: dict[str, str] = {}
+    where: dict[str, str] = {}
     for place, value, origin in lines(settings, origins):
         table = tree
         for part in place[:-1]:
             table = table.setdefault(part, {})
         table[place[-1]] = value
-        told[".".join(place)] = str(origin)
-    return {"settings": tree, "origins": told}
+        where[".".join(place)] = str(origin)
+    return {"settings": tree, "origins": where}
 
 
 def _lines_of(section: Section, above: SettingPlace, origins: Origins) -> Iterator[SettingLine]:

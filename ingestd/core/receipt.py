@@ -160,8 +160,8 @@ class FanOutReceipt(Receipt):
         "_incomplete",
         "_known",
         "_positions",
+        "_reported_lost",
         "_sink_done",
-        "_told_lost",
         "_whole",
         "events",
         "failed",
@@ -201,7 +201,7 @@ class FanOutReceipt(Receipt):
         self._before = resolved
         self._sink_done = sink_done
         self._incomplete = incomplete
-        self._told_lost: set[int] = set()
+        self._reported_lost: set[int] = set()
         self._known = known
 
     def settle(self, count: int = 1) -> None:
@@ -217,7 +217,7 @@ class FanOutReceipt(Receipt):
         lost = []
         for position, letter in failed:
             if self.fail(position, letter):
-                self._told_lost.add(position)
+                self._reported_lost.add(position)
                 lost.append(letter)
         for position in dropped:
             self._dropped[position] = self._dropped.get(position, 0) + 1
@@ -279,7 +279,7 @@ class FanOutReceipt(Receipt):
         keys = self._digests
         if keys and (gone := self.lost()):
             keys = [key for at, key in zip(self._positions, keys, strict=True) if at not in gone]
-            lost = lost + [letter for at, letter in gone.items() if at not in self._told_lost]
+            lost = lost + [letter for at, letter in gone.items() if at not in self._reported_lost]
         return Resolution(
             self.events + self.unmatched,
             [letter for at, (_, letter) in self.failed.items() if at not in self.unconfirmed],

@@ -20,7 +20,7 @@ from ingestd.core.regex import regex
 MASK = "***"
 MIN_SECRET_CHARS = 6
 """A shorter secret is not masked by value: it would blot out every second word, and tells itself by that."""
-MIN_TELLING_CHARS = 8
+MIN_MASKED_CHARS = 8
 """Of a value that may be a secret, as of a header or in a query."""
 MAX_SECRETS, MAX_PASSING = 10_000, 256
 """Of the configuration and its files; of tokens that were fetched. Past it the oldest are forgotten."""
@@ -145,11 +145,11 @@ class Mask:
                 kept.append((at, text[at:end]))
                 size += end - at
             at = behind
-        joined = "".join(piece for _, piece in kept)
+        joined = "".join(part for _, part in kept)
 
         def place(index: int) -> int:
-            piece = bisect.bisect_right(starts, index) - 1
-            return kept[piece][0] + index - starts[piece]
+            part = bisect.bisect_right(starts, index) - 1
+            return kept[part][0] + index - starts[part]
 
         spans = [
             (place(found.start()), place(found.end() - 1) + 1)
@@ -234,10 +234,10 @@ def _base64(data: bytes, before: int) -> tuple[str, str]:
     return standard[first:last], for_urls[first:last]
 
 
-def is_telling(value: str) -> bool:
+def is_maskable(value: str) -> bool:
     """Whether a value that may be a secret (of a header, of a query) looks like one: it is long, and no plain
     word, number or media type, which would be masked in every other line."""
-    if len(value) < MIN_TELLING_CHARS or _MEDIA_TYPE.fullmatch(value):
+    if len(value) < MIN_MASKED_CHARS or _MEDIA_TYPE.fullmatch(value):
         return False
     return not (value.isalpha() and (value.islower() or value.istitle()) and len(value) < 20)
 

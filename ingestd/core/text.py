@@ -21,7 +21,7 @@ _PATH = regex(r"[\w$@./\[\]-]+")
 _INDEX = regex(r"(?<=\[)\d+(?=\])|(?<=[./])\d+(?=[./\[]|$)|^\d+(?=[./\[]|$)")
 _TRACE = regex(r"(context|correlation|request|trace)_?id", re.IGNORECASE)
 """By these its operators find a request again."""
-_TELLING = regex(
+_ERROR_FIELD = regex(
     r"(error)?(code|message|msg|title|detail|details|reason|description|field|type)|error", re.IGNORECASE
 )
 
@@ -71,10 +71,10 @@ def without_json(text: str) -> str:
     while (begin := text.find("{", at)) >= 0:
         end = _end_of_object(text, begin)
         body = text[begin:end]
-        said = telling_fields(body) or list(islice(json_fields(body), _MAX_FIELDS))
+        fields = error_fields(body) or list(islice(json_fields(body), _MAX_FIELDS))
         traced = {name: value for name, value in json_fields(body) if _TRACE.fullmatch(name)}
-        words = ", ".join(f"{name}: {value}" for name, value in (dict(said) | traced).items() if value)
-        parts += [text[at:begin], words or (body if not said else "{…}")]
+        words = ", ".join(f"{name}: {value}" for name, value in (dict(fields) | traced).items() if value)
+        parts += [text[at:begin], words or (body if not fields else "{…}")]
         at = end
     return "".join([*parts, text[at:]])
 
@@ -113,9 +113,9 @@ def shape(text: str, *, of_answer: bool = True, of_fields: bool = False) -> str:
     found = _VARIABLE.sub("#", head[: match.start(2)]) + match[2] if match else ""
     found += _VARIABLE.sub("#", before)
     if brace:
-        said = [f"{name}: {_VARIABLE.sub('#', value)}" for name, value in telling_fields(body)]
+        errors = [f"{name}: {_VARIABLE.sub('#', value)}" for name, value in error_fields(body)]
         names = dict.fromkeys(_VARIABLE.sub("#", name) for name, _ in json_fields(body))
-        found += ", ".join(said) or f"{{{', '.join(names) or '…'}}}"
+        found += ", ".join(errors) or f"{{{', '.join(names) or '…'}}}"
     return found[:_MAX_SHAPE]
 
 
@@ -132,11 +132,11 @@ def variable_parts(line: str) -> list[str]:
     return [match[0].strip("'\"") for match in _VARIABLE.finditer(line)]
 
 
-def telling_fields(body: str) -> list[tuple[str, str]]:
+def error_fields(body: str) -> list[tuple[str, str]]:
     """(name, value) of the first fields that say what is wrong, in JSON that may be cut off."""
     found: dict[str, str] = {}
     for name, value in json_fields(body):
-        if value and _TELLING.fullmatch(name.replace("_", "")) and len(found) < _MAX_FIELDS:
+        if value and _ERROR_FIELD.fullmatch(name.replace("_", "")) and len(found) < _MAX_FIELDS:
             found.setdefault(name, value)
     return list(found.items())
 

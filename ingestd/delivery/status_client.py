@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ingestd.core.answer import Answer
 from ingestd.core.clock import Clock
 from ingestd.transport.client import Auth, Client
-from ingestd.transport.token_refusal import TokenRenewal, speaks_of_token
+from ingestd.transport.token_refusal import TokenRenewal, concerns_token
 
 
 class StatusClient:
@@ -27,7 +27,7 @@ class StatusClient:
         there is none to be had."""
         started = self._clock.monotonic()
         answer, generation = await self._get(url)
-        if not speaks_of_token(answer):
+        if not concerns_token(answer):
             self._renewal.worked = max(self._renewal.worked, generation)
         elif self._renewal.allows(generation, started=started, now=self._clock.monotonic()):
             self._auth.drop(generation)

@@ -90,9 +90,9 @@ class Head:
     def on_headers_complete(self) -> None:
         self.complete = True
 
-    def on_body(self, piece: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         if self.decoded is not None:
-            self.decoded += piece
+            self.decoded += data
 
     def on_message_complete(self) -> None:
         self.body_complete = True

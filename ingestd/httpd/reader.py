@@ -107,26 +107,26 @@ _OVERHEAD_FACTOR = 8
 class SizedBody:
     """Of an announced length. ``feed`` until it gives what follows the body."""
 
-    __slots__ = ("_pieces", "_size_bytes")
+    __slots__ = ("_received", "_size_bytes")
 
     def __init__(self, size_bytes: int) -> None:
         self._size_bytes = size_bytes
-        self._pieces = bytearray()
+        self._received = bytearray()
 
     @property
     def held_bytes(self) -> int:
-        return len(self._pieces)
+        return len(self._received)
 
     def feed(self, data: bytes) -> bytes | None:
-        missing = self._size_bytes - len(self._pieces)
+        missing = self._size_bytes - len(self._received)
         if len(data) < missing:
-            self._pieces += data
+            self._received += data
             return None
-        self._pieces += memoryview(data)[:missing]
+        self._received += memoryview(data)[:missing]
         return data[missing:]
 
     def body(self) -> bytes:
-        return bytes(self._pieces)
+        return bytes(self._received)
 
 
 class ChunkedBody:
@@ -170,12 +170,12 @@ class ChunkedBody:
     def body(self) -> bytes:
         return bytes(self._decoded)
 
-    def _parse(self, piece: memoryview) -> None:
+    def _parse(self, data: memoryview) -> None:
         try:
-            self._parser.feed_data(piece)
+            self._parser.feed_data(data)
         except HttpParserError as error:
             raise BadRequest(400, f"the chunked body is malformed: {error}") from None
-        self._fed_bytes += len(piece)
+        self._fed_bytes += len(data)
         body_bytes = len(self._decoded)
         if body_bytes > self._max_bytes:
             raise BadRequest(413, f"the body is larger than {self._max_bytes} bytes")

@@ -39,7 +39,7 @@ class _Call(NamedTuple):
 
 
 class Callback:
-    """``tell`` never waits; ``run`` until cancelled. Every 2xx is a good answer; others are tried again, at
+    """``notify`` never waits; ``run`` until cancelled. Every 2xx is a good answer; others are tried again, at
     most MAX_ATTEMPTS times. ``url`` may be a secret and is never shown.
 
     Counts: ``sent``, ``failed`` (given up, or no room in the queue), ``queued``.
@@ -66,27 +66,27 @@ class Callback:
         self._random = rng or system_rng()
         self._queue: deque[_Call] = deque()
         self._attempts = 0  # for the first of them
-        self._told = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._turns = asyncio.Lock()
 
     @property
     def queued(self) -> int:
         return len(self._queue)
 
-    def tell(self, name: str, manifest: bytes) -> None:
+    def notify(self, name: str, manifest: bytes) -> None:
         if len(self._queue) >= MAX_QUEUED:
             self._give_up(name, f"{MAX_QUEUED} others wait")
             return
         self._queue.append(_Call(name, manifest))
-        self._told.set()
+        self._arrived.set()
 
     async def run(self) -> None:
         while True:
             if self._queue:
                 await self._clock.sleep(await self._turn())
             else:
-                self._told.clear()
-                await self._told.wait()
+                self._arrived.clear()
+                await self._arrived.wait()
 
     async def drain(self) -> None:
         """Each of those that wait, once."""
@@ -100,14 +100,14 @@ class Callback:
             if not self._queue:
                 return 0.0
             call = self._queue[0]
-            trouble = await self._send(call)
+            problem = await self._send(call)
             self._attempts += 1
-            if trouble and self._attempts < self._max_attempts and not last:
+            if problem and self._attempts < self._max_attempts and not last:
                 return self._backoff.delay(self._attempts, rng=self._random)
             self._queue.popleft()
             self._attempts = 0
-        if trouble:
-            self._give_up(call.name, trouble)
+        if problem:
+            self._give_up(call.name, problem)
         else:
             self.sent += 1
         return 0.0

@@ -118,7 +118,7 @@ class LakeFileWriter:
 
     async def _send(self, key: str, body: bytes, content_type: str) -> WriteFailure | None:
         answer, generation = await self._store.send(key, body, {"Content-Type": content_type})
-        if lake.is_taken(answer):
+        if lake.is_written(answer):
             return None
         lasting = lake.is_configuration(answer)
         if lasting:

@@ -148,7 +148,7 @@ class Lake:
         self.problem = ""
         words = f"{self._store.shown_url} can be written again"
         self._states.recovered(self.outbox.sink_name, "written", words, entry=AuditEntry.DATA_LAKE_SYNC)
-        await self._tell(result)
+        await self._report_written(result)
         return 0.0
 
     def _failed(self, failure: WriteFailure) -> float:
@@ -173,9 +173,9 @@ class Lake:
         self.files_written += 1
         self.events_written += events
         if self.callback:
-            self.callback.tell(file.name, file.manifest)
+            self.callback.notify(file.name, file.manifest)
 
-    async def _tell(self, written: Written) -> None:
+    async def _report_written(self, written: Written) -> None:
         """One line for each request whose events are in the lake now; one for all that were accepted."""
         requests = [row for row in written.rows if row.request_id]
         accepted = sum(len(row.events) for row in written.rows if not row.request_id)

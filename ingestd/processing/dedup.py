@@ -129,12 +129,12 @@ class Window:
     def _take_followers(self) -> dict[bytes, list[WaitingCopy]]:
         """Copies of what was pending, and is not any more."""
         gone = self._table.settled(self._followers) if self._followers else ()
-        taken: dict[bytes, list[WaitingCopy]] = {}
+        followers: dict[bytes, list[WaitingCopy]] = {}
         for digest in gone:
-            copies = taken[digest] = self._followers.pop(digest)
+            copies = followers[digest] = self._followers.pop(digest)
             self.follower_count -= len(copies)
             self.follower_bytes -= self._bytes_of.pop(digest)
-        return taken
+        return followers
 
 
 class KeyTable:

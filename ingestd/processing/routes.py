@@ -73,8 +73,8 @@ class Routes:
         found, unmatched = self._scan(events)
         positions: dict[str, range | list[int]] = {}
         for sink in self._sinks:
-            taken = found.get(sink, everything)
-            positions[sink] = everything if len(taken) == len(events) else taken
+            matched = found.get(sink, everything)
+            positions[sink] = everything if len(matched) == len(events) else matched
         return RoutedChunk(positions, [] if self._open else unmatched)
 
     def sinks_of(self, events: Sequence[bytes]) -> list[list[str]]:

@@ -28,8 +28,8 @@ class AccessControl:
 
         async def may(exchange: Exchange) -> Reply:
             if not free and exchange.faults.strikes("permission", exchange.path.encode()):
-                said = "Unable to perform the requested action. You are missing the permission for it"
-                return exchange.error(403, "missing.any.permissions", f"{said} (injected by --fault)")
+                message = "Unable to perform the requested action. You are missing the permission for it"
+                return exchange.error(403, "missing.any.permissions", f"{message} (injected by --fault)")
             return await handle(exchange)
 
         return await _limited(exchange, may, self._tokens.charge(self._authenticate(exchange)))
@@ -78,8 +78,8 @@ def check_form(exchange: Exchange, *, max_body_bytes: int, json: bool = True) ->
     """Raises Refused: 415 for an encoded body or, with ``json``, one that is not JSON; 413 by size."""
     encoding = exchange.headers.get("Content-Encoding", "identity").strip().lower()
     if (json and exchange.content_type != "application/json") or encoding != "identity":
-        said = "Content-Type application/json without a Content-Encoding expected"
-        raise RequestRefused(exchange.error(415, "unsupported.media.type", said))
+        message = "Content-Type application/json without a Content-Encoding expected"
+        raise RequestRefused(exchange.error(415, "unsupported.media.type", message))
     if len(exchange.body) > max_body_bytes:
-        said = f"{len(exchange.body)} bytes are more than {max_body_bytes}"
-        raise RequestRefused(exchange.error(413, "request.entity.too.large", said))
+        message = f"{len(exchange.body)} bytes are more than {max_body_bytes}"
+        raise RequestRefused(exchange.error(413, "request.entity.too.large", message))

@@ -119,8 +119,8 @@ def read_events(body: bytes, context: str) -> list[bytes]:
     try:
         raws = _BODY.decode(body).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
-        said = f'expected {{"events":[…]}} in JSON: {str(reason)[:200]}'
-        raise RequestRefused(error(400, "bad.request", said, context)) from None
+        message = f'expected {{"events":[…]}} in JSON: {str(reason)[:200]}'
+        raise RequestRefused(error(400, "bad.request", message, context)) from None
     if not raws:
         raise RequestRefused(error(400, "bad.request", "the list of events is empty", context))
     return [bytes(raw) for raw in raws]

@@ -40,7 +40,7 @@ class Inbox:
     def __init__(self, space: InboxSpace) -> None:
         self._space = space
         self._identities: set[bytes] = set()
-        self._told_apart = True
+        self._distinct_complete = True
         self.kept: list[bytes] = []
         self.requests = 0
         self.by_status: Counter[str] = Counter()
@@ -62,7 +62,7 @@ class Inbox:
             self._space.identities_left -= 1
             self._identities.add(identity)
         else:
-            self._told_apart = False
+            self._distinct_complete = False
 
     def stats(self) -> PathStats:
         return PathStats(
@@ -71,7 +71,7 @@ class Inbox:
             events=self.events,
             distinct=len(self._identities),
             duplicates=self.duplicates,
-            distinct_complete=self._told_apart,
+            distinct_complete=self._distinct_complete,
             repeated=self.repeated,
             out_of_order=self.out_of_order,
             item_errors=self.item_errors,

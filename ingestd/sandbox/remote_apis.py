@@ -59,7 +59,7 @@ class RemoteApis:
             max_body_bytes=options.max_body_bytes,
             delivered_after_s=options.delivered_after_s,
             delivered_at_question=options.delivered_at_question,
-            on_taken=self.control.deliver,
+            on_accepted=self.control.deliver,
         )
         self._batch_events = [
             BatchEvents(
@@ -104,13 +104,13 @@ class RemoteApis:
         hooks = self._webhooks
         return [
             ApiRoute("POST", EVENT_BRIDGE_PATH, self._event_bridge.publish),
-            ApiRoute("GET", one_event, self._event_bridge.tell, label=one_event),
+            ApiRoute("GET", one_event, self._event_bridge.describe, label=one_event),
             *(ApiRoute("POST", api.kind.path, api.publish) for api in self._batch_events),
             ApiRoute("POST", JOURNEY_PATH, self._journey.publish),
             # The token is a secret: it is no label.
             ApiRoute("POST", WEBHOOK_PATH, hooks.invoke, label=WEBHOOK_PATH),
             ApiRoute("OPTIONS", WEBHOOK_PATH, hooks.grant_webhook, label=f"OPTIONS {WEBHOOK_PATH}"),
-            ApiRoute("GET", ORGANIZATION_PATH, self._organization.tell),
+            ApiRoute("GET", ORGANIZATION_PATH, self._organization.describe),
             ApiRoute("GET", LIMITS_PATH, self._organization.limits, label=f"GET {LIMITS_PATH}"),
             ApiRoute(
                 "GET",

@@ -64,7 +64,7 @@ class Sandbox:
             ApiRoute("POST", INGEST_PATH, self.api.ingest),
             *(ApiRoute("POST", path, self.api.issue_token) for path in TOKEN_PATHS),
             *(
-                ApiRoute(method, TOKENS_ME, self.api.tell_token, label=f"{method} {TOKENS_ME}")
+                ApiRoute(method, TOKENS_ME, self.api.describe_token, label=f"{method} {TOKENS_ME}")
                 for method in ("HEAD", "GET", "DELETE")
             ),
             *self.remote.routes(),
@@ -89,8 +89,8 @@ class Sandbox:
             try:
                 await web.TCPSite(runner, host, port, ssl_context=tls).start()
             except (OSError, OverflowError) as reason:
-                said = getattr(reason, "strerror", None) or reason
-                raise UserError(f"cannot listen on {host}:{port}: {said}") from None
+                why = getattr(reason, "strerror", None) or reason
+                raise UserError(f"cannot listen on {host}:{port}: {why}") from None
             scheme, shown = "https" if tls else "http", f"[{host}]" if ":" in host else host
             url = f"{scheme}://{shown}:{runner.addresses[0][1]}"
             async with self.control.delivery.run():
@@ -99,18 +99,18 @@ class Sandbox:
             await runner.cleanup()
 
     def stats(self) -> Stats:
-        counts, taken = self.api.counts, self.api.taken
+        counts, accepted = self.api.counts, self.api.accepted
         return Stats(
             requests=counts.requests,
             by_status=dict(sorted(counts.by_status.items())),
-            events=taken.count,
-            distinct=taken.distinct,
-            duplicates=taken.duplicates,
-            distinct_complete=taken.counted_all,
-            batches=taken.batches,
-            events_kept=len(taken.kept),
-            kept_bytes=taken.kept_bytes,
-            kept_complete=len(taken.kept) == taken.count,
+            events=accepted.count,
+            distinct=accepted.distinct,
+            duplicates=accepted.duplicates,
+            distinct_complete=accepted.counted_all,
+            batches=accepted.batches,
+            events_kept=len(accepted.kept),
+            kept_bytes=accepted.kept_bytes,
+            kept_complete=len(accepted.kept) == accepted.count,
             keys=len(self.api.keys),
             replays=counts.replays,
             faults=dict(sorted(counts.faults.items())),
@@ -124,20 +124,20 @@ class Sandbox:
     def _path_stats(self, path: str, inbox: Inbox) -> PathStats:
         if path != INGEST_PATH:
             return inbox.stats()
-        taken = self.api.taken  # by exact bytes, without the price of an inbox
+        accepted = self.api.accepted  # by exact bytes, without the price of an inbox
         return replace(
             inbox.stats(),
-            events=taken.count,
-            distinct=taken.distinct,
-            duplicates=taken.duplicates,
-            distinct_complete=taken.counted_all,
+            events=accepted.count,
+            distinct=accepted.distinct,
+            duplicates=accepted.duplicates,
+            distinct_complete=accepted.counted_all,
             repeated=self.api.counts.replays,
-            events_kept=len(taken.kept),
+            events_kept=len(accepted.kept),
         )
 
     def kept(self, path: str = INGEST_PATH) -> Sequence[bytes]:
         """The first events that ``path`` took, as they came; ``paths`` of the stats has the paths."""
-        return self.api.taken.kept if path == INGEST_PATH else self.api.inboxes.kept(path)
+        return self.api.accepted.kept if path == INGEST_PATH else self.api.inboxes.kept(path)
 
     def reset(self) -> None:
         """Forget events, keys and counts, and start faults and script afresh. Tokens stay good."""
@@ -247,8 +247,8 @@ class Sandbox:
     async def _not_there(self, exchange: Exchange) -> Reply:
         allowed = [route.method for route in self._routes if route.matches(exchange.path)]
         if allowed:
-            said = f"only {' and '.join(allowed)} is allowed here"
-            reply = exchange.error(405, "method.not.allowed", said)
+            message = f"only {' and '.join(allowed)} is allowed here"
+            reply = exchange.error(405, "method.not.allowed", message)
             return replace(reply, headers={"Allow": ", ".join(allowed)})
         return exchange.error(404, "not.found", "there is no such path in the sandbox")
 

@@ -20,7 +20,7 @@ MAX_REPLY_BYTES = 64 * 2**20
 """Bytes of stored answers; the oldest keys are forgotten first."""
 
 
-class TakenEvents:
+class AcceptedEvents:
     """Every event taken, in order: its bytes up to ``keep_bytes`` in all, past that only its count.
 
     ``distinct`` counts events by their exact bytes and stops at ``MAX_DISTINCT``.

@@ -168,4 +168,4 @@ def _compile(names: tuple[str, ...]) -> _Shape | None:
 def _text(names: tuple[str, ...], comma: str, colon: str) -> list[bytes]:
     """The text around the values, and an empty place for each of them."""
     parts = [f'{comma if at else "{"}"{name}"{colon}'.encode() for at, name in enumerate(names)]
-    return [piece for part in parts for piece in (part, b"")] + [b"}"]
+    return [one for part in parts for one in (part, b"")] + [b"}"]

@@ -75,10 +75,10 @@ class Model:
                 return f"{field}: {_TIME} expected"
         return None
 
-    def _explain(self, said: str) -> str:
-        at = _PATH.search(said)
+    def _explain(self, message: str) -> str:
+        at = _PATH.search(message)
         place = at[1] if at else ""
-        if missing := _MISSING.match(said):
+        if missing := _MISSING.match(message):
             place = f"{place}.{missing[1]}".strip(".")
         spec = self._spec_at(place)
         if spec.get("enum"):
@@ -86,7 +86,7 @@ class Model:
         else:
             wanted = _WORDS.get(spec.get("type", "").strip("[]"), "")
         wanted = wanted or ("a list" if spec.get("type", "").startswith("[") else "an object")
-        if said.startswith("Expected `array`"):
+        if message.startswith("Expected `array`"):
             wanted = "a list"
         return f"{place}: {wanted} expected" if place else f"{wanted} expected"
 
@@ -169,12 +169,12 @@ def _struct(name: str) -> type[msgspec.Struct]:
     return msgspec.defstruct(name, fields, rename=names, kw_only=True, gc=False)
 
 
-def _type(said: str) -> Any:
-    if said.startswith("["):
-        return list[_type(said[1:-1])]  # type: ignore[misc]
-    if said.startswith("{"):
-        return dict[str, _type(said[1:-1])]  # type: ignore[misc]
-    return _TYPES[said] if said in _TYPES else _struct(said)
+def _type(text: str) -> Any:
+    if text.startswith("["):
+        return list[_type(text[1:-1])]  # type: ignore[misc]
+    if text.startswith("{"):
+        return dict[str, _type(text[1:-1])]  # type: ignore[misc]
+    return _TYPES[text] if text in _TYPES else _struct(text)
 
 
 def _attribute(field: str) -> str:

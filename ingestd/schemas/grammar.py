@@ -162,14 +162,14 @@ def is_deeper(event: bytes, limit: int, *, block_bytes: int = _BLOCK_BYTES) -> b
 
 def count_values(event: bytes) -> int:
     """The values in valid JSON, an empty array or object counted twice; of what is not JSON, some number."""
-    return 1 + sum(len(piece) - piece.count(b"]") for piece in _structure(event, _NO_STRUCTURE))
+    return 1 + sum(len(part) - part.count(b"]") for part in _structure(event, _NO_STRUCTURE))
 
 
 def has_more_elements(array: bytes, limit: int, *, block_bytes: int = _BLOCK_BYTES) -> bool:
     """Whether an array in JSON, not an empty one, has more than ``limit`` (at least 1) elements."""
     depth, found = 0, 1
-    for piece in _structure(array, _NO_STRUCTURE, block_bytes):
-        for token in _TOKEN.finditer(piece.replace(b"[]", b"")):
+    for part in _structure(array, _NO_STRUCTURE, block_bytes):
+        for token in _TOKEN.finditer(part.replace(b"[]", b"")):
             mark = token[0]
             if mark == b"[":
                 depth += 1
@@ -192,9 +192,9 @@ def _structure(text: bytes, dropped: bytes, block_bytes: int = _BLOCK_BYTES) -> 
             block = text[at : at + block_bytes + 1]  # not through the middle of an escape
         at += len(block)
         block = block.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote always begins or ends a string
-        pieces = block.translate(_AS_ARRAYS, dropped).replace(b'""', b"").split(b'"')
-        yield b"".join(pieces[inside::2])
-        inside ^= (len(pieces) - 1) & 1
+        parts = block.translate(_AS_ARRAYS, dropped).replace(b'""', b"").split(b'"')
+        yield b"".join(parts[inside::2])
+        inside ^= (len(parts) - 1) & 1
 
 
 def is_explained(event: bytes) -> bool:

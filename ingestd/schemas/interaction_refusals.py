@@ -91,11 +91,11 @@ _REMEMBERED_BYTES = 64
 def refusal_of(doubts: Iterable[Doubt]) -> Refusal | None:
     """As ``usual_refusal``, of an event that is a JSON object within the limits. Only these members, in the
     order of ``_MEMBERS``, may be wrong."""
-    told = tuple(doubts)
-    for _, text in told:
+    listed = tuple(doubts)
+    for _, text in listed:
         if text is not None and len(text) > _REMEMBERED_BYTES:
-            return _judge(told)
-    return _judge_once(told)
+            return _judge(listed)
+    return _judge_once(listed)
 
 
 def _judge(doubts: tuple[Doubt, ...]) -> Refusal | None:

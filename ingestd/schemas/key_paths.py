@@ -105,8 +105,8 @@ def _parse_path(text: str) -> Path:
     except ValueError as error:
         raise UserError(str(error).replace("is not a path:", "is not a path of a key:", 1)) from None
     if not parts:
-        said = f"{text!r} is the whole event" if text else "a path is missing"
-        raise UserError(f"{said}: expected a name in it, like orderId or meta.version")
+        problem = f"{text!r} is the whole event" if text else "a path is missing"
+        raise UserError(f"{problem}: expected a name in it, like orderId or meta.version")
     if len(parts) > MAX_PARTS or max(map(len, parts)) > _MAX_NAME:
         raise UserError(
             f"{text[:60]!r}: a path of a key has at most {MAX_PARTS} names of {_MAX_NAME} characters"
@@ -205,7 +205,7 @@ class KeyWatch(msgspec.Struct):
     without: int = 0
     in_a_row: int = 0
     """The last events, none of which had it; chunk by chunk."""
-    _told_at: int = 0
+    _warned_at: int = 0
 
     def count(self, events: int, without: int) -> None:
         """Of a chunk, or of the part of one that was asked for its keys."""
@@ -229,12 +229,12 @@ class KeyWatch(msgspec.Struct):
 
     def news(self) -> str:
         """The warning, once, and again when ten times as many events are concerned."""
-        if self.in_a_row < self._told_at:  # it was there in the meantime
-            self._told_at = 0
+        if self.in_a_row < self._warned_at:  # it was there in the meantime
+            self._warned_at = 0
         warning = self.warning
-        if not warning or self.in_a_row < 10 * self._told_at:
+        if not warning or self.in_a_row < 10 * self._warned_at:
             return ""
-        self._told_at = self.in_a_row
+        self._warned_at = self.in_a_row
         return warning
 
     def describe(self) -> dict[str, object]:

@@ -194,32 +194,32 @@ def _before(text: bytes) -> str:
     if not text.strip(_BLANK):
         return "not JSON: there is nothing in it"
     if nuls := _NULS.match(text):
-        said = "a NUL byte stands" if len(nuls[0]) == 1 else f"{len(nuls[0])} NUL bytes stand"
-        return f"not JSON: {said} before the value"
+        nul_bytes = "a NUL byte stands" if len(nuls[0]) == 1 else f"{len(nuls[0])} NUL bytes stand"
+        return f"not JSON: {nul_bytes} before the value"
     for mark, name in _BOMS.items():
         if text.startswith(mark):
             return f"not JSON: {name}" + (" stands before the value" if len(mark) == 3 else ", not UTF-8")
     return ""
 
 
-def _half(text: bytes, said: str) -> str:
+def _half(text: bytes, message: str) -> str:
     """No decoder gets past half a pair: if there is one before the place of the error, that is the error."""
     found = _HALF.match(text)
     if not found:
         return ""
-    place = _PLACE.fullmatch(said)
+    place = _PLACE.fullmatch(message)
     if place and int(place[2]) <= found.start(1):
         return ""
     escape = found[1].decode()
     return f"half a surrogate pair: {escape} without its other half (byte {found.start(1)})"
 
 
-def _within(text: bytes, said: str) -> str:
-    if said == _TRUNCATED:
+def _within(text: bytes, message: str) -> str:
+    if message == _TRUNCATED:
         return "it ends before its value does"
-    place = _PLACE.fullmatch(said)
+    place = _PLACE.fullmatch(message)
     if not place:
-        return said
+        return message
     what, at = place[1], int(place[2])
     if what == "trailing characters":
         return f"something follows its value (byte {at - 1})"  # the decoder counts it from 1

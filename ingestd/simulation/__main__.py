@@ -10,7 +10,7 @@ import time
 from ingestd.simulation.history import Simulator, shrink, simulator
 from ingestd.simulation.plan import HistoryPlan, draw
 
-_TELL_EVERY_S = 5.0
+_REPORT_EVERY_S = 5.0
 _TRACE_LINES = 400
 
 
@@ -33,7 +33,7 @@ def _run_one(simulated: Simulator, seed: int) -> int:
     plan = draw(seed)
     outcome = simulated.run(plan)
     if outcome.broken:
-        return _tell(simulated, plan, outcome.broken)
+        return _report_broken(simulated, plan, outcome.broken)
     print(plan)
     print("\n".join(outcome.trace))
     print(f"seed {seed}: nothing is broken; trace {_digest(outcome.trace)}")
@@ -41,7 +41,7 @@ def _run_one(simulated: Simulator, seed: int) -> int:
 
 
 def _run_all(simulated: Simulator, seeds: range, *, keep_going: bool, quick: bool) -> int:
-    started = told = time.monotonic()
+    started = reported_at = time.monotonic()
     lives, failures = 0, list[int]()
     for count, seed in enumerate(seeds, 1):
         plan = draw(seed)
@@ -50,13 +50,13 @@ def _run_all(simulated: Simulator, seeds: range, *, keep_going: bool, quick: boo
         if outcome.broken:
             failures.append(seed)
             if not (keep_going or quick):
-                return _tell(simulated, plan, outcome.broken)
+                return _report_broken(simulated, plan, outcome.broken)
             print(f"seed {seed}: {outcome.broken}", flush=True)
             if quick:
                 return 1
         now = time.monotonic()
-        if now - told > _TELL_EVERY_S or count == len(seeds):
-            told, passed_s = now, now - started
+        if now - reported_at > _REPORT_EVERY_S or count == len(seeds):
+            reported_at, passed_s = now, now - started
             print(
                 f"{count} of {len(seeds)} seeds, {lives} lives, {lives / passed_s:.1f} lives/s,"
                 f" {len(failures)} broken",
@@ -67,7 +67,7 @@ def _run_all(simulated: Simulator, seeds: range, *, keep_going: bool, quick: boo
     return 1 if failures else 0
 
 
-def _tell(simulated: Simulator, plan: HistoryPlan, broken: str) -> int:
+def _report_broken(simulated: Simulator, plan: HistoryPlan, broken: str) -> int:
     """The seed, the shortest history that still fails, and what happened in it."""
     print(f"seed {plan.seed}: {broken}\nshrinking a history of {plan.size} parts ...", flush=True)
     words = _without_numbers(broken)  # a shorter history may be broken otherwise: a sink that is no more, …

@@ -44,7 +44,7 @@ class Simulator:
         broken, lives = "", 0
         try:
             for number, life in enumerate((*plan.lives, *_last(plan))):
-                world.trace.say(f"life {number + 1}")
+                world.trace.note(f"life {number + 1}")
                 lives += 1
                 last = number >= len(plan.lives)
                 if last:
@@ -59,7 +59,7 @@ class Simulator:
             broken = str(error)
         except Exception as error:
             broken = f"{type(error).__name__}: {error}"
-            world.trace.say(broken)
+            world.trace.note(broken)
         finally:
             world.disk.close()
             shutil.rmtree(root, ignore_errors=True)

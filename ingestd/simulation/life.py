@@ -47,7 +47,7 @@ class Life:
     service: Service | None = None
     pipeline: Pipeline | None = None
     over: bool = False  # what is left of it only lets go
-    troubled: bool = False  # its disk was full or locked: it may end with an error
+    may_fail: bool = False  # its disk was full or locked: it may end with an error
     lockers: list[sqlite3.Connection] = field(default_factory=list)
 
     def live(self) -> None:
@@ -120,7 +120,7 @@ class Life:
             ),
         )
         if world.disk.full:  # since the life before
-            self.troubled = True
+            self.may_fail = True
             self.loop.call_later(1.0, self._free_disk)
         try:
             await (self._replay if plan.lines else self._serve_producers)(settings, outside)
@@ -159,10 +159,10 @@ class Life:
 
     def _ended(self, error: UserError | None) -> None:
         words = str(error or "as asked").replace(str(self.world.disk.directory), "…")
-        self.world.trace.say(f"the process ends: {words}")
+        self.world.trace.note(f"the process ends: {words}")
         gave_up = isinstance(error, Unreachable) and self.plan.lines and not self.last
         left_out = self.plan.without and "is no longer configured" in words
-        if error and not (self.troubled or gave_up or left_out):
+        if error and not (self.may_fail or gave_up or left_out):
             self.world.trace.breach(f"it ended with an error: {error}")
 
     def _disk_delay(self) -> float:
@@ -194,7 +194,7 @@ class Life:
         if self.over or self.loop.dead:
             return
         power_cut = "power" in self.plan.end
-        self.world.trace.say("power cut" if power_cut else "kill -9")
+        self.world.trace.note("power cut" if power_cut else "kill -9")
         self.loop.dead = True
         self.network.process_ended()
         self.world.producers.disconnect()
@@ -256,7 +256,7 @@ class Life:
         world, (_, what, of) = self.world, deed
         if self.over:
             return
-        world.trace.say(f"{what} {' '.join(map(str, of))}")
+        world.trace.note(f"{what} {' '.join(map(str, of))}")
         deeds: dict[str, Callable[..., object]] = {
             "post": world.producers.post,
             "copy": lambda chance: world.producers.copy(),
@@ -278,14 +278,14 @@ class Life:
             receiver.mood, receiver.slow_s = mood, slow_s
 
     def _fill_disk(self, seconds: float) -> None:
-        self.troubled = self.world.disk.full = True
+        self.may_fail = self.world.disk.full = True
         self._note_parked()
         self.loop.call_later(seconds, self._free_disk)
 
     def _note_parked(self) -> None:
         """Since when they are to get nothing; what waits for a disk in trouble may go out much later."""
         for name, receiver in self.world.receivers.items():
-            is_parked = name in self.world.parked and not (self.troubled or self.plan.lines)
+            is_parked = name in self.world.parked and not (self.may_fail or self.plan.lines)
             since = self.world.clock.monotonic() if receiver.parked_at is None else receiver.parked_at
             receiver.parked_at = since if is_parked else None
 
@@ -304,7 +304,7 @@ class Life:
         except sqlite3.Error:
             locker.close()
             return
-        self.troubled = True
+        self.may_fail = True
         self._note_parked()
         self.lockers.append(locker)
         self.loop.call_later(seconds, self._unlock)

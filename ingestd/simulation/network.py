@@ -89,8 +89,8 @@ class Network(Engine):
     def _log_in(self, receiver: Receiver) -> ApiReply:
         token, lifetime_s = f"t{len(receiver.tokens)}", self._rng.choice((5, 100, 3600))
         receiver.tokens[token] = self._virtual.monotonic() + lifetime_s
-        told = {"access_token": token, "token_type": "bearer", "expires_in": lifetime_s}
-        return ApiReply(200, json.dumps(told).encode())
+        grant = {"access_token": token, "token_type": "bearer", "expires_in": lifetime_s}
+        return ApiReply(200, json.dumps(grant).encode())
 
     def _is_known(self, receiver: Receiver, authorization: str) -> bool:
         """A token is good until its time is over, or it is taken back."""
@@ -131,11 +131,11 @@ class Network(Engine):
         if fault == "cut":
             raise NoAnswer("connection closed before an answer came")
         if early := _early(fault, self._virtual, rng):
-            receiver.trace.say(f"{receiver.name} answers {key[:8]}: {fault}")
+            receiver.trace.note(f"{receiver.name} answers {key[:8]}: {fault}")
             return _exchanged(early)
         answer = receiver.take(key, body, fault)
         await self._virtual.sleep(rng.choice((0.0, 0.001, 0.05)))
-        receiver.trace.say(f"{receiver.name} answers {key[:8]}: {answer.status} ({fault})")
+        receiver.trace.note(f"{receiver.name} answers {key[:8]}: {answer.status} ({fault})")
         return await self._late(answer, fault)
 
     async def _late(self, answer: ApiReply, fault: str) -> Exchanged:

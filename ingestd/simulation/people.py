@@ -44,11 +44,11 @@ class People:
                 numbers = [letter.id for letter in letters if is_valid(letter.payload)]
                 marked = changes.request(numbers, now=now)
         except UserError as error:
-            self._world.trace.say(f"dlq retry fails: {error}")
+            self._world.trace.note(f"dlq retry fails: {error}")
             return
         if marked.risky or marked.rekeyed:  # the person is told so
             self._world.excuse(row[1] for row in rows if row[3])
-        self._world.trace.say(f"dlq retry marks {marked.marked} of {len(rows)}")
+        self._world.trace.note(f"dlq retry marks {marked.marked} of {len(rows)}")
         if marked.chosen > len(numbers) or marked.marked > len(rows):
             self._world.trace.breach(f"dlq retry says {marked}, of {len(numbers)} letters")
 
@@ -69,12 +69,12 @@ class People:
             with LetterChanges.open(self._world.disk.directory, **_AT_ONCE) as changes:
                 left = changes.edit(number, edited, now=self._world.clock.wall())
         except UserError as error:
-            self._world.trace.say(f"dlq retry --edit fails: {error}")
+            self._world.trace.note(f"dlq retry --edit fails: {error}")
             return
         self._world.edited(event.number, edited)
         if ambiguous:  # the person is told that it may arrive twice
             self._world.excuse(row[1] for row in rows if row[4] == batch)
-        self._world.trace.say(f"dlq retry --edit {number}: {left} of its request wait now")
+        self._world.trace.note(f"dlq retry --edit {number}: {left} of its request wait now")
 
     def park(self, chance: float) -> None:
         """Set a sink aside, or send there again."""
@@ -86,10 +86,10 @@ class People:
                 self._world.disk.directory, name, self._world.clock.wall() if on else None, busy_timeout_s=0
             )
         except UserError as error:
-            self._world.trace.say(f"spool park fails: {error}")
+            self._world.trace.note(f"spool park fails: {error}")
             return
         self._world.parked ^= {name}
-        self._world.trace.say(f"spool {'park' if on else 'resume'} {name}")
+        self._world.trace.note(f"spool {'park' if on else 'resume'} {name}")
 
     def purge(self, chance: float) -> None:
         rows = self._waiting()
@@ -101,11 +101,11 @@ class People:
             with LetterChanges.open(directory, **_AT_ONCE) as changes:
                 changes.purge(Filter(ids=(number,)), now=self._world.clock.wall(), done=done)
         except UserError as error:
-            self._world.trace.say(f"dlq purge fails: {error}")
+            self._world.trace.note(f"dlq purge fails: {error}")
             return
         there = number in {row[0] for row in self._waiting()}
-        told = directory == self._world.disk.directory  # else the machine went off, and the command with it
-        if told and done.deleted != (not there):
+        is_on = directory == self._world.disk.directory  # else the machine went off, and the command with it
+        if is_on and done.deleted != (not there):
             self._world.trace.breach(
                 f"dlq purge says {done.deleted} of letter {number}, which is there: {there}"
             )
@@ -113,7 +113,7 @@ class People:
             self._world.purged(sink, payload)
         if ambiguous:
             self._world.excuse(row[1] for row in rows if row[4] == batch)
-        self._world.trace.say(f"dlq purge: {done.deleted}, {done.left} of its request wait")
+        self._world.trace.note(f"dlq purge: {done.deleted}, {done.left} of its request wait")
 
     def _waiting(self) -> list[tuple[int, bytes, str, int, str]]:
         path = self._world.disk.directory / FILE_NAME

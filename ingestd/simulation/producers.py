@@ -21,7 +21,7 @@ class Post(NamedTuple):
     query: str
 
 
-class _Told(msgspec.Struct):
+class _Answer(msgspec.Struct):
     accepted: int
     duplicates: int
     rejected: list[dict[str, Any]]
@@ -33,7 +33,7 @@ class _Told(msgspec.Struct):
 class Producers:
     """Each queue's events come from one producer, which waits for its answer before it sends on. ``safe``:
     numbers that were acknowledged. ``sinks``: that there are in this life; ``owed``: by number, those that
-    there were each time that it was sent. ``told_delivered``: is called with answers to a producer."""
+    there were each time that it was sent. ``on_delivered``: is called with answers to a producer."""
 
     def __init__(self, rng: random.Random, trace: Trace) -> None:
         self.rng, self.trace = rng, trace
@@ -42,7 +42,7 @@ class Producers:
         self.sent: Counter[int] = Counter()
         self.sinks: frozenset[str] = frozenset()
         self.owed: dict[int, frozenset[str]] = {}
-        self.told_delivered: Callable[[list[int]], None] = lambda numbers: None
+        self.on_delivered: Callable[[list[int]], None] = lambda numbers: None
         self._waiting: list[list[Post]] = [[] for _ in range(QUEUES)]  # by queue, oldest first
         self._out: list[bool] = [False] * QUEUES
         self._endpoint: Endpoint | None = None
@@ -96,11 +96,11 @@ class Producers:
             "control": good.replace(b'"interactionId":"i', b'"interactionId":"i\\u0000'),
         }[how]
 
-        def heard(response: Response) -> None:
+        def on_response(response: Response) -> None:
             if response.status < 400:
                 self.trace.breach(f"an invalid event ({how}) was answered {response.status}")
 
-        self._send(body, "", heard)
+        self._send(body, "", on_response)
 
     def _event(self, number: int, queue: int) -> bytes:
         return msgspec.json.encode(
@@ -120,7 +120,7 @@ class Producers:
         post, endpoint = self._waiting[queue][0], self._endpoint
         self._out[queue] = True
 
-        def heard(response: Response) -> None:
+        def on_response(response: Response) -> None:
             if endpoint is not self._endpoint:
                 return  # it came too late: that process has ended
             self._out[queue] = False
@@ -133,14 +133,14 @@ class Producers:
 
         self.sent.update(post.numbers)
         self.owe(post.numbers)
-        self._send(b"[" + b",".join(self.payloads[n] for n in post.numbers) + b"]", post.query, heard)
+        self._send(b"[" + b",".join(self.payloads[n] for n in post.numbers) + b"]", post.query, on_response)
 
-    def _send(self, body: bytes, query: str, heard: Callable[[Response], None]) -> None:
+    def _send(self, body: bytes, query: str, on_response: Callable[[Response], None]) -> None:
         if self._endpoint is None:
             return
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         target = f"{PATH}?{query}" if query else PATH
-        request = Request("POST", target, PATH, query, headers, heard)
+        request = Request("POST", target, PATH, query, headers, on_response)
         if early := self._endpoint.check_head(request):
             request.respond(*early)
             return
@@ -150,17 +150,17 @@ class Producers:
     def _judge(self, post: Post, response: Response) -> bool:
         """Whether it need not be sent again."""
         numbers = post.numbers
-        self.trace.say(f"producer hears {response.status} of {numbers} {post.query}")
+        self.trace.note(f"producer hears {response.status} of {numbers} {post.query}")
         if response.status != 202:
             if response.status not in (429, 503, 507):
                 self.trace.breach(f"events {numbers} were answered {response.status}: {response.body!r}")
             return False
-        told = msgspec.json.decode(response.body, type=_Told)
-        if told.rejected or told.accepted + told.duplicates != len(numbers):
+        answer = msgspec.json.decode(response.body, type=_Answer)
+        if answer.rejected or answer.accepted + answer.duplicates != len(numbers):
             self.trace.breach(f"of {numbers} the producer was told {response.body!r}")
         self.safe.update(dict.fromkeys(numbers))
-        if told.delivered and told.delivered == len(numbers):
-            self.told_delivered(numbers)
+        if answer.delivered and answer.delivered == len(numbers):
+            self.on_delivered(numbers)
         return True
 
 

@@ -94,7 +94,7 @@ class ApiReply(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Receiver:
-    """One sink's remote side. ``taken``: by key, the events that it has for good."""
+    """One sink's remote side. ``events_by_key``: by key, the events that it has for good."""
 
     name: str
     kind: Kind
@@ -107,7 +107,7 @@ class Receiver:
     parked_at: float | None = None  # by a person, in this life (monotonic)
     most_bytes: int = 2_000
     bodies: dict[str, bytes] = field(default_factory=dict)
-    taken: dict[str, list[Seen]] = field(default_factory=dict)
+    events_by_key: dict[str, list[Seen]] = field(default_factory=dict)
     order: list[Seen] = field(default_factory=list)
     requests: int = 0
     tokens: dict[str, float] = field(default_factory=dict)  # that are good, and until when
@@ -135,7 +135,7 @@ class Receiver:
         if self.bodies.setdefault(key, body) != body:
             self.trace.breach(f"{self.name}: other bytes under the used key {key}")
         events = self.events(body)
-        self.trace.say(f"{self.name} gets {key[:8]}: {[event.number for event in events]}")
+        self.trace.note(f"{self.name} gets {key[:8]}: {[event.number for event in events]}")
         for event in events:
             if not self.kind.takes(event):
                 self.trace.breach(f"{self.name}: event {event.number} is not of its pattern")
@@ -160,9 +160,9 @@ class Receiver:
         out = {*refused, *later}
         self.put_off.update(events[index].number for index in later)
         mine = [event for index, event in enumerate(events) if index not in out]
-        self.taken[key] = mine
+        self.events_by_key[key] = mine
         self.order += mine
-        self.trace.say(f"{self.name} takes {key[:8]}: {[event.number for event in mine]}")
+        self.trace.note(f"{self.name} takes {key[:8]}: {[event.number for event in mine]}")
         errors = [{"index": i, "message": "no", "retryable": i in later} for i in sorted(out)]
         if self.kind.body == "event" and refused:
             self._answers[key] = ApiReply(422, b'{"message":"no"}')
@@ -172,12 +172,12 @@ class Receiver:
 
     def _accept(self, key: str, event: Seen) -> ApiReply:
         """It is asked later what became of the event."""
-        self.taken[key] = [event]
+        self.events_by_key[key] = [event]
         self.order.append(event)
-        self.trace.say(f"{self.name} accepts {key[:8]}: {event.number}")
+        self.trace.note(f"{self.name} accepts {key[:8]}: {event.number}")
         self.ends[key] = "pending"
-        told = {"id": key, "specversion": "1.0", "deliveryStatus": "pending"}
-        self._answers[key] = ApiReply(202, json.dumps(told).encode())
+        answer = {"id": key, "specversion": "1.0", "deliveryStatus": "pending"}
+        self._answers[key] = ApiReply(202, json.dumps(answer).encode())
         return self._answers[key]
 
     def status(self, key: str) -> ApiReply:
@@ -186,23 +186,23 @@ class Receiver:
             self.trace.breach(f"{self.name} is asked about {key}, which it never named")
             return ApiReply(404)
         if self.ends[key] == "pending" and self.rng.random() < 0.5:
-            (event,) = self.taken[key]
+            (event,) = self.events_by_key[key]
             self.ends[key] = "failed" if self.kind.refused(event) else "delivered"
-            self.trace.say(f"{self.name} says of {event.number}: {self.ends[key]}")
+            self.trace.note(f"{self.name} says of {event.number}: {self.ends[key]}")
         return ApiReply(200, json.dumps({"id": key, "status": self.ends[key]}).encode())
 
     def counts(self) -> Counter[int]:
         """How many keys each event was taken under. What it said to have failed is not there."""
-        good = (events for key, events in self.taken.items() if self.ends.get(key) != "failed")
+        good = (events for key, events in self.events_by_key.items() if self.ends.get(key) != "failed")
         return Counter(event.number for events in good for event in events)
 
     def accepted(self) -> set[int]:
         """Numbers of events that it took, whatever it said of them later: their letters are delivered."""
-        return {event.number for events in self.taken.values() for event in events}
+        return {event.number for events in self.events_by_key.values() for event in events}
 
-    def has(self, *, told: bool = False) -> set[int]:
-        """Numbers of events that it has. ``told``: and has said so, where it is asked."""
+    def has(self, *, reported: bool = False) -> set[int]:
+        """Numbers of events that it has. ``reported``: and has said so, where it is asked."""
         if self.kind.body != "confirmed":
             return {event.number for event in self.order}
-        good = {"delivered"} if told else {"delivered", "pending"}
-        return {self.taken[key][0].number for key, end in self.ends.items() if end in good}
+        good = {"delivered"} if reported else {"delivered", "pending"}
+        return {self.events_by_key[key][0].number for key, end in self.ends.items() if end in good}

@@ -13,12 +13,12 @@ class Trace:
         self.broken: list[str] = []
         self.now = 0.0
 
-    def say(self, line: str) -> None:
+    def note(self, line: str) -> None:
         self.lines.append(f"{self.now:12.4f}  {line}")
 
     def breach(self, what: str) -> None:
         """Recorded at once, judged at the end of the life, so that no handler can hide it."""
-        self.say(f"BROKEN: {what}")
+        self.note(f"BROKEN: {what}")
         self.broken.append(what)
 
     def judge(self) -> None:

@@ -45,7 +45,7 @@ class SimulatedWorld:
             for name, kind in plan.kinds.items()
         }
         self.producers = Producers(random.Random(plan.seed + 3), self.trace)
-        self.producers.told_delivered = self._check_delivered
+        self.producers.on_delivered = self._check_delivered
         self.parked: set[str] = set()
         self._purged: set[tuple[str, int]] = set()
         self._may_be_doubled: set[int] = set()  # a person was told that they may arrive twice
@@ -163,7 +163,7 @@ class SimulatedWorld:
             at = self.rng.randrange(len(payload))
             changed = payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
             rows("UPDATE spool SET payload = ? WHERE id = ?", changed, number)
-        self.trace.say(f"chunk {number} of the spool is damaged")
+        self.trace.note(f"chunk {number} of the spool is damaged")
         self._damaged_chunks.add(number)
         self._ever_damaged.add(number)
         self._damaged |= {int(found) for found in re.findall(rb'"n":(\d+)', left_of(payload))}
@@ -179,7 +179,7 @@ class SimulatedWorld:
         forgotten: list[object] = []
         writer.transact([lambda connection: forgotten.append(forget_sink(connection, sink))])
         writer.close()
-        self.trace.say(f"spool forget {sink}: {forgotten}")
+        self.trace.note(f"spool forget {sink}: {forgotten}")
         self._damaged_chunks.clear()  # some of these may be gone with it
         for number, owed in self.producers.owed.items():
             self.producers.owed[number] = owed - {sink}
@@ -204,7 +204,7 @@ class SimulatedWorld:
     def _check_delivered(self, numbers: list[int]) -> None:
         """A producer was told that these are delivered."""
         for name, receiver in self.receivers.items():
-            there = receiver.has(told=True)
+            there = receiver.has(reported=True)
             for number in numbers:
                 event = read_event(self.producers.payloads[number])
                 dropped = self.made.may_drop(name, self.producers.payloads[number])
@@ -291,9 +291,9 @@ class SimulatedWorld:
         for table in _EMPTY:
             if (count := rows(f"SELECT count(*) FROM {table}")[0][0]) != 0:  # noqa: S608 - our own names
                 self.trace.breach(f"{count} rows are left in {table}")
-        told = {number for (number,) in rows("SELECT first FROM spool_damage")}
-        if not self._damaged_chunks <= told <= self._ever_damaged:
-            self.trace.breach(f"chunks {told} are said to be damaged: {self._damaged_chunks} are")
+        reported = {number for (number,) in rows("SELECT first FROM spool_damage")}
+        if not self._damaged_chunks <= reported <= self._ever_damaged:
+            self.trace.breach(f"chunks {reported} are said to be damaged: {self._damaged_chunks} are")
         if (verdict := rows("PRAGMA integrity_check")[0][0]) != "ok":
             self.trace.breach(f"the state file is damaged: {verdict}")
 
@@ -311,7 +311,7 @@ class SimulatedWorld:
         wanted = set(self.producers.safe)
         if name:
             # what was given up may have been taken, and is known only when its letter is sent again
-            wanted = self.receivers[name].has(told=True) - self._letters
+            wanted = self.receivers[name].has(reported=True) - self._letters
         missing = wanted - set(counts) - self._damaged
         if missing and not self.plan.blocks_disk:
             self.trace.breach(f"events {sorted(missing)[:5]} are not in the lake")

@@ -39,7 +39,7 @@ _IN_PATH = regex(r"(?:[#$./\[\]'\"]|body|request|events|entities|items)*\b(\d{1,
 """The index of the event stands first: ``attributes.tags[2]`` says nothing about event 2."""
 _BEFORE_INDEX = ("body", "request", "events", "entities", "items")
 _OKAY = {"ok", "success", "accepted", "delivered", "created", "queued", "processed", "duplicate"}
-_SAYS = (*_WORDS, "status", "statusCode", "success")
+_RESULT_NAMES = (*_WORDS, "status", "statusCode", "success")
 
 _GOOD = {"success", "succeeded", "successful", "ok", "issuccess", "issuccessful", "accepted", "acknowledged"}
 _BAD = regex(
@@ -71,7 +71,7 @@ IdsOf = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
 
 
-Said = tuple[str, bool]
+EntryError = tuple[str, bool]
 """Words, and whether the event may be sent again."""
 
 
@@ -90,7 +90,7 @@ class NamedErrors:
 
     def __init__(self, *, shared_ids: bool) -> None:
         self._shared_ids = shared_ids
-        self.by_index: dict[int, Said] = {}
+        self.by_index: dict[int, EntryError] = {}
         self._unmatched = 0
         self._nameless: ItemError | None = None
 
@@ -109,8 +109,8 @@ class NamedErrors:
 
     @property
     def result(self) -> Found:
-        said = self.by_index
-        items = tuple([ItemError(index, *said[index]) for index in sorted(said)])
+        refusals = self.by_index
+        items = tuple([ItemError(index, *refusals[index]) for index in sorted(refusals)])
         return Found(items, self._unmatched, self._nameless)
 
 
@@ -150,36 +150,36 @@ def find(body: bytes, count: int, ids: IdsOf, *, shared_ids: bool = True) -> Fou
         return Found(unmatched=1)  # who knows which events it named
     found = NamedErrors(shared_ids=shared_ids)
     if not isinstance(content, dict):
-        _read(content, found, count, ids, said=False)
-    elif not _read_all(content, _FAILURES, found, count, ids, said=True):
+        _read(content, found, count, ids, failed=False)
+    elif not _read_all(content, _FAILURES, found, count, ids, failed=True):
         # where a list of failures has any, they would say the same once more, in fewer words
-        _read_all(content, _RESULTS, found, count, ids, said=False)
+        _read_all(content, _RESULTS, found, count, ids, failed=False)
     return found.result
 
 
 def _read_all(
-    content: dict[str, Any], names: Iterable[str], found: NamedErrors, count: int, ids: IdsOf, *, said: bool
+    content: dict[str, Any], names: Iterable[str], found: NamedErrors, count: int, ids: IdsOf, *, failed: bool
 ) -> bool:
     """As ``_read``, of several lists."""
-    return any([_read(content.get(name), found, count, ids, said=said) for name in names])  # noqa: C419 - all
+    return any([_read(content.get(name), found, count, ids, failed=failed) for name in names])  # noqa: C419 - all
 
 
-def _read(entries: Any, found: NamedErrors, count: int, ids: IdsOf, *, said: bool) -> bool:
-    """What the entries of a list say; whether any of them reports a failure. ``said``: the list's name says
-    that it has failures only. An API that refuses a thousand events says the same of each."""
+def _read(entries: Any, found: NamedErrors, count: int, ids: IdsOf, *, failed: bool) -> bool:
+    """What the entries of a list say; whether any of them reports a failure. ``failed``: the list's name
+    says that it has failures only. An API that refuses a thousand events says the same of each."""
     if not isinstance(entries, list):
         return False
     by_index, encode, any_failed = found.by_index, msgspec.json.encode, False
-    alike: dict[bytes, Said | None] = {}
+    alike: dict[bytes, EntryError | None] = {}
     for entry in entries:
         if not isinstance(entry, dict):
-            if not (said and isinstance(entry, str) and entry):
+            if not (failed and isinstance(entry, str) and entry):
                 continue
             entry = {"message": entry}
         index = entry.pop("index", None)  # what is left is the same of all
         text = encode(entry)
         if text not in alike:
-            alike[text] = _said_by(entry, said=said)
+            alike[text] = _error_of(entry, failed=failed)
         words = alike[text]
         if words is None:
             continue
@@ -195,9 +195,9 @@ def _read(entries: Any, found: NamedErrors, count: int, ids: IdsOf, *, said: boo
     return any_failed
 
 
-def _said_by(entry: dict[str, Any], *, said: bool) -> Said | None:
+def _error_of(entry: dict[str, Any], *, failed: bool) -> EntryError | None:
     """What an entry says of whatever event it names; None: that it was taken."""
-    if _succeeded(entry, said=said):
+    if _succeeded(entry, failed=failed):
         return None
     words = _words(entry[name] for name in (*_PATH, *_WORDS) if name in entry)
     return words, _retryable(entry)
@@ -216,7 +216,7 @@ def read_json(body: bytes) -> Any:
         return msgspec.json.decode(body.decode("utf-8", "replace"))
 
 
-def says_no(body: bytes) -> str:
+def refusal_in(body: bytes) -> str:
     """What an answer's body says against the whole request, as ``"success": false``; empty: nothing.
 
     For answers in which no event is named: the API did not accept all of them, and did not say which.
@@ -227,24 +227,24 @@ def says_no(body: bytes) -> str:
         content = read_json(body)
     except (ValueError, RecursionError):
         return ""
-    return _says_no(content, _MAX_AROUND)
+    return _refusal_in(content, _MAX_AROUND)
 
 
-def nameless_of(body: bytes, said: str) -> ItemError:
-    """What ``says_no`` said, as the error of an event that is not named."""
+def nameless_of(body: bytes, words: str) -> ItemError:
+    """What ``refusal_in`` said, as the error of an event that is not named."""
     content = read_json(body)
-    return ItemError(0, said, isinstance(content, dict) and _retryable(content))
+    return ItemError(0, words, isinstance(content, dict) and _retryable(content))
 
 
-def _says_no(content: Any, deeper: int) -> str:
+def _refusal_in(content: Any, deeper: int) -> str:
     if not isinstance(content, dict):
         return ""
     for name, value in content.items():
         plain = name.lower().replace("_", "").replace("-", "")
-        if said := _no(name, plain, value):
-            return said
-        if deeper and plain in _AROUND and (said := _says_no(value, deeper - 1)):
-            return said
+        if refusal := _no(name, plain, value):
+            return refusal
+        if deeper and plain in _AROUND and (refusal := _refusal_in(value, deeper - 1)):
+            return refusal
     return ""
 
 
@@ -254,7 +254,7 @@ def _no(name: str, plain: str, value: Any) -> str:
         return f'"{name}": {str(value).lower()}'
     if _BAD.fullmatch(plain):
         if isinstance(value, list):
-            bad = [one for one in value if not isinstance(one, dict) or not _succeeded(one, said=True)]
+            bad = [one for one in value if not isinstance(one, dict) or not _succeeded(one, failed=True)]
             return f'"{name}": […]' if bad else ""
         words = (
             "true" if value is True else str(value)[:20] if isinstance(value, int) or text.isdigit() else "…"
@@ -273,8 +273,8 @@ def looks_like_json(body: bytes) -> bool:
     return body.lstrip()[:1] in (b"{", b"[")
 
 
-def _succeeded(entry: dict[str, Any], *, said: bool) -> bool:
-    if not said and not any(name in entry for name in _SAYS):
+def _succeeded(entry: dict[str, Any], *, failed: bool) -> bool:
+    if not failed and not any(name in entry for name in _RESULT_NAMES):
         return True
     status = entry.get("status", entry.get("statusCode"))
     if isinstance(status, bool) or status is None:
@@ -331,10 +331,10 @@ def _index_in_path(path: Any) -> int | None:
 
 
 def _words(values: Iterable[Any]) -> str:
-    said = [
+    words = [
         text for value in values if isinstance(value, (str, int)) and _is_seen(text := str(value).strip())
     ]
-    return safe_text(": ".join(dict.fromkeys(said))[:2000], 300) or "no reason given"
+    return safe_text(": ".join(dict.fromkeys(words))[:2000], 300) or "no reason given"
 
 
 def _is_seen(text: str) -> bool:

@@ -16,7 +16,7 @@ from ingestd.sinks import answer_body, event_ids, item_paths
 from ingestd.sinks.answer_body import Found, clean, safe_text
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.transport.headers import retry_after
-from ingestd.transport.token_refusal import speaks_of_token
+from ingestd.transport.token_refusal import concerns_token
 
 MAX_WORDS = 500
 """Characters of an answer's body that are kept."""
@@ -29,7 +29,7 @@ _IN_PROGRESS = regex(
 _PAGE = regex(rb"\s*<(?:!doctype\s+html|html|head|body|title|script|meta)\b|\s*<!--", re.IGNORECASE)
 _raw_json = msgspec.json.Decoder(msgspec.Raw).decode
 _SLOW_DOWN = frozenset({420, 429, 430, 503})
-_NOT_TAKEN = frozenset({420, 421, 423, 425, 429, 430})
+_NOT_ACCEPTED = frozenset({420, 421, 423, 425, 429, 430})
 """Of those that come later: the request was not worked on. Of all others nobody knows."""
 
 _FORBIDDEN = {
@@ -100,19 +100,19 @@ class AnswerReader:
         items, unmatched, nameless = found
         if self._on_status.get(answer.status) is Meaning.ACCEPTED:
             nameless, strange = None, ""
-        said: str | None = None
+        refusal: str | None = None
         if not self.expect_json:
             strange = ""
         elif 200 <= answer.status < 300 and not (items or unmatched or nameless or strange or self.paths):
-            said = answer_body.says_no(answer.body)
-            if said and answer.status not in self._on_status:  # as an entry that names no event
-                nameless, unmatched = answer_body.nameless_of(answer.body, said), 1
+            refusal = answer_body.refusal_in(answer.body)
+            if refusal and answer.status not in self._on_status:  # as an entry that names no event
+                nameless, unmatched = answer_body.nameless_of(answer.body, refusal), 1
         if self.meaning_of(answer.status) is not Meaning.ACCEPTED:
             nameless = None
         if nameless and count == 1:
             items, unmatched = items or (nameless,), 0
         verdict = self.verdict(
-            answer, now_wall=now_wall, items=items, unmatched=unmatched, strange=strange, said=said
+            answer, now_wall=now_wall, items=items, unmatched=unmatched, strange=strange, refusal=refusal
         )
         if verdict.meaning is not Meaning.ACCEPTED or not nameless or count == 1:
             return verdict
@@ -130,10 +130,10 @@ class AnswerReader:
         items: tuple[ItemError, ...] = (),
         unmatched: int = 0,
         strange: str = "",
-        said: str | None = None,
+        refusal: str | None = None,
     ) -> Verdict:
         """What the status means, by ``on_status`` or else as always; ``items``: errors of single events.
-        ``strange``: why it is not the API's answer although it may be JSON. ``said``: what its body says
+        ``strange``: why it is not the API's answer although it may be JSON. ``refusal``: what its body says
         against all of it; None: that is looked for."""
         usual = meaning_of(answer, now_wall=now_wall, items=items, unmatched=unmatched)
         meaning = self._on_status.get(answer.status)
@@ -147,10 +147,10 @@ class AnswerReader:
             if strange:
                 unmatched = max(1, unmatched)
                 usual = usual.but(unmatched=unmatched)
-            if said is None and not (items or unmatched or self.paths):
-                said = answer_body.says_no(answer.body)
-            if said and not unmatched and not items:
-                usual = usual.but(unmatched=1, unmatched_words=said)
+            if refusal is None and not (items or unmatched or self.paths):
+                refusal = answer_body.refusal_in(answer.body)
+            if refusal and not unmatched and not items:
+                usual = usual.but(unmatched=1, unmatched_words=refusal)
         if meaning is None or meaning is usual.meaning:
             return usual
         detail = words(answer)  # without advice for what the status usually means
@@ -204,7 +204,7 @@ def meaning_of(
     after_s = retry_after.of(answer.headers, now_wall=now_wall)
     if status == 401:
         return Verdict(Meaning.UNAUTHORIZED, detail)
-    if status == 403 and speaks_of_token(answer):
+    if status == 403 and concerns_token(answer):
         return Verdict(Meaning.PAUSED, detail, about_token=True)
     if status in _FORBIDDEN or 300 <= status < 400:
         return Verdict(Meaning.PAUSED, f"{detail} ({_FORBIDDEN.get(status) or redirect(answer)})")
@@ -225,11 +225,11 @@ def meaning_of(
             after_s=after_s,
             slow_down=status in _SLOW_DOWN,
             throttled=status == 429,
-            ambiguous=status not in _NOT_TAKEN and not answer.part_sent,
+            ambiguous=status not in _NOT_ACCEPTED and not answer.part_sent,
             cut_sending=answer.part_sent,
         )
     if status in (400, 422):
-        about_token = not items and speaks_of_token(answer)
+        about_token = not items and concerns_token(answer)
         return Verdict(Meaning.REJECTED, detail, items=items, unmatched=unmatched, about_token=about_token)
     return Verdict(Meaning.PERMANENT, detail)
 
@@ -256,8 +256,8 @@ def doubt(answer: Answer, strange: str = "", *, only_object: bool = False) -> Ve
         what = "" if _PAGE.match(answer.body) else ", which is not JSON"
         why = f"{what}: is this the API, or a sign-in page?"
     kind = safe_text(answer.headers.get("content-type", "").partition(";")[0], 60) or "no Content-Type"
-    said = safe_text(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
-    words_of_it = f"{answer.status} with {kind}{why} {said}".strip()
+    begin = safe_text(answer.body[:401].decode("utf-8", "replace"), 100) if not answer.unreadable else ""
+    words_of_it = f"{answer.status} with {kind}{why} {begin}".strip()
     return Verdict(Meaning.PAUSED, words_of_it, ambiguous=True, strange=True)
 
 

@@ -25,7 +25,7 @@ from ingestd.sinks.sink import Sink, Unencodable, content_id
 PATH = "/api/v2/eventbridge/events"
 MAX_ID_CHARS = 256
 _LONG_HEADERS_BYTES = 2_000
-_TELLS_ID = frozenset({200, 201, 202, 409})
+_WITH_ID = frozenset({200, 201, 202, 409})
 _MEDIA_TYPES = {
     "structured": "application/cloudevents+json; charset=utf-8",
     "batch": "application/cloudevents-batch+json; charset=utf-8",
@@ -116,7 +116,7 @@ class CloudEventsSink:
                 verdict = self._reading.read(answer, events, now_wall=now_wall)
         if answer.status == 431 and verdict.meaning is Meaning.PAUSED and self._has_long_headers(events):
             return verdict.but(meaning=Meaning.PERMANENT)
-        if self.mode == "batch" or answer.status not in _TELLS_ID:
+        if self.mode == "batch" or answer.status not in _WITH_ID:
             return verdict
         accepted = _read_accepted(answer.body)
         if accepted is None:

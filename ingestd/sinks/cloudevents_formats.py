@@ -77,17 +77,17 @@ class Wrapping:
         if not is_utf8(event):
             raise ValueError("it is not UTF-8")
         if self._id is None:
-            pieces = [_HEAD, b',"id":"%b"' % content_id(event).encode()]
+            parts = [_HEAD, b',"id":"%b"' % content_id(event).encode()]
         else:
-            pieces = [_HEAD, _from_path(root, "id", self._id)]
-        pieces += [
+            parts = [_HEAD, _from_path(root, "id", self._id)]
+        parts += [
             attribute.text if attribute.path is None else _from_path(root, attribute.name, attribute.path)
             for attribute in self._attributes
         ]
         data = _value_at(root, self._data) if self._data else event.strip()  # "$"
         if data is None:
             raise ValueError(f"data: nothing at {_shown(self._data)}")
-        return b"".join([*pieces, _DATA, data, b"}"])
+        return b"".join([*parts, _DATA, data, b"}"])
 
 
 def _parse_path(text: str, name: str) -> json_path.Path:

@@ -47,7 +47,7 @@ _SLOWER = (
     *("Throttl", "RequestThrottled", "TooManyRequests", "RequestLimitExceeded", "LimitExceeded", "SlowDown"),
     *("BandwidthLimitExceeded", "PriorRequestNotComplete"),
 )
-_TROUBLE = ("ServiceUnavail", "Internal", "RequestTimeout")
+_FAILURES = ("ServiceUnavail", "Internal", "RequestTimeout")
 _KINDS: dict[Meaning, tuple[str, ...]] = {
     Meaning.UNAUTHORIZED: (
         *("ExpiredToken", "RequestExpired", "UnrecognizedClient", "InvalidClientToken", "InvalidSignature"),
@@ -66,7 +66,7 @@ _KINDS: dict[Meaning, tuple[str, ...]] = {
         "MalformedDetail",
         "InvalidParameter",
     ),
-    Meaning.RETRY: (*_SLOWER, *_TROUBLE),
+    Meaning.RETRY: (*_SLOWER, *_FAILURES),
 }
 """Beginnings of the codes of AWS. They come with and without ``Exception`` at their end."""
 _TOO_BIG_WORDS = re.compile(r"(?i)size of the entries|over the limit|too large")
@@ -167,7 +167,7 @@ class EventBridgeSink:
     def _verdict(self, meaning: Meaning, code: str, answer: Answer) -> Verdict:
         if meaning is not Meaning.RETRY:
             return Verdict(meaning, answers.words(answer))
-        failed = code.startswith(_TROUBLE)
+        failed = code.startswith(_FAILURES)
         return Verdict(
             meaning,
             answers.words(answer),
@@ -211,8 +211,8 @@ def _common_meaning(codes: Sequence[str]) -> Meaning | None:
 def _code(answer: Answer) -> str:
     """``ThrottlingException`` of ``com.amazonaws.events#ThrottlingException`` or ``…:http://…``."""
     content = _decode(answer.body)
-    said = content.get("__type") or content.get("code") or answer.headers.get("x-amzn-errortype") or ""
-    found = _CODE.match(str(said)[:400].split(":", 1)[0].rpartition("#")[2])
+    name = content.get("__type") or content.get("code") or answer.headers.get("x-amzn-errortype") or ""
+    found = _CODE.match(str(name)[:400].split(":", 1)[0].rpartition("#")[2])
     return found[0] if found else ""
 
 
@@ -225,8 +225,8 @@ def _results(answer: Answer) -> tuple[int | None, list[tuple[str, str]]]:
     if not all(isinstance(entry, dict) for entry in entries):
         return failed, []
     results = [(str(e.get("ErrorCode") or ""), str(e.get("ErrorMessage") or "")) for e in entries]
-    said = sum(bool(code) for code, _ in results)
-    return max(failed, said), results
+    coded = sum(bool(code) for code, _ in results)
+    return max(failed, coded), results
 
 
 def _decode(body: bytes) -> dict[str, Any]:

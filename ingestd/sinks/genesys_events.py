@@ -21,7 +21,7 @@ from ingestd.core.text import cut
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.schemas.genesys_models import EventApi, event_api, model
 from ingestd.schemas.grammar import is_utf8
-from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, safe_text, says_no
+from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, refusal_in, safe_text
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
 from ingestd.sinks.settings import TYPE, EmptyRequest, HttpSinkConfig, SinkBasis
@@ -143,31 +143,32 @@ class GenesysEventsSink:
         found, strange = Found(), ""
         meaning = self._reading.meaning_of(answer.status)
         if len(answer.body) > 2 and meaning in (Meaning.ACCEPTED, Meaning.REJECTED):
-            found, strange = self._errors(answer.body, events, taken=meaning is Meaning.ACCEPTED)
+            found, strange = self._errors(answer.body, events, accepted=meaning is Meaning.ACCEPTED)
         if answer.truncated and meaning is Meaning.ACCEPTED:
             found = found._replace(unmatched=found.unmatched + 1)  # in what was cut off
         now_wall = self._wall()
         verdict = self._reading.judge(answer, found, now_wall=now_wall, count=len(events), strange=strange)
         return name_context(verdict, answer)
 
-    def _errors(self, body: bytes, events: Sequence[bytes], *, taken: bool) -> tuple[Found, str]:
+    def _errors(self, body: bytes, events: Sequence[bytes], *, accepted: bool) -> tuple[Found, str]:
         """The errors, and why it is no ``BatchEventResponse`` although it may be JSON."""
         try:
             content = read_json(body)
         except (ValueError, RecursionError):
-            return Found(unmatched=int(taken and body.lstrip()[:1] == b"{")), ""  # it may have named events
+            # it may have named events
+            return Found(unmatched=int(accepted and body.lstrip()[:1] == b"{")), ""
         content = content if isinstance(content, dict) else {}
         errors = content.get("errors")
         if not isinstance(errors, list) or not errors:
-            other = content if "errors" not in content else errors or says_no(body)
-            return Found(), _NO_ERRORS if other and taken else ""
+            other = content if "errors" not in content else errors or refusal_in(body)
+            return Found(), _NO_ERRORS if other and accepted else ""
         ids = functools.cache(lambda: self._ids(events))
         # if none was taken, one by one will tell whom a shared id meant
-        found = NamedErrors(shared_ids=taken)
+        found = NamedErrors(shared_ids=accepted)
         for error in errors:
             fields = error if isinstance(error, dict) else {}
             event_id = fields.get("eventId")
-            if event_id is None and not taken:
+            if event_id is None and not accepted:
                 continue  # of a request refused as a whole, ``errors`` are ErrorBodies: they name no event
             indices = ids().get(event_id.lower(), []) if isinstance(event_id, str) else []
             retryable = fields.get("retryable") is True

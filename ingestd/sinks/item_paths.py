@@ -72,7 +72,7 @@ def find(body: bytes, events: Sequence[bytes], paths: ItemPaths, *, shared_ids: 
     found = NamedErrors(shared_ids=shared_ids)
     for place, entry in enumerate(entries):
         ok = value_at(entry, paths.ok) if paths.ok else None
-        if not _taken(ok):
+        if not _is_accepted(ok):
             indices = _indices(entry, paths, ids, place=place if parallel else None, count=len(events))
             names = bool(indices) or _names_one(entry, paths)
             found.add(indices, _words(entry, paths), retryable=_retryable(entry, ok, paths), names=names)
@@ -81,7 +81,7 @@ def find(body: bytes, events: Sequence[bytes], paths: ItemPaths, *, shared_ids: 
 
 def _find_of_all(entry: dict[str, Any], count: int, paths: ItemPaths) -> tuple[ItemError, ...]:
     ok = value_at(entry, paths.ok) if paths.ok else None
-    if _taken(ok):
+    if _is_accepted(ok):
         return ()
     words, retryable = _words(entry, paths), _retryable(entry, ok, paths)
     return tuple(ItemError(index, words, retryable) for index in range(count))
@@ -125,15 +125,15 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _taken(ok: Any) -> bool:
+def _is_accepted(ok: Any) -> bool:
     if isinstance(ok, bool) or ok is None:
         return ok is True
     return answer_body.is_okay(ok)
 
 
 def _words(entry: Any, paths: ItemPaths) -> str:
-    said = value_at(entry, paths.message) if paths.message else None
-    return answer_body.safe_text(str(said), 300) if _is_name(said) and said != "" else "no reason given"
+    text = value_at(entry, paths.message) if paths.message else None
+    return answer_body.safe_text(str(text), 300) if _is_name(text) and text != "" else "no reason given"
 
 
 def _retryable(entry: Any, ok: Any, paths: ItemPaths) -> bool:

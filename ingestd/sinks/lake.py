@@ -176,7 +176,7 @@ def _first(values: Iterable[str | None]) -> str | None:
     return None
 
 
-def is_taken(answer: Answer) -> bool:
+def is_written(answer: Answer) -> bool:
     """Whether the file is in the lake. 412: it was already, under a name that only the same rows have
     (the answer to ``If-None-Match: *``, RFC 9110 13.1.2)."""
     return 200 <= answer.status < 300 or answer.status == 412

@@ -164,7 +164,7 @@ def _secrets_of(url: str, *, path_too: bool) -> tuple[str, ...]:
     parts = urlsplit(url)
     found = {parts.query, *re.split("[&=]", parts.query)}
     if path_too:
-        found |= {parts.path, *(piece for piece in parts.path.split("/") if not _WORD.fullmatch(piece))}
+        found |= {parts.path, *(part for part in parts.path.split("/") if not _WORD.fullmatch(part))}
     return tuple(sorted((text for text in found if len(text) >= _MIN_SECRET_CHARS), key=len, reverse=True))
 
 

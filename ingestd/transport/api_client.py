@@ -27,7 +27,7 @@ from ingestd.transport.api_pace import ApiPace
 from ingestd.transport.api_pages import MAX_PAGES, list_all
 from ingestd.transport.client import Auth, Client, SecretMask
 from ingestd.transport.headers import retry_after
-from ingestd.transport.token_refusal import speaks_of_token
+from ingestd.transport.token_refusal import concerns_token
 
 REQUESTS_PER_MINUTE = 300
 """Of one token, at Genesys Cloud: its limit token.rate.per.minute."""
@@ -132,7 +132,7 @@ class ApiClient:
         async def attempt() -> Answer:
             nonlocal dropped
             answer, generation = await self._attempt(method, url, path, sent, end=end)
-            if not dropped and not _is_done(answer) and speaks_of_token(answer):
+            if not dropped and not _is_done(answer) and concerns_token(answer):
                 self._auth.drop(generation)
                 dropped = True
                 answer, _ = await self._attempt(method, url, path, sent, end=end)

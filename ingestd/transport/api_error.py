@@ -70,12 +70,12 @@ class ApiError(UserError):
     @property
     def is_limit(self) -> bool:
         """A limit on the number of resources; not a rate, for which one waits."""
-        said = f"{self.code} {self.message}".lower()
-        return self.status in (400, 403, 409, 422) and bool(self.limit or "limit" in said)
+        text = f"{self.code} {self.message}".lower()
+        return self.status in (400, 403, 409, 422) and bool(self.limit or "limit" in text)
 
     def _line(self) -> str:
         words = ": ".join(filter(None, (f"{self.status} {self.code}".rstrip(), self.message)))
-        new = self._not_said_yet()
+        new = self._new_errors()
         if nested := "; ".join(": ".join(filter(None, (n.field, n.code, n.message))) for n in new[:3]):
             more = f" and {len(new) - 3} more" if len(new) > 3 else ""
             words += f" ({nested}{more})"
@@ -85,13 +85,13 @@ class ApiError(UserError):
             words += f" (correlation id {self.context_id})"
         return f"{self.method} {self.path}: {words}"
 
-    def _not_said_yet(self) -> list[NestedError]:
+    def _new_errors(self) -> list[NestedError]:
         """APIs tell the same thing up to three times: in words, by field, and as an error within."""
-        said = " ".join((self.message, *(one.message for one in self.errors)))
+        messages = " ".join((self.message, *(one.message for one in self.errors)))
         return [
             one
             for one in self.errors
-            if (one.message not in self.message if one.message else one.field not in said)
+            if (one.message not in self.message if one.message else one.field not in messages)
         ]
 
 
@@ -105,8 +105,8 @@ class AmbiguousRequest(Unreachable):
         self, method: str, path: str, why: str = "no answer", *, error: ApiError | None = None
     ) -> None:
         self.method, self.path, self.error = method, path, error
-        said = str(error) if error else f"{method} {path}: {why}"
-        super().__init__(f"{said}: it may have been done or not, look before it is tried again")
+        what = str(error) if error else f"{method} {path}: {why}"
+        super().__init__(f"{what}: it may have been done or not, look before it is tried again")
 
 
 def read_error(method: str, path: str, answer: Answer, *, mask: SecretMask) -> ApiError:

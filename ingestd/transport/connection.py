@@ -24,7 +24,7 @@ _FRAMING = 8
 """Times as many bytes may come as are a body's, of chunks of a byte each. No more: what a parser has of a
 line without an end is copied with each piece that comes."""
 _BESIDE_HEAD = 16 * 1024
-_PIECE = 128 * 1024
+_WRITE_BYTES = 128 * 1024
 """A long body is written by pieces of this length. TLS takes all that it is given, and says only of what
 comes later that there is no room: a body given at once would seem to be sent."""
 _WITHOUT_BODY = (204, 304)
@@ -103,7 +103,7 @@ class ClientConnection(asyncio.Protocol):
         first = _BESIDE_HEAD if len(body) > 4 * _BESIDE_HEAD else len(body)
         self.transport.write(head + body[:first])
         if first < len(body):
-            self.transport.set_write_buffer_limits(_PIECE // 2)
+            self.transport.set_write_buffer_limits(_WRITE_BYTES // 2)
             self._rest = memoryview(body)[first:]
             self._write_on()
         if idle_s is not None:
@@ -239,8 +239,8 @@ class ClientConnection(asyncio.Protocol):
     def _write_on(self) -> None:
         """The next pieces of a long body, until there is no room."""
         while self._rest and not self._paused:
-            piece, self._rest = self._rest[:_PIECE], self._rest[_PIECE:]
-            self.transport.write(piece)
+            data, self._rest = self._rest[:_WRITE_BYTES], self._rest[_WRITE_BYTES:]
+            self.transport.write(data)
         if not self._rest:
             self._rest = _NOTHING  # an empty piece would keep the body
 

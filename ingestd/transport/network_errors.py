@@ -37,9 +37,11 @@ _HEAD_WORDS = (
 )
 
 
-def bad_head(said: str = "") -> NoAnswer:
-    """For an answer that cannot be read. ``said``: by llhttp."""
-    words = next((words for start, words in _HEAD_WORDS if said.startswith(start)), "the answer is not HTTP")
+def bad_head(reason: str = "") -> NoAnswer:
+    """For an answer that cannot be read. ``reason``: by llhttp."""
+    words = next(
+        (words for start, words in _HEAD_WORDS if reason.startswith(start)), "the answer is not HTTP"
+    )
     return NoAnswer(words)
 
 

@@ -205,8 +205,8 @@ class TokenSource:
         code = answer.json_object(max_bytes=MAX_ANSWER_BYTES).get("error")
         known = isinstance(code, str) and _ERROR_CODE.fullmatch(code)
         # never the description: it is free text, and may quote what we sent
-        said = f"{answer.status} {code}" if known else str(answer.status)
-        self._refusal = f"{self._host} refuses the login of client id {self._id.get()[:4]}…: {said}"
+        refusal = f"{answer.status} {code}" if known else str(answer.status)
+        self._refusal = f"{self._host} refuses the login of client id {self._id.get()[:4]}…: {refusal}"
         for credential in (self._id, self._secret):
             credential.drop(credential.generation)  # the next request has what their files hold then
         self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED_S

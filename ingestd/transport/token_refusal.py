@@ -35,7 +35,7 @@ AGAIN_S = 300.0
 """Time after a new token was refused as well until another one is tried."""
 
 
-def speaks_of_token(answer: Answer) -> bool:
+def concerns_token(answer: Answer) -> bool:
     """401, and a 403 or 400 that says so: in its challenge, as a code, or in words; not of permissions."""
     if answer.status == 401:
         return True

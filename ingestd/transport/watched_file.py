@@ -17,11 +17,11 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Watch:
-    """All files of a process. ``tell`` is called with a new one that cannot be used: the old one stays in
+    """All files of a process. ``warn`` is called with a new one that cannot be used: the old one stays in
     use."""
 
-    def __init__(self, tell: Callable[[str], None] = lambda words: None) -> None:
-        self.tell = tell
+    def __init__(self, warn: Callable[[str], None] = lambda words: None) -> None:
+        self.warn = warn
         self._files: list[WatchedFiles[Any]] = []
 
     def add(self, files: "WatchedFiles[Any]") -> None:
@@ -65,7 +65,7 @@ class WatchedFiles(Generic[T]):
         self._on_change = on_change
         self.generation = 1
         self._refused: Stamp | None = None
-        self._told = ""
+        self._warned = ""
         self._seen = self._stamp()  # of before the reading: what is written meanwhile is seen next time
         self._value = make()
         self._look_at = monotonic() + LOOK_EVERY_S
@@ -92,18 +92,18 @@ class WatchedFiles(Generic[T]):
         try:
             stamp = self._stamp()
         except OSError as error:
-            self._tell(error)
+            self._warn(error)
             return
         if stamp not in (self._seen, self._refused):
             self._take(stamp)
 
     def read_again(self) -> None:
         """Make it again in any case."""
-        self._told = ""
+        self._warned = ""
         try:
             self._take(self._stamp())
         except OSError as error:
-            self._tell(error)
+            self._warn(error)
 
     def _take(self, stamp: Stamp) -> None:
         try:
@@ -111,20 +111,20 @@ class WatchedFiles(Generic[T]):
         except (OSError, ValueError, UserError) as error:  # UnicodeDecodeError is one
             # a file that may not be read may be made readable, and its stamp stays
             self._refused = None if isinstance(error, OSError) else stamp
-            self._tell(error)
+            self._warn(error)
             return
-        self._seen, self._refused, self._told = stamp, None, ""
+        self._seen, self._refused, self._warned = stamp, None, ""
         self._value = value
         self.generation += 1
         self._on_change(value)
 
-    def _tell(self, error: Exception) -> None:
+    def _warn(self, error: Exception) -> None:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, UnicodeDecodeError):
             why = "it is not UTF-8"
-        if why != self._told:
-            self._told = why
-            self._watch.tell(f"{self._what} stays as it was: {why}")
+        if why != self._warned:
+            self._warned = why
+            self._watch.warn(f"{self._what} stays as it was: {why}")
 
     def _stamp(self) -> Stamp:
         found = map(os.stat, self.paths)

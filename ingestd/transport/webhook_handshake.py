@@ -149,6 +149,6 @@ class WebhookHandshake:
 
 def _refusal(answer: Answer, origin: str) -> Answer:
     """A 403 that says what is missing; nothing of the receiver's own words, which are not needed."""
-    said = "no WebHook-Allowed-Origin for it" if 200 <= answer.status < 300 else "no permission"
-    words = f"the receiver does not let {origin} send: it answered OPTIONS with {answer.status} and {said}"
+    problem = "no WebHook-Allowed-Origin for it" if 200 <= answer.status < 300 else "no permission"
+    words = f"the receiver does not let {origin} send: it answered OPTIONS with {answer.status} and {problem}"
     return replace(answer, status=403, headers={}, body=words.encode(), truncated=False)

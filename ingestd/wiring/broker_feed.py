@@ -49,14 +49,14 @@ class BrokerSource(Source, Protocol):
 class Feeding(NamedTuple):
     """A source, and how its events go on. ``is_spooled``: into the spool. ``until_delivered``: what is in the
     spool is settled only when it is delivered, or a dead letter. ``in_order``: what others had on their way
-    goes before what comes now. ``tells_batches``: each batch is of one partition, so that it can be told to
+    goes before what comes now. ``names_batches``: each batch is of one partition, so that it can be told to
     the next owner. ``heirs``: what the source tells about what others had."""
 
     source: BrokerSource
     is_spooled: bool
     until_delivered: bool = False
     in_order: bool = False
-    tells_batches: bool = False
+    names_batches: bool = False
     heirs: "Heirs | None" = None
 
 
@@ -151,7 +151,7 @@ class BrokerFeed:
             lost = await pipeline.journal.lost_places(number, first=first)
             pipeline.recorder.unconfirmed.lost(number, lost)
         runners = [
-            one.beside(SourceBatchers(one.batcher) if self._how.tells_batches else one.batcher.sibling())
+            one.beside(SourceBatchers(one.batcher) if self._how.names_batches else one.batcher.sibling())
             for one in pipeline.runners
         ]
         outboxes = {lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted}

@@ -23,8 +23,8 @@ def kafka_sources(context: FeedingContext) -> Iterator[Feeding]:
             drain_s=pipeline.settings.delivery.shutdown_timeout,
             unowned_s=pipeline.bounds.unowned_s,
         )
-        told = source.takeover is not None
-        yield Feeding(source, settings.spool, in_order=True, tells_batches=told, heirs=source.heirs)
+        named = source.takeover is not None
+        yield Feeding(source, settings.spool, in_order=True, names_batches=named, heirs=source.heirs)
 
 
 def _without_events(context: FeedingContext, number: int) -> list[FrozenBatch]:

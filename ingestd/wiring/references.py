@@ -66,8 +66,8 @@ async def look_up(
                 for (sink, field), one in wanted.items():
                     values[sink, field] = await _value(context, settings, login, one, f"sinks.{sink}.{field}")
         except TimeoutError:
-            said = f"no answer from {show_url(login.api)} within {deadline_s:g} s"
-            raise Unreachable(f"sinks.{sink}.{field}: {one.text}: {said}") from None
+            reason = f"no answer from {show_url(login.api)} within {deadline_s:g} s"
+            raise Unreachable(f"sinks.{sink}.{field}: {one.text}: {reason}") from None
         finally:
             await auth.aclose()
     return _with_values(settings, values)
@@ -81,9 +81,9 @@ async def _value(context: Context, settings: Settings, login: Login, one: Refere
             raise missing(one)
         return await value_of(context, KINDS, found, one.attribute)
     except UserError as error:
-        said = UserError(f"{where}: {error}")
-        said.exit_code = error.exit_code
-        raise said from None
+        explained = UserError(f"{where}: {error}")
+        explained.exit_code = error.exit_code
+        raise explained from None
 
 
 def _named(there: Sequence[RemoteResource], name: str) -> RemoteResource | None:

@@ -104,10 +104,10 @@ class DestinationKind(ResourceKind):
         types = await _types(context, found.id)
         if types != wanted.fields["event_types"]:
             different = sorted(set(wanted.fields["event_types"]) ^ set(types))
-            said = (
+            problem = (
                 f"its subscriptions are not as they were sent ({', '.join(different[:3])}); it stays disabled"
             )
-            error = UserError(f"destination {wanted.key}: {said}: apply again")
+            error = UserError(f"destination {wanted.key}: {problem}: apply again")
             raise _failed(context, wanted, error, id=found.id)
         enabled = wanted.fields["enabled"]
         entity = await _patch(context, found, {"enabled": enabled})
@@ -186,12 +186,12 @@ async def _wait_until_verified(context: Context, found: RemoteResource, wanted: 
         if state in _ENDED:
             break
     shown = cut(state, 60) or "without a state"
-    said = shown if state in _ENDED else f"not verified within {context.deadline_s:.0f} s, still {shown}"
-    said += f": {reason}" if reason else ""
-    _note(context, "DESTINATION_VERIFICATION_FAILED", found, state=state[:60], error=said)
+    problem = shown if state in _ENDED else f"not verified within {context.deadline_s:.0f} s, still {shown}"
+    problem += f": {reason}" if reason else ""
+    _note(context, "DESTINATION_VERIFICATION_FAILED", found, state=state[:60], error=problem)
     source = source_of(parse_bus_arn(wanted.fields["event_bus_arn"], where=wanted.key))
     raise UserError(
-        f"destination {wanted.key} ({found.id}): {said}; it stays, disabled. Is {source} associated with a"
+        f"destination {wanted.key} ({found.id}): {problem}; it stays, disabled. Is {source} associated with a"
         " bus there? Then apply again"
     )
 

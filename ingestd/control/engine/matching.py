@@ -35,13 +35,13 @@ def match(
             doubles[one.address] = tuple(candidates)
         else:
             rest.append(one)
-    taken = {(found.kind, found.id) for found in matches.values()}
+    matched = {(found.kind, found.id) for found in matches.values()}
     for one in rest:
         known = [record.id for record in state.records(one.kind) if record.name == one.name]
-        free = [its_id for its_id in known if (one.kind, its_id) in by_id.keys() - taken]
+        free = [its_id for its_id in known if (one.kind, its_id) in by_id.keys() - matched]
         if len(free) == 1:
             matches[one.address] = by_id[one.kind, free[0]]
-            taken.add((one.kind, free[0]))
+            matched.add((one.kind, free[0]))
     return matches, doubles
 
 

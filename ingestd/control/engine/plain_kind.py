@@ -130,8 +130,8 @@ class PlainKind(ResourceKind):
         for field in sorted(self.immutable):
             if canonical(found.fields[field]) != canonical(wanted.fields[field]):
                 raise UserError(f"{what}: {field} cannot be changed: delete it and create it again")
-        if said := self.refusal(found, wanted):
-            raise UserError(f"{what}: {said}")
+        if refusal := self.refusal(found, wanted):
+            raise UserError(f"{what}: {refusal}")
         path = f"{self.path}/{found.id}"
 
         async def read() -> CurrentVersion:

@@ -123,10 +123,12 @@ def make_plan(
             made = compare.change(values.put_into(one), matches.get(one.address))
             changes.append(replace(made, wanted=one))  # an apply looks them up when their time has come
             values.note(made)
-    taken = {(found.kind, found.id) for found in matches.values()}
-    taken |= {(found.kind, found.id) for several in doubles.values() for found in several}
+    matched = {(found.kind, found.id) for found in matches.values()}
+    matched |= {(found.kind, found.id) for several in doubles.values() for found in several}
     names = {one.address for one in wanted}
-    changes += _deletes([one for one in there if (one.kind, one.id) not in taken], names, state, prune=prune)
+    changes += _deletes(
+        [one for one in there if (one.kind, one.id) not in matched], names, state, prune=prune
+    )
     return Plan(
         base=state.base,
         changes=in_order(changes, _records_of(changes, state)),

@@ -56,8 +56,8 @@ def _body(change: Change) -> Iterator[str]:
         yield from (f"    {line}" for line in _lines(one))
     for path in change.secrets:
         there = change.wanted is not None and path in change.wanted.secrets
-        said = "secret" if change.action is Action.CREATE else "secret changed" if there else "secret removed"
-        yield f"    {'+' if change.action is Action.CREATE else '~'} {printable(path)} ({said})"
+        note = "secret" if change.action is Action.CREATE else "secret changed" if there else "secret removed"
+        yield f"    {'+' if change.action is Action.CREATE else '~'} {printable(path)} ({note})"
 
 
 def _lines(one: Difference) -> Iterator[str]:

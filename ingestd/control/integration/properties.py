@@ -36,7 +36,7 @@ async def find_wrong_properties(context: Context, wanted: Sequence[Wanted]) -> l
             continue
         for one in ours:
             found = islice(validator.iter_errors(kind.properties(one.fields, {})), MAX_ERRORS)
-            lines += [f"{kind.name} {cut(one.name, 80)}: {said}" for said in _said(found, schema)]
+            lines += [f"{kind.name} {cut(one.name, 80)}: {message}" for message in _messages(found, schema)]
     return lines
 
 
@@ -52,7 +52,7 @@ def _fetch_nothing(uri: str) -> NoReturn:
     raise ValueError("schemas are not fetched")
 
 
-def _said(errors: Iterator[Any], schema: Mapping[str, Any]) -> Iterator[str]:
+def _messages(errors: Iterator[Any], schema: Mapping[str, Any]) -> Iterator[str]:
     known = sorted(schema.get("properties") or {})
     for error in errors:
         place = ".".join(map(str, error.instance_path))

@@ -110,10 +110,10 @@ class SubscriptionKind(ResourceKind):
         if same:
             return await self.update(context, same, wanted, ids)
         if len(there) >= MAX_SUBSCRIPTIONS:
-            said = (
+            problem = (
                 f"the organisation has {len(there)}, and {MAX_SUBSCRIPTIONS} are possible: delete one first"
             )
-            raise _failed(context, wanted, _wrong(wanted, said))
+            raise _failed(context, wanted, _wrong(wanted, problem))
         return await self._make(context, wanted)
 
     async def update(
@@ -140,8 +140,8 @@ class SubscriptionKind(ResourceKind):
                 break
         if not found.settled:
             spent_s = context.clock.monotonic() - begin
-            said = f"it is {found.state[:60]}, after {spent_s:.0f} s; it stays: apply again"
-            raise _failed(context, wanted, _wrong(wanted, said), id=found.id)
+            problem = f"it is {found.state[:60]}, after {spent_s:.0f} s; it stays: apply again"
+            raise _failed(context, wanted, _wrong(wanted, problem), id=found.id)
         if isinstance(wanted, WantedSubscription) and wanted.callback:
             await call_back(context, found, function_arn=wanted.callback, action="register_subscription")
         return found
@@ -196,11 +196,11 @@ async def _count_again(context: Context, made: Mapping[str, Any], wanted: Wanted
     if dated and str(made["id"]) in {str(one["id"]) for one in oldest[:MAX_SUBSCRIPTIONS]}:
         return  # who came later takes theirs back
     await context.api.delete(f"{PATH}/{made['id']}")
-    said = (
+    problem = (
         f"somebody else made one at the same time, and there are {len(there)} where {MAX_SUBSCRIPTIONS} are"
         " possible: the one just made was deleted again"
     )
-    raise _failed(context, wanted, _wrong(wanted, said), id=str(made["id"]))
+    raise _failed(context, wanted, _wrong(wanted, problem), id=str(made["id"]))
 
 
 async def _check_destination(context: Context, wanted: Wanted) -> Reach | None:
@@ -226,14 +226,14 @@ def _with_callback(found: RemoteResource, wanted: Wanted) -> RemoteResource:
 
 
 def _reached(reach: Reach | None) -> dict[str, str | int]:
-    told: dict[str, str | int] = {"not_proved": UNPROVEN}
+    fields: dict[str, str | int] = {"not_proved": UNPROVEN}
     if reach:
-        told |= {"destination_status": reach.status, "destination_proved": reach.proved}
-    return told
+        fields |= {"destination_status": reach.status, "destination_proved": reach.proved}
+    return fields
 
 
-def _wrong(wanted: Wanted, said: str) -> UserError:
-    return UserError(f"subscription {wanted.key}: {said}")
+def _wrong(wanted: Wanted, problem: str) -> UserError:
+    return UserError(f"subscription {wanted.key}: {problem}")
 
 
 def _failed(context: Context, wanted: Wanted, error: UserError, **about: str) -> UserError:

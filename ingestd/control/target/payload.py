@@ -153,15 +153,15 @@ def _present(entity: Any, names: Mapping[str, str]) -> dict[str, Any]:
     return {field: known[name] for field, name in names.items() if name in known}
 
 
-def _url(told: str) -> str:
+def _url(given: str) -> str:
     try:
-        return canonical_url(told)
+        return canonical_url(given)
     except ValueError:
-        return told
+        return given
 
 
-def _header(told: tuple[str, Any]) -> tuple[str, str]:
-    name, value = told[0].lower(), str(told[1])
+def _header(given: tuple[str, Any]) -> tuple[str, str]:
+    name, value = given[0].lower(), str(given[1])
     return name, MASK if looks_secret(name, value) else value
 
 

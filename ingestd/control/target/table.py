@@ -262,5 +262,5 @@ def _explain(error: ValidationError) -> str:
         "model_type": "a table expected",
         "string_pattern_mismatch": "visible ASCII characters expected, no blanks",
     }
-    said = words.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(path)}: {said.replace('Input should be', 'expected', 1)}"
+    message = words.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(path)}: {message.replace('Input should be', 'expected', 1)}"

@@ -82,14 +82,14 @@ class Target(ResourceKind):
             there = await self._look_up_again(context, wanted, lost)
             return await self._put(context, there, wanted, body, adopted=True)
         except (ApiError, Unreachable) as refused:
-            taken = isinstance(refused, ApiError) and refused.status == 409  # by somebody who was faster
-            if taken and (there := await self._look_up(context, wanted)):
+            conflict = isinstance(refused, ApiError) and refused.status == 409  # by somebody who was faster
+            if conflict and (there := await self._look_up(context, wanted)):
                 return await self._put(context, there, wanted, body, adopted=True)
             context.note(AuditStep("TARGET_FAILED", {"name": wanted.key, "error": str(refused)}))
             raise
         latency_ms = round((context.clock.monotonic() - start) * 1000, 1)
         context.note(AuditStep("TARGET_CREATED", about(found) | {"latency_ms": latency_ms}))
-        await _tell(context, found, wanted)
+        await _sync_webhook(context, found, wanted)
         return found
 
     async def update(
@@ -106,7 +106,7 @@ class Target(ResourceKind):
             if found.settled:
                 return found
         found = await self.verify(context, found)
-        await _tell(context, found, wanted)
+        await _sync_webhook(context, found, wanted)
         return found
 
     async def delete(self, context: Context, found: RemoteResource) -> None:
@@ -149,7 +149,7 @@ class Target(ResourceKind):
         known = entity if isinstance(entity, dict) else {}
         changed = read_target({**known, "id": found.id}, wanted)
         context.note(AuditStep("TARGET_UPDATED", about(changed) | {"adopted": adopted}))
-        await _tell(context, changed, wanted)
+        await _sync_webhook(context, changed, wanted)
         return changed
 
     async def _look_up(self, context: Context, wanted: Wanted) -> RemoteResource | None:
@@ -166,7 +166,7 @@ class Target(ResourceKind):
         raise lost
 
 
-async def _tell(context: Context, found: RemoteResource, wanted: Wanted) -> None:
+async def _sync_webhook(context: Context, found: RemoteResource, wanted: Wanted) -> None:
     """Tell the gateway once the target is settled."""
     if found.settled and isinstance(wanted, WantedTarget) and wanted.webhook:
         await webhook_sync.sync(context, found, wanted.webhook)

@@ -69,11 +69,11 @@ async def sync(context: Context, found: RemoteResource, webhook: Webhook) -> boo
         "status": answer.status,
         "latency_ms": round((context.clock.monotonic() - start) * 1000, 1),
     }
-    taken = 200 <= answer.status < 300
-    if not taken:
+    accepted = 200 <= answer.status < 300
+    if not accepted:
         fields["error"] = answer.error or f"the gateway answered {answer.status}"
-    context.note(AuditStep("WEBHOOK_SYNCED" if taken else "WEBHOOK_FAILED", fields))
-    return taken
+    context.note(AuditStep("WEBHOOK_SYNCED" if accepted else "WEBHOOK_FAILED", fields))
+    return accepted
 
 
 async def _send(context: Context, webhook: Webhook, body: bytes, *, start: float) -> tuple[Answer, int]:

@@ -107,5 +107,5 @@ class TriggerTable(ModelTable):
     def warn(self, name: str) -> None:
         """Say what is perhaps a mistake; the platform knows."""
         for at, one in enumerate(self.match_criteria):
-            for said in one.warnings():
-                logger.warning("trigger %s: match_criteria.%d: %s", cut(name, 80), at, cut(said))
+            for warning in one.warnings():
+                logger.warning("trigger %s: match_criteria.%d: %s", cut(name, 80), at, cut(warning))

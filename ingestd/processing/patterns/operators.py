@@ -203,13 +203,13 @@ def _fold_character(character: str) -> str:
 def split_wildcard(text: str) -> list[str]:
     r"""The parts of a wildcard pattern between its asterisks. Raises ValueError, in words."""
     parts = [""]
-    for piece in re.findall(r"\\[*\\]|[^\\]|\\", text, re.DOTALL):
-        if piece == "\\":
+    for character in re.findall(r"\\[*\\]|[^\\]|\\", text, re.DOTALL):
+        if character == "\\":
             raise ValueError(r"after \ there must be * or \ ")
-        if piece == "*":
+        if character == "*":
             parts.append("")
         else:
-            parts[-1] += piece[-1]
+            parts[-1] += character[-1]
     if any(not part for part in parts[1:-1]):
         raise ValueError("two * side by side")
     return parts

@@ -81,7 +81,7 @@ def run_python(spec: str) -> CodeCall:
         if not isinstance(made, list | tuple) or len(made) != len(events):
             got = f"{len(made)} for {len(events)}" if isinstance(made, list | tuple) else type(made).__name__
             raise Untransformable(f"{spec} must give one value for each event, in a list; it gave {got}")
-        return [_taken(one, event) for one, event in zip(made, events, strict=True)]
+        return [_result_of(one, event) for one, event in zip(made, events, strict=True)]
 
     def work(events: Sequence[bytes]) -> Sequence[CodeResult]:
         try:
@@ -94,7 +94,7 @@ def run_python(spec: str) -> CodeCall:
     return work
 
 
-def _taken(made: Any, event: bytes) -> CodeResult:
+def _result_of(made: Any, event: bytes) -> CodeResult:
     if made is None or made is event:
         return event if made is event else None
     if isinstance(made, Exception):

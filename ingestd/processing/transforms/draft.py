@@ -159,13 +159,13 @@ def _open_object(text: "bytes | msgspec.Raw", path: Path) -> dict[str, Any]:
     try:
         found = _members(text)
     except (ValueError, RecursionError) as error:
-        raise Untransformable(f"{_said(path)} cannot be read as a JSON object: {error}") from None
+        raise Untransformable(f"{_label(path)} cannot be read as a JSON object: {error}") from None
     if len(_encode(found)) != len(memoryview(text)) and (twice := _twice(bytes(text))):
-        raise Untransformable(f"{_said(path)} has the name {twice[:100]!r} twice")
+        raise Untransformable(f"{_label(path)} has the name {twice[:100]!r} twice")
     return found
 
 
-def _said(path: Path) -> str:
+def _label(path: Path) -> str:
     return names(path) or "the event"
 
 

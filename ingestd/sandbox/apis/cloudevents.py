@@ -68,21 +68,21 @@ def _check(exchange: Exchange, event: bytes, index: int) -> EventAttributes:
         return _ATTRIBUTES.decode(event)
     first = refusal.errors[0]
     details = [ErrorDetail(str(refusal.reason), error.field) for error in refusal.errors]
-    said = f"event {index} is not a CloudEvent: {first.field or 'body'}: {first.message}"
-    raise RequestRefused(exchange.error(400, "bad.request", said, details=details))
+    message = f"event {index} is not a CloudEvent: {first.field or 'body'}: {first.message}"
+    raise RequestRefused(exchange.error(400, "bad.request", message, details=details))
 
 
 def _unknown(exchange: Exchange) -> Reply:
-    said = "application/cloudevents+json, application/cloudevents-batch+json or ce- headers expected"
-    return exchange.error(415, "unsupported.media.type", said)
+    message = "application/cloudevents+json, application/cloudevents-batch+json or ce- headers expected"
+    return exchange.error(415, "unsupported.media.type", message)
 
 
 def _read_batch(exchange: Exchange) -> list[bytes]:
     try:
         return [bytes(raw) for raw in _BATCH.decode(exchange.body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
-        said = f"expected a JSON array of CloudEvents: {str(reason)[:200]}"
-        raise RequestRefused(exchange.error(400, "bad.request", said)) from None
+        message = f"expected a JSON array of CloudEvents: {str(reason)[:200]}"
+        raise RequestRefused(exchange.error(400, "bad.request", message)) from None
 
 
 def _from_binary(exchange: Exchange) -> bytes:

@@ -26,7 +26,7 @@ MAX_EVENTS = 100_000
 """Events that can be asked about; the oldest are forgotten first."""
 
 
-OnTaken = Callable[[Exchange, bytes, str], None]
+OnAccepted = Callable[[Exchange, bytes, str], None]
 """Called with every accepted event and its type."""
 
 
@@ -74,7 +74,7 @@ class EventBridge:
         max_body_bytes: int,
         delivered_after_s: float,
         delivered_at_question: int,
-        on_taken: OnTaken,
+        on_accepted: OnAccepted,
     ) -> None:
         self._gate = gate
         self._item_faults = item_faults
@@ -82,7 +82,7 @@ class EventBridge:
         self._max_body_bytes = max_body_bytes
         self._delivered_after_s = delivered_after_s
         self._delivered_at_question = delivered_at_question
-        self._on_taken = on_taken
+        self._on_accepted = on_accepted
         self.reset()
 
     def reset(self) -> None:
@@ -93,9 +93,9 @@ class EventBridge:
         """``POST``: 202 with the event; in batched mode with a list ``events``, and ``errors`` if any."""
         return await self._gate.with_token(exchange, self._publish)
 
-    async def tell(self, exchange: Exchange) -> Reply:
+    async def describe(self, exchange: Exchange) -> Reply:
         """``GET …/{id}``: how an event stands; 404 for one that is unknown, or not yet visible."""
-        return await self._gate.with_token(exchange, self._tell)
+        return await self._gate.with_token(exchange, self._describe)
 
     async def _publish(self, exchange: Exchange) -> Reply:
         check_form(exchange, max_body_bytes=self._max_body_bytes, json=False)
@@ -121,11 +121,11 @@ class EventBridge:
     def _again(self, exchange: Exchange, used: ClaimedKey, body_digest: bytes) -> Reply:
         """409 with the original as it stands now; 422 where the key stood for something else."""
         if used.body_digest != body_digest:
-            said = "this Idempotency-Key was used with another event"
-            return exchange.error(422, "idempotency.key.reused", said)
+            message = "this Idempotency-Key was used with another event"
+            return exchange.error(422, "idempotency.key.reused", message)
         if used.reply is None:
-            said = "the first request with this Idempotency-Key is still being processed"
-            return exchange.error(409, "idempotency.key.in.progress", said)
+            message = "the first request with this Idempotency-Key is still being processed"
+            return exchange.error(409, "idempotency.key.in.progress", message)
         first = msgspec.json.decode(used.reply.body)
         originals = first.get("events", [first])
         exchange.inbox.repeated += len(originals)
@@ -142,10 +142,10 @@ class EventBridge:
         identities = [_identity(attributes) for attributes in published.attributes]
         refused = self._refuse_some(exchange, published, identities)
         if refused and not published.batched:
-            said = f"event 0 was not taken: {refused[0].message}"
+            message = f"event 0 was not taken: {refused[0].message}"
             if refused[0].retryable:
-                return exchange.error(503, "service.unavailable", said, errors=refused)
-            return exchange.error(400, "bad.request", said, errors=refused)
+                return exchange.error(503, "service.unavailable", message, errors=refused)
+            return exchange.error(400, "bad.request", message, errors=refused)
         skipped = {error.index for error in refused}
         shown = [
             self._take(exchange, event, attributes, identity)
@@ -173,7 +173,7 @@ class EventBridge:
         self, exchange: Exchange, event: bytes, attributes: EventAttributes, identity: bytes
     ) -> dict[str, object]:
         exchange.inbox.take(event, identity)
-        self._on_taken(exchange, event, attributes.type)
+        self._on_accepted(exchange, event, attributes.type)
         faults, now = exchange.faults, self._clock.monotonic()
         fault, late = faults.strikes("status", identity), faults.strikes("late", identity)
         hidden = faults.strikes("hidden", identity)
@@ -192,7 +192,7 @@ class EventBridge:
             self._accepted.popitem(last=False)
         return accepted.shown(now) | {"status": "accepted", "deliveryStatus": "pending"}
 
-    async def _tell(self, exchange: Exchange) -> Reply:
+    async def _describe(self, exchange: Exchange) -> Reply:
         await self._gate.wait(exchange.order)
         accepted, now = self._accepted.get(exchange.params["id"]), self._clock.monotonic()
         if accepted is None or now < accepted.visible_at:

@@ -62,7 +62,7 @@ class BatchEvents:
 
     def reset(self) -> None:
         self._communications = Communications(keeps_states=self._keeps_states)
-        self._taken_ids: OrderedDict[str, bytes] = OrderedDict()
+        self._accepted_ids: OrderedDict[str, bytes] = OrderedDict()
 
     async def publish(self, exchange: Exchange) -> Reply:
         """200 with ``errors``: what was not taken. 400 for a body whose events have no distinct ids."""
@@ -91,12 +91,12 @@ class BatchEvents:
         arrays = self._read_body(exchange)
         if unknown := sorted(arrays.keys() - self.kind.arrays.keys()):
             details = [ErrorDetail("unknown.property", name[:100]) for name in unknown[:10]]
-            said = f"{unknown[0][:100]!r} is not an array of this API"
-            raise RequestRefused(exchange.error(400, "bad.request", said, details=details))
+            message = f"{unknown[0][:100]!r} is not an array of this API"
+            raise RequestRefused(exchange.error(400, "bad.request", message, details=details))
         count = sum(map(len, arrays.values()))
         if not 1 <= count <= self._max_events:
-            said = f"{count} events: 1 to {self._max_events} are allowed in a request"
-            raise RequestRefused(exchange.error(400, "bad.request", said))
+            message = f"{count} events: 1 to {self._max_events} are allowed in a request"
+            raise RequestRefused(exchange.error(400, "bad.request", message))
         for name in sorted(arrays):
             for index, raw in enumerate(arrays[name]):
                 yield _Place(name, index), bytes(raw)
@@ -105,8 +105,8 @@ class BatchEvents:
         try:
             return _BODY.decode(exchange.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
-            said = f"expected an object of arrays in JSON: {str(reason)[:200]}"
-            raise RequestRefused(exchange.error(400, "bad.request", said)) from None
+            message = f"expected an object of arrays in JSON: {str(reason)[:200]}"
+            raise RequestRefused(exchange.error(400, "bad.request", message)) from None
 
     def _read(self, exchange: Exchange, place: _Place, raw: bytes) -> ReceivedEntry:
         try:
@@ -123,8 +123,8 @@ class BatchEvents:
         fault = model(self.kind.arrays[entry.array]).find_fault(entry.raw)
         if fault is not None:
             return fault
-        if entry.event_id in self._taken_ids:
-            if self._taken_ids[entry.event_id] != entry.content:
+        if entry.event_id in self._accepted_ids:
+            if self._accepted_ids[entry.event_id] != entry.content:
                 return "eventId was used for another event"
             exchange.inbox.repeated += 1
             return None
@@ -135,8 +135,8 @@ class BatchEvents:
         self._communications.note(entry.array, subject, communication)
         if self._communications.is_late(f"{subject} {communication}", entry.time):
             exchange.inbox.out_of_order += 1
-        self._taken_ids[entry.event_id] = entry.content
-        if len(self._taken_ids) > MAX_EVENT_IDS:
-            self._taken_ids.popitem(last=False)
+        self._accepted_ids[entry.event_id] = entry.content
+        if len(self._accepted_ids) > MAX_EVENT_IDS:
+            self._accepted_ids.popitem(last=False)
         exchange.inbox.take(entry.raw, entry.content)
         return None

@@ -22,7 +22,7 @@ from ingestd.sandbox.faults import Fault, FaultPlan, Rule
 from ingestd.sandbox.inbox import Inboxes
 from ingestd.sandbox.item_faults import ItemFaults, again_words
 from ingestd.sandbox.stats import Counts
-from ingestd.sandbox.store import IdempotencyKeys, TakenEvents
+from ingestd.sandbox.store import AcceptedEvents, IdempotencyKeys
 from ingestd.sandbox.tokens import RateLimit, Tokens, basic_matches, bearer
 from ingestd.schemas.load import load
 from ingestd.schemas.schema import Schema
@@ -90,7 +90,7 @@ class SandboxApi:
 
     def reset(self) -> None:
         """Forget events, keys and counts. Tokens stay good: clients hold them."""
-        self.taken = TakenEvents(self._options.keep_bytes)
+        self.accepted = AcceptedEvents(self._options.keep_bytes)
         self.inboxes = Inboxes(self._options.keep_bytes)
         self.keys = IdempotencyKeys(self._clock)
         self.counts = Counts()
@@ -122,11 +122,11 @@ class SandboxApi:
         }
         return Reply(200, msgspec.json.encode(content), {"Cache-Control": "no-store"})
 
-    async def tell_token(self, exchange: Exchange) -> Reply:
+    async def describe_token(self, exchange: Exchange) -> Reply:
         """``TokensApi`` of the platform's SDK: whose the token is; DELETE ends it."""
-        return await self.gate.with_token(exchange, self._tell_token, free=True)
+        return await self.gate.with_token(exchange, self._describe_token, free=True)
 
-    async def _tell_token(self, exchange: Exchange) -> Reply:
+    async def _describe_token(self, exchange: Exchange) -> Reply:
         await self.gate.wait(exchange.order)
         if exchange.method == "DELETE":
             self.tokens.expire(bearer(exchange.headers.get("Authorization", "")) or "")
@@ -161,11 +161,11 @@ class SandboxApi:
                 keys.release(key)
             return reply
         if used.body_digest != digest:
-            said = "this Idempotency-Key was used with another body"
-            return exchange.error(422, "idempotency.key.reused", said)
+            message = "this Idempotency-Key was used with another body"
+            return exchange.error(422, "idempotency.key.reused", message)
         if used.reply is None:
-            said = "the first request with this Idempotency-Key is still being processed"
-            return exchange.error(409, "idempotency.key.in.progress", said)
+            message = "the first request with this Idempotency-Key is still being processed"
+            return exchange.error(409, "idempotency.key.in.progress", message)
         self.counts.replays += 1
         return replace(used.reply, headers={**used.reply.headers, "Idempotency-Replayed": "true"})
 
@@ -178,14 +178,14 @@ class SandboxApi:
             return refused.reply
         errors = contract.find_invalid(events, self._schema)
         if errors and (not self._options.partial or len(errors) == contract.MAX_ITEM_ERRORS):
-            said = f"event {errors[0].index} is not valid: {errors[0].field}: {errors[0].message}"
-            return contract.error(400, "bad.request", said, exchange.context, errors=errors)
+            message = f"event {errors[0].index} is not valid: {errors[0].field}: {errors[0].message}"
+            return contract.error(400, "bad.request", message, exchange.context, errors=errors)
         if self.item_faults.ordered(exchange):
             errors += self._refuse_some(events, exchange, {error.index for error in errors})
         refused_indices = {error.index for error in errors}
         good = [event for i, event in enumerate(events) if i not in refused_indices] if errors else events
         if good:
-            self.taken.take(good)
+            self.accepted.take(good)
         return contract.accepted(len(good), exchange.headers.get("X-Request-Id", ""), errors=errors)
 
     def _refuse_some(
@@ -209,8 +209,8 @@ def ordered_reply(order: FaultPlan, context: str) -> Reply:
     headers = {} if order.retry_after is None else {"Retry-After": order.retry_after}
     if order.kind == "token-throttle":
         # Word for word what the platform's login says; it is a 400, not a 429.
-        said = "invalid_request (rate limit exceeded; try again later)"
-        return oauth_error(400, "invalid_request", said)
+        message = "invalid_request (rate limit exceeded; try again later)"
+        return oauth_error(400, "invalid_request", message)
     if order.kind == "token-region":
         return oauth_error(400, "invalid_client", "client not found: is it one of another region?")
     if order.kind.startswith("token-"):

@@ -68,11 +68,11 @@ class JourneyEvents:
         unprocessed = []
         for index, (raw, (identity, fault)) in enumerate(zip(entities, checked, strict=True)):
             again = by_order.get(index, False)
-            said = again_words(again) if index in by_order else fault
-            if said is None:
+            refusal = again_words(again) if index in by_order else fault
+            if refusal is None:
                 exchange.inbox.take(bytes(raw), identity)
             else:
-                unprocessed.append(_Unprocessed(raw, index, again, said, 503 if again else 400))
+                unprocessed.append(_Unprocessed(raw, index, again, refusal, 503 if again else 400))
         exchange.inbox.item_errors += len(unprocessed)
         return Reply(200, msgspec.json.encode({"unprocessedEntities": unprocessed}))
 
@@ -81,8 +81,8 @@ def _read(exchange: Exchange) -> list[msgspec.Raw]:
     try:
         entities = _BODY.decode(exchange.body).entities
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
-        said = f'expected {{"entities":[…]}} in JSON: {str(reason)[:200]}'
-        raise RequestRefused(exchange.error(400, "bad.request", said)) from None
+        message = f'expected {{"entities":[…]}} in JSON: {str(reason)[:200]}'
+        raise RequestRefused(exchange.error(400, "bad.request", message)) from None
     if not entities:
         raise RequestRefused(exchange.error(400, "bad.request", "the list of entities is empty"))
     return entities

@@ -108,10 +108,10 @@ class Notifications:
     async def announce_closing(self) -> int:
         """Each WebSocket is told that it will be closed, as before maintenance."""
         body = {"message": "The websocket will be closed in 60 seconds"}
-        said = {"topicName": "v2.system.socket_closing", "version": "2", "eventBody": body}
+        announcement = {"topicName": "v2.system.socket_closing", "version": "2", "eventBody": body}
         sockets = [one.socket for one in self._channels.values() if one.socket]
         for socket in sockets:
-            await socket.send_str(json.dumps(said))
+            await socket.send_str(json.dumps(announcement))
         return len(sockets)
 
     def cut(self) -> int:
@@ -208,8 +208,8 @@ class Notifications:
             )
         topics = dict.fromkeys([*(channel.topics if exchange.method == "POST" else ()), *sent])
         if len(topics) > MAX_TOPICS:
-            said = f"a channel has at most {MAX_TOPICS} topics"
-            raise RequestRefused(exchange.error(400, "notifications.max.topics", said))
+            message = f"a channel has at most {MAX_TOPICS} topics"
+            raise RequestRefused(exchange.error(400, "notifications.max.topics", message))
         channel.topics, channel.expires_at = topics, self._clock.monotonic() + LIFE_S
         return self._listed(channel)
 

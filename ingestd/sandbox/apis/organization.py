@@ -33,20 +33,20 @@ class OrganizationApi:
             "external.events.data.ingestion": {"event.types.max": 20},
         }
 
-    async def tell(self, exchange: Exchange) -> Reply:
-        return await self._gate.with_token(exchange, self._tell, free=True)
+    async def describe(self, exchange: Exchange) -> Reply:
+        return await self._gate.with_token(exchange, self._describe, free=True)
 
-    async def _tell(self, exchange: Exchange) -> Reply:
+    async def _describe(self, exchange: Exchange) -> Reply:
         await self._gate.wait(exchange.order)
         return Reply(200, msgspec.json.encode({**IDENTITY, "state": "active", "defaultCountryCode": "US"}))
 
     async def limits(self, exchange: Exchange) -> Reply:
-        return await self._gate.with_token(exchange, self._tell_limits)
+        return await self._gate.with_token(exchange, self._describe_limits)
 
     async def defaults(self, exchange: Exchange) -> Reply:
-        return await self._gate.with_token(exchange, self._tell_limits, free=True)
+        return await self._gate.with_token(exchange, self._describe_limits, free=True)
 
-    async def _tell_limits(self, exchange: Exchange) -> Reply:
+    async def _describe_limits(self, exchange: Exchange) -> Reply:
         await self._gate.wait(exchange.order)
         space = exchange.params["name"]
         limits = self._limits.get(space)

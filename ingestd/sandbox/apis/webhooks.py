@@ -128,8 +128,8 @@ class Webhooks:
             if used.body_digest != digest(exchange.body):
                 return exchange.error(422, "idempotency.key.reused", "this key was used with another body")
             if used.reply is None:
-                said = "the first request with this key is still being processed"
-                return exchange.error(409, "idempotency.key.in.progress", said)
+                message = "the first request with this key is still being processed"
+                return exchange.error(409, "idempotency.key.in.progress", message)
             exchange.inbox.repeated += len(_events(exchange))
             return used.reply
         try:

@@ -43,8 +43,8 @@ def read_object(exchange: Exchange) -> dict[str, Any]:
     try:
         return msgspec.json.decode(exchange.body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as reason:
-        said = f"a JSON object expected: {str(reason)[:200]}"
-        raise invalid(exchange, [InvalidField("", said, "invalid.json")]) from None
+        message = f"a JSON object expected: {str(reason)[:200]}"
+        raise invalid(exchange, [InvalidField("", message, "invalid.json")]) from None
 
 
 def read_body(exchange: Exchange, model: type[B]) -> B:
@@ -82,8 +82,8 @@ def read_model(
         for field in sent.keys() - known.keys()
     ]
     if fault := model(name).find_fault_of({**lenient, **sent}):
-        field, _, said = fault.rpartition(": ")
-        wrong.append(InvalidField(field, said))
+        field, _, message = fault.rpartition(": ")
+        wrong.append(InvalidField(field, message))
     if wrong:
         raise invalid(exchange, wrong)
     return sent

@@ -127,13 +127,15 @@ class Destinations:
         destination = self.all.find(exchange, sent.destination_id)
         most = self._options.max_event_types
         if len(sent.event_types) > most:
-            said = f"{len(sent.event_types)} event types in one call: at most {most} expected"
+            message = f"{len(sent.event_types)} event types in one call: at most {most} expected"
             limit: dict[str, str | int] = {
                 "key": "event.types.per.call",
                 "namespace": "event.destinations",
             }
-            wrong = [InvalidField("eventTypes", said, "too.many")]
-            raise refusal(exchange, 400, "limit.exceeded", said, wrong=wrong, limit=limit | {"value": most})
+            wrong = [InvalidField("eventTypes", message, "too.many")]
+            raise refusal(
+                exchange, 400, "limit.exceeded", message, wrong=wrong, limit=limit | {"value": most}
+            )
         new = dict.fromkeys(sent.event_types, self.all.timestamp())
         if len(destination.event_types | new) > MAX_EVENT_TYPES:
             raise invalid(
@@ -168,6 +170,6 @@ class Destinations:
         }
 
 
-def _too_early(exchange: Exchange, said: str) -> Exception:
-    wrong = [InvalidField("enabled", said, "not.verified")]
-    return refusal(exchange, 400, "destination.not.ready", f"it cannot be enabled: {said}", wrong=wrong)
+def _too_early(exchange: Exchange, message: str) -> Exception:
+    wrong = [InvalidField("enabled", message, "not.verified")]
+    return refusal(exchange, 400, "destination.not.ready", f"it cannot be enabled: {message}", wrong=wrong)

@@ -55,8 +55,8 @@ def invalid(exchange: Exchange, wrong: Sequence[InvalidField]) -> RequestRefused
     """400 for fields that cannot be taken."""
     first = wrong[0]
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    said = f"{first.field[:MAX_ECHO] or 'body'}: {first.message}{more}"
-    return refusal(exchange, 400, "bad.request", said, wrong=wrong)
+    message = f"{first.field[:MAX_ECHO] or 'body'}: {first.message}{more}"
+    return refusal(exchange, 400, "bad.request", message, wrong=wrong)
 
 
 def missing(exchange: Exchange, what: str, name: str) -> RequestRefused:
@@ -64,17 +64,17 @@ def missing(exchange: Exchange, what: str, name: str) -> RequestRefused:
 
 
 def over_limit(exchange: Exchange, what: str, *, key: str, namespace: str, value: int) -> RequestRefused:
-    said = f"the organization has {value} {what} already, and may not have more"
+    message = f"the organization has {value} {what} already, and may not have more"
     limit: dict[str, str | int] = {"key": key, "namespace": namespace, "value": value}
-    return refusal(exchange, 400, "limit.exceeded", said, limit=limit)
+    return refusal(exchange, 400, "limit.exceeded", message, limit=limit)
 
 
 def conflict(exchange: Exchange, sent: int, current: int, *, as_400: bool) -> RequestRefused:
     """A version that is not the current one; both forms are the platform's (provider's ``util_retries``)."""
-    said = f"Version {sent} does not match the current version {current}"
+    message = f"Version {sent} does not match the current version {current}"
     if as_400:
-        return refusal(exchange, 400, "bad.request", said)
-    return refusal(exchange, 409, "version.conflict", said)
+        return refusal(exchange, 400, "bad.request", message)
+    return refusal(exchange, 409, "version.conflict", message)
 
 
 def _nested(exchange: Exchange, status: int, wrong: InvalidField) -> dict[str, object]:

@@ -101,8 +101,8 @@ class Integrations:
         one = PATH + "/{id}"
         return [
             ControlRoute("GET", PATH + "/types", self._list_types),
-            ControlRoute("GET", PATH + "/types/{id}", self._tell_type),
-            ControlRoute("GET", PATH + "/types/{id}/configschemas/{which}", self._tell_schema),
+            ControlRoute("GET", PATH + "/types/{id}", self._describe_type),
+            ControlRoute("GET", PATH + "/types/{id}/configschemas/{which}", self._describe_schema),
             ControlRoute("GET", PATH, self._list),
             ControlRoute("POST", PATH, self._create),
             ControlRoute("GET", one, self._get),
@@ -115,10 +115,10 @@ class Integrations:
     def _list_types(self, exchange: Exchange) -> Reply:
         return classic(exchange, list(TYPES), self._options, show=self._type)
 
-    def _tell_type(self, exchange: Exchange) -> Reply:
+    def _describe_type(self, exchange: Exchange) -> Reply:
         return reply(200, self._type(self._known(exchange)))
 
-    def _tell_schema(self, exchange: Exchange) -> Reply:
+    def _describe_schema(self, exchange: Exchange) -> Reply:
         if (which := exchange.params["which"]) not in ("properties", "advanced"):
             raise missing(exchange, "configuration schema", which)
         return reply(200, _schema_of(self._known(exchange), which))
@@ -266,8 +266,8 @@ class Integrations:
         reached = integration.polls >= self._options.active_at_read
         if integration.status == "ENABLED":
             if exchange.faults.strikes("reported", integration.identity):
-                said = "The AWS account refused the partner event source (injected by --fault)"
-                detail = {"localizableMessageCode": "integration.aws.error", "message": said}
+                message = "The AWS account refused the partner event source (injected by --fault)"
+                detail = {"localizableMessageCode": "integration.aws.error", "message": message}
                 return {
                     "code": "ERROR",
                     "effective": "Error",

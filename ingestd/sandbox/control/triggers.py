@@ -138,8 +138,8 @@ class Triggers:
                 exchange, [InvalidField("version", "the version that was read expected", "missing")]
             )
         if sent.topic_name != trigger.content["topicName"]:
-            said = "it cannot be changed: delete the trigger and create another"
-            raise invalid(exchange, [InvalidField("topicName", said, "immutable")])
+            message = "it cannot be changed: delete the trigger and create another"
+            raise invalid(exchange, [InvalidField("topicName", message, "immutable")])
         self.all.check_version(exchange, trigger, version)
         self.all.touch(trigger, sent.content())
         return reply(200, self._shown(trigger))

@@ -36,8 +36,8 @@ class Verification:
         if fault is not None:
             resource.status, resource.error = _ORDERED[fault.kind]
         elif resource.probed is not None and not 200 <= resource.probed < 300:
-            said = f"answered {resource.probed}" if resource.probed else "could not be reached"
-            resource.status, resource.error = "FAILED", f"the endpoint {said}"
+            answer = f"answered {resource.probed}" if resource.probed else "could not be reached"
+            resource.status, resource.error = "FAILED", f"the endpoint {answer}"
         else:
             resource.status, resource.error = VERIFIED, None
         return resource.status

@@ -65,7 +65,7 @@ async def test_each_file_is_told_of_once_it_is_in_the_lake_signed_if_there_is_a_
 async def test_a_callback_is_tried_again_under_the_same_id(client: Client) -> None:
     async with Receiver(in_turn(Reply(503), Reply(401), Reply(204, body=b""))) as receiver:
         callback = Callback(Sender(client, NoAuth()), receiver.url, warn=print, backoff=AT_ONCE)
-        callback.tell("file", b"{}")
+        callback.notify("file", b"{}")
         for _ in range(3):
             await callback._turn()
     assert (callback.sent, callback.failed, callback.queued) == (1, 0, 0)
@@ -123,5 +123,5 @@ def test_callbacks_that_wait_are_bounded() -> None:
     warnings: list[str] = []
     callback = Callback(Nobody(), "https://host/secret", warn=warnings.append)
     for number in range(MAX_QUEUED + 5):
-        callback.tell(str(number), b"{}")
+        callback.notify(str(number), b"{}")
     assert (callback.queued, callback.failed, len(warnings)) == (MAX_QUEUED, 5, 5)

@@ -78,7 +78,7 @@ async def test_events_are_kept_byte_for_byte_and_in_order(start: Start) -> None:
     assert answer.status_code == 200
     assert answer.json() == {"status": "accepted", "accepted": 4, "requestId": "r1"}
     assert answer.headers["inin-correlation-id"]
-    assert client.sandbox.api.taken.kept == sent
+    assert client.sandbox.api.accepted.kept == sent
     assert await client.events() == sent
     assert await client.events("?offset=1&limit=2") == sent[1:3]
     assert await client.events("?offset=9") == []

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from ingestd.sandbox import sample, store, tokens
 from ingestd.sandbox.contract import Reply
-from ingestd.sandbox.store import IdempotencyKeys, TakenEvents
+from ingestd.sandbox.store import AcceptedEvents, IdempotencyKeys
 from tests.integration.sandbox.conftest import HandClock
 
 
 @given(st.lists(st.lists(st.binary(max_size=4), min_size=1), max_size=20), st.integers(0, 60))
 def test_counts_are_right_and_what_is_kept_is_the_beginning(batches: list[list[bytes]], keep: int) -> None:
-    taken = TakenEvents(keep)
+    taken = AcceptedEvents(keep)
     for events in batches:
         taken.take(events)
     everything = [event for events in batches for event in events]

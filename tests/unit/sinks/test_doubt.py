@@ -6,7 +6,7 @@ from typing import Any
 from ingestd.config import BatchConfig, Login, Settings
 from ingestd.core.answer import Answer
 from ingestd.core.verdict import Meaning, Verdict
-from ingestd.sinks.answer_body import says_no
+from ingestd.sinks.answer_body import refusal_in
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
 from ingestd.wiring.factories import make_sink
@@ -230,7 +230,7 @@ YES = [
 
 @each(("body", "said"), NO, ids=[said for _, said in NO])
 def test_an_error_that_names_nobody_is_told(body: bytes, said: str) -> None:
-    assert says_no(body) == said
+    assert refusal_in(body) == said
     verdict = make("webhook", **ELSEWHERE).interpret(Answer(200, JSON, body), EVENTS * 2)
     assert (verdict.meaning, verdict.items, verdict.unmatched) == (Meaning.ACCEPTED, (), 1)
     ours = make("webhook", answers={"items": "nothing"}, **ELSEWHERE)
@@ -258,7 +258,7 @@ def test_at_a_known_api_it_is_that_of_the_event_or_is_searched_for(kind: str, bo
 
 @each("body", YES)
 def test_and_nothing_else_is(body: bytes) -> None:
-    assert says_no(body) == ""
+    assert refusal_in(body) == ""
 
 
 def test_answers_may_say_that_an_object_is_about_all_events() -> None:

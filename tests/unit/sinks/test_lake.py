@@ -199,7 +199,7 @@ def test_no_event_keeps_parquet_from_being_written() -> None:
     ],
 )
 def test_what_an_answer_of_the_lake_means(status: int, taken: bool, configuration: bool) -> None:
-    assert lake.is_taken(Answer(status)) is taken
+    assert lake.is_written(Answer(status)) is taken
     if not taken:
         assert lake.is_configuration(Answer(status)) is configuration
 

@@ -1,7 +1,7 @@
 """Whether a refused token is worth a new one."""
 
 from ingestd.core.answer import Answer
-from ingestd.transport.token_refusal import AGAIN_S, TokenRenewal, speaks_of_token
+from ingestd.transport.token_refusal import AGAIN_S, TokenRenewal, concerns_token
 from tests.each import each
 
 
@@ -36,7 +36,7 @@ def test_a_secret_without_generations_is_tried_twice() -> None:
     ],
 )
 def test_what_is_about_something_else(answer: Answer) -> None:
-    assert not speaks_of_token(answer)
+    assert not concerns_token(answer)
 
 
 @each(
@@ -50,4 +50,4 @@ def test_what_is_about_something_else(answer: Answer) -> None:
     ],
 )
 def test_what_is_about_the_token(answer: Answer) -> None:
-    assert speaks_of_token(answer)
+    assert concerns_token(answer)
