@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyList, PySlice, PyString};
 
 use crate::json::doubts;
 use crate::keys::Keys;
-use crate::table::{Digest, NO_KEY};
+use crate::table::{Digest, NO_KEY, NO_SLOT, Places};
 
 /// Bytes that were read together, and where events are in them.
 pub struct Source {
@@ -456,9 +456,17 @@ pub fn trimmed_lines(data: &Bound<'_, PyBytes>) -> PyResult<Events> {
 #[pyclass(frozen, sequence, module = "ingestd_accelerator")]
 pub struct Digests {
     pub all: Vec<Digest>,
+    pub places: Places,
 }
 
 impl Digests {
+    /// Some of them, in their order.
+    fn some(&self, chosen: &Choice<'_>) -> Self {
+        let all = chosen.of(&self.all);
+        let slots = if self.places.slots.is_empty() { Vec::new() } else { chosen.of(&self.places.slots) };
+        Self { all, places: Places { epoch: self.places.epoch, slots } }
+    }
+
     fn get<'py>(&self, py: Python<'py>, index: usize) -> Bound<'py, PyAny> {
         match &self.all[index] {
             &NO_KEY => py.None().into_bound(py),
@@ -475,9 +483,17 @@ impl Digests {
 impl Digests {
     #[staticmethod]
     fn concat(parts: Vec<PyRef<'_, Digests>>) -> Self {
-        let mut all = Vec::with_capacity(parts.iter().map(|part| part.all.len()).sum());
-        parts.iter().for_each(|part| all.extend_from_slice(&part.all));
-        Self { all }
+        let count = parts.iter().map(|part| part.all.len()).sum();
+        let (mut all, mut slots) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let epoch = parts.iter().map(|part| part.places.epoch).max().unwrap_or(0);
+        for part in &parts {
+            all.extend_from_slice(&part.all);
+            if part.places.epoch == epoch {
+                slots.extend_from_slice(&part.places.slots);
+            }
+            slots.resize(all.len(), NO_SLOT);
+        }
+        Self { all, places: Places { epoch, slots } }
     }
 
     fn __len__(&self) -> usize {
@@ -491,7 +507,7 @@ impl Digests {
                 return self.list(py)?.as_any().get_item(index);
             }
             let (first, last) = (found.start as usize, found.stop.max(found.start) as usize);
-            return Ok(Bound::new(py, Self { all: self.all[first..last].to_vec() })?.into_any());
+            return Ok(Bound::new(py, self.some(&Choice::Between(first, last)))?.into_any());
         }
         Ok(self.get(py, checked_index(index.extract()?, self.all.len())?))
     }
@@ -519,14 +535,12 @@ impl Digests {
 
     fn pick(&self, indices: Vec<usize>) -> PyResult<Self> {
         ascending(&indices, self.all.len())?;
-        Ok(Self { all: indices.into_iter().map(|index| self.all[index]).collect() })
+        Ok(self.some(&Choice::At(&indices)))
     }
 
     fn without(&self, indices: Vec<usize>) -> PyResult<Self> {
         ascending(&indices, self.all.len())?;
-        let mut gone = indices.into_iter().peekable();
-        let stay = self.all.iter().enumerate().filter(|(index, _)| gone.next_if_eq(index).is_none());
-        Ok(Self { all: stay.map(|(_, digest)| *digest).collect() })
+        Ok(self.some(&Choice::NotAt(&indices)))
     }
 
     /// One after the other; None is zeros if `all` are wanted, else it is left out.
@@ -543,8 +557,34 @@ impl Digests {
         if !slf.get().all.contains(&NO_KEY) {
             return Ok(slf);
         }
-        let all = slf.get().all.iter().filter(|digest| **digest != NO_KEY).copied().collect();
-        Bound::new(slf.py(), Self { all })
+        let all = &slf.get().all;
+        let there: Vec<usize> = (0..all.len()).filter(|&index| all[index] != NO_KEY).collect();
+        Bound::new(slf.py(), slf.get().some(&Choice::At(&there)))
+    }
+}
+
+/// Which of several; indices ascend.
+enum Choice<'a> {
+    Between(usize, usize),
+    At(&'a [usize]),
+    NotAt(&'a [usize]),
+}
+
+impl Choice<'_> {
+    fn of<T: Copy>(&self, all: &[T]) -> Vec<T> {
+        match self {
+            Self::Between(first, last) => all[*first..*last].to_vec(),
+            Self::At(indices) => indices.iter().map(|&index| all[index]).collect(),
+            Self::NotAt(indices) => {
+                let (mut left, mut first) = (Vec::with_capacity(all.len() - indices.len()), 0);
+                for &index in *indices {
+                    left.extend_from_slice(&all[first..index]);
+                    first = index + 1;
+                }
+                left.extend_from_slice(&all[first..]);
+                left
+            }
+        }
     }
 }
 

@@ -66,23 +66,26 @@ impl KeyTable {
         let table = &mut slf.borrow_mut().table;
         table.expire(now);
         let (mut duplicates, mut copies) = (Vec::new(), Vec::new());
-        table.claim(&all, |index, state| match state {
+        let places = table.claim(&all, |index, state| match state {
             State::Known => duplicates.push(index),
             _ => copies.push((index, PyBytes::new(py, &all[index]).unbind())),
         });
         for &index in duplicates.iter().chain(copies.iter().map(|(index, _)| index)) {
             all[index] = NO_KEY;
         }
-        Ok((Digests { all }, duplicates, copies))
+        Ok((Digests { all, places }, duplicates, copies))
     }
 
     // Digests may come from a generator that asks this very table: they are read before it is borrowed.
 
     fn confirm(slf: &Bound<'_, Self>, digests: &Bound<'_, PyAny>, now: f64) -> PyResult<()> {
-        let all = read(digests)?;
+        let (all, places): (&[Digest], _) = match digests.cast::<Digests>() {
+            Ok(compiled) => (&compiled.get().all, Some(&compiled.get().places)),
+            Err(_) => (&read(digests)?, None),
+        };
         let table = &mut slf.borrow_mut().table;
         table.expire(now);
-        table.confirm(&all, now);
+        table.confirm(all, places, now);
         Ok(())
     }
 
@@ -111,7 +114,7 @@ impl KeyTable {
 
     fn reclaim(slf: &Bound<'_, Self>, digests: &Bound<'_, PyAny>) -> PyResult<()> {
         let all = read(digests)?;
-        slf.borrow_mut().table.claim(&all, |_, _| ());
+        let _ = slf.borrow_mut().table.claim(&all, |_, _| ());
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memchr::memchr;
 
@@ -29,6 +30,20 @@ const BLOCK: usize = 16;
 
 /// The tag of a key that is pending, and of a free slot.
 const PENDING: u8 = 0;
+
+/// In the place of a slot: not known.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// Of all tables: none has an epoch of another.
+static EPOCHS: AtomicU64 = AtomicU64::new(0);
+
+/// Where claimed keys are, parallel to their digests, or nothing; true as long as their table has this epoch.
+/// So nobody has to look for a key again in memory that is far away by then.
+#[derive(Clone, Default)]
+pub struct Places {
+    pub epoch: u64,
+    pub slots: Vec<u32>,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -61,6 +76,8 @@ pub struct Table {
     max_count: usize,
     max_age_s: f64,
     generation: usize,
+    /// Another one, whenever a key that is there moves or goes.
+    epoch: u64,
     pub pending: usize,
     pub known: usize,
 }
@@ -76,6 +93,7 @@ impl Table {
             max_count,
             max_age_s,
             generation: (max_count / GENERATIONS).max(1),
+            epoch: next_epoch(),
             pending: 0,
             known: 0,
         }
@@ -89,38 +107,49 @@ impl Table {
         }
     }
 
-    /// Claims those that are free, but for `NO_KEY`; `found` is called with those that are not, by index.
-    pub fn claim(&mut self, digests: &[Digest], mut found: impl FnMut(usize, State)) {
+    /// Claims those that are free, but for `NO_KEY`; `found` is called with those that are not, by index. Gives where
+    /// those are now that were free.
+    pub fn claim(&mut self, digests: &[Digest], mut found: impl FnMut(usize, State)) -> Places {
+        let epoch = self.epoch;
+        let mut slots = vec![NO_SLOT; digests.len()];
         for (number, block) in digests.chunks(BLOCK).enumerate() {
             self.touch(block);
             for (index, digest) in block.iter().enumerate() {
                 if *digest == NO_KEY {
                     continue;
                 }
+                let at = number * BLOCK + index;
                 match self.find(digest) {
-                    Err(slot) => self.put(slot, digest),
+                    Err(slot) => {
+                        slots[at] = u32::try_from(slot).unwrap_or(NO_SLOT);
+                        self.put(slot, digest);
+                    }
                     Ok(slot) => {
                         let state = if self.tags[slot] == PENDING { State::Pending } else { State::Known };
-                        found(number * BLOCK + index, state);
+                        found(at, state);
                     }
                 }
             }
         }
+        if self.epoch == epoch { Places { epoch, slots } } else { Places::default() }
     }
 
-    pub fn confirm(&mut self, digests: &[Digest], now: f64) {
-        for block in digests.chunks(BLOCK) {
-            self.touch(block);
-            self.touch_tags(block);
-            for digest in block {
-                let mut found = self.find(digest);
-                if let Err(slot) = found {
-                    self.put(slot, digest); // a dead letter's key, which was free meanwhile
-                    found = self.find(digest); // the table may have grown
-                }
-                if let Ok(slot) = found
-                    && self.tags[slot] == PENDING
-                {
+    /// `places`: of the digests, as `claim` has given them.
+    pub fn confirm(&mut self, digests: &[Digest], places: Option<&Places>, now: f64) {
+        let (epoch, slots) = places.map_or((0, &[][..]), |places| (places.epoch, &places.slots[..]));
+        for (number, block) in digests.chunks(BLOCK).enumerate() {
+            let slots = slots.get(number * BLOCK..).unwrap_or_default();
+            if slots.is_empty() || self.epoch != epoch {
+                self.touch(block);
+                self.touch_tags(block);
+            }
+            for (index, digest) in block.iter().enumerate() {
+                let known = slots.get(index).filter(|&&slot| slot != NO_SLOT && self.epoch == epoch);
+                let slot = match known {
+                    Some(&slot) => slot as usize,
+                    None => self.find_or_put(digest), // also a dead letter's key, which was free meanwhile
+                };
+                if self.tags[slot] == PENDING {
                     self.remember(slot, now);
                 }
             }
@@ -182,11 +211,9 @@ impl Table {
         }
         self.close_if_old(confirmed_at);
         for digest in digests {
-            if let Err(slot) = self.find(digest) {
-                self.put(slot, digest);
-                if let Ok(slot) = self.find(digest) {
-                    self.remember(slot, confirmed_at);
-                }
+            if self.find(digest).is_err() {
+                let slot = self.find_or_put(digest);
+                self.remember(slot, confirmed_at);
             }
         }
         self.shrink();
@@ -275,6 +302,14 @@ impl Table {
         }
     }
 
+    /// Where it is, from now on at least. The table may grow with it.
+    fn find_or_put(&mut self, digest: &Digest) -> usize {
+        if let Err(slot) = self.find(digest) {
+            self.put(slot, digest);
+        }
+        self.find(digest).unwrap_or_else(|free| free)
+    }
+
     /// Digests are made under a secret: nobody can choose them to fall together.
     fn home(&self, digest: &Digest) -> usize {
         let hash = u64::from_le_bytes(*digest.first_chunk().expect("sixteen bytes"));
@@ -310,6 +345,7 @@ impl Table {
     }
 
     fn grow(&mut self) {
+        self.epoch = next_epoch();
         let count = self.slots.len() * 2;
         let slots = std::mem::replace(&mut self.slots, vec![NO_KEY; count]);
         let tags = std::mem::replace(&mut self.tags, vec![PENDING; count]);
@@ -325,6 +361,7 @@ impl Table {
 
     /// Keys behind it that stand there for want of a better slot move up. It is no longer counted by the caller.
     fn remove(&mut self, slot: usize) {
+        self.epoch = next_epoch();
         let (mut hole, mut next) = (slot, slot);
         loop {
             next = self.behind(next);
@@ -346,4 +383,8 @@ impl Table {
     fn distance(&self, from: usize, to: usize) -> usize {
         if to >= from { to - from } else { to + self.slots.len() - from }
     }
+}
+
+fn next_epoch() -> u64 {
+    EPOCHS.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -281,6 +281,7 @@ class TablesSideBySide(RuleBasedStateMachine):
         self.now = 0.0
         self.plain = KeyTable(SECRET, 20, 64.0)
         self.other = compiled.KeyTable(SECRET, 20, 64.0)
+        self.claimed = [compiled.KeyTable(SECRET, 20, 64.0).claim(KEYS, 0.0)[0]]  # places in another table
 
     def both(self, do: Callable[[Any], Any]) -> None:
         assert do(self.other) == do(self.plain)
@@ -296,9 +297,20 @@ class TablesSideBySide(RuleBasedStateMachine):
     def claim(self, keys: list[str | None]) -> None:
         def do(table: Any) -> Any:
             digests, duplicates, copies = table.claim(keys, self.now)
+            if table is self.other:
+                self.claimed.append(digests)
             return list(digests), duplicates, copies
 
         self.both(do)
+
+    @rule(numbers=st.lists(st.integers(0, 99), max_size=3), first=st.integers(0, 3), leave=st.integers(0, 3))
+    def confirm_what_was_claimed(self, numbers: list[int], first: int, leave: int) -> None:
+        """These know where they were in the table: it may have been moved, freed and claimed again since."""
+        parts = [self.claimed[number % len(self.claimed)][first:] for number in numbers]
+        parts = [without(part, [leave]) if leave < len(part) else part for part in parts]
+        digests = known_keys(joined([*parts, *(pick(part, range(0, len(part), 2)) for part in parts[:1])]))
+        plain = [bytes(digest) for digest in digests]
+        self.both(lambda table: table.confirm(digests if table is self.other else plain, self.now))
 
     @rule(keys=some_keys)
     def confirm(self, keys: list[str | None]) -> None:
@@ -333,6 +345,17 @@ class TablesSideBySide(RuleBasedStateMachine):
 
 TablesSideBySide.TestCase.settings = settings(max_examples=examples(60))
 TestTables = TablesSideBySide.TestCase
+
+
+def test_claimed_keys_are_found_in_a_table_that_has_grown_since() -> None:
+    other = compiled.KeyTable(SECRET, 30, 64.0)
+    more = [f"more {number}" for number in range(1000)]
+    claimed, *_ = other.claim(KEYS[:20], 0.0)
+    other.claim(more, 0.0)
+    other.confirm(claimed, 0.0)
+    digests = [other.digest(key) for key in [*KEYS, *more]]
+    states = [(other.is_pending(digest), other.has(digest)) for digest in digests]
+    assert states == 20 * [(False, True)] + 20 * [(False, False)] + 1000 * [(True, True)]
 
 
 @given(st.lists(lines(), max_size=8), st.binary(max_size=16))
