@@ -138,6 +138,12 @@ def compare(look: Inspection, other: LiveFile) -> bool:
         return recognising.is_beginning(look.descriptor, look.size, descriptor)
 
 
+def begins_alike(look: Inspection, other: LiveFile) -> bool:
+    """Whether the other begins with its first bytes, unpacked. Raises OSError."""
+    with other.opened() as descriptor:
+        return os.pread(descriptor, len(look.content), 0) == look.content
+
+
 def same_lines(look: Inspection, other: LiveFile, known: int) -> int:
     """Up to which byte it has the lines that the other has; that ``known`` bytes are the same was seen."""
     with suppress(OSError), other.opened() as descriptor:

@@ -128,7 +128,7 @@ class FileSet:
 
     async def _is_rewritten(self, file: LiveFile, size: int, mtime_ns: int) -> bool:
         """What is longer than what was read of it is found out when it is read on."""
-        if size == file.mark.end and file.is_at_end and mtime_ns != file.mtime_ns:
+        if size == file.read_size and file.reading is None and mtime_ns != file.mtime_ns:
             return await in_thread(file.is_rewritten)
         return size < file.mark.end
 

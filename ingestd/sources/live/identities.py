@@ -9,7 +9,7 @@ from ingestd.core.clock import Clock
 from ingestd.sources.files.jsonl import in_thread
 from ingestd.sources.files.streams import shown_path
 from ingestd.sources.live import recognising
-from ingestd.sources.live.copies import Copies, Twin, compare, mark_of_lost, same_lines
+from ingestd.sources.live.copies import Copies, Twin, begins_alike, compare, mark_of_lost, same_lines
 from ingestd.sources.live.live_file import LiveFile, Whereabouts
 from ingestd.sources.live.patterns import Identity, is_of
 from ingestd.sources.live.reading import TAIL_BYTES, Cut, Ending, FileKind, FileMark, ReadOptions, mark_at
@@ -185,6 +185,8 @@ class Identities:
                 try:
                     if look.head == look.content:
                         return compare(look, file.copy_of)
+                    if not file.copy_of.at:
+                        return begins_alike(look, file.copy_of)
                     mark = file.copy_of.mark
                     return bool(recognising.mark_in(look, file.copy_of.at, mark, self._options))
                 finally:

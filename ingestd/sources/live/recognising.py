@@ -7,6 +7,7 @@ Runs in a worker thread.
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from ingestd.core.chunk import MARK_BYTES, Mark, digest
@@ -16,6 +17,7 @@ from ingestd.sources.live.reading import TAIL_BYTES, FileKind, FileMark, ReadOpt
 from ingestd.store.file_rows import FileRow
 
 _MOST_NEIGHBOURS = 5_000
+_LOOKED_AT, _MOST_BESIDE = 200, 20
 _TOUCHED_S = 1.0
 _BLOCK_BYTES = 64 * 1024
 
@@ -229,9 +231,21 @@ def renamed(rows: Sequence[FileRow], moved_to: str = "") -> list[tuple[FoundFile
 
 
 def others_beside(path: str, least: int) -> list[FoundFile]:
-    """Files beside ``path`` of so many bytes at least, last written first: it may have been copied."""
-    found = [one for one in _entries(path, None) if one.size >= least]
-    return sorted(found, key=lambda one: one.mtime_ns, reverse=True)[:20]
+    """Files beside ``path``, last written first, that may be copies of so many bytes at least, or archives of
+    them."""
+    found = sorted(_entries(path, None), key=lambda one: one.mtime_ns, reverse=True)[:_LOOKED_AT]
+    fit = (one for one in found if one.size >= least or _is_archive(one.path))
+    return list(islice(fit, _MOST_BESIDE))
+
+
+def _is_archive(path: str) -> bool:
+    with suppress(OSError):
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return is_packed(os.pread(opened, 4, 0))
+        finally:
+            os.close(opened)
+    return False
 
 
 def _entries(path: str, inodes: set[int] | None) -> Iterator[FoundFile]:

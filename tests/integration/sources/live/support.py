@@ -106,13 +106,21 @@ async def looked(service: Running, times: int = 3) -> None:
     await until(lambda: source.looks >= last, service.task)
 
 
+async def recognised(service: Running) -> None:
+    """Until it is known of all files what they are: archives are looked at when they are closed."""
+    (feed,) = service.service.brokers.feeds
+    source: Any = feed.source
+    await looked(service)
+    await until(lambda: source._set.is_recognised, service.task)
+
+
 def is_done(service: Running) -> bool:
     """It is known of all files what they are, those that are gone are let go, and all is settled."""
     (feed,) = service.service.brokers.feeds
     source: Any = feed.source
     told = source.counts
     left = told.unread_bytes or told.rotated_files or service.ledger["in_flight"]
-    return source._set.is_recognised and not left
+    return source._set.is_recognised and not left and all(file.is_settled for file in source._set)
 
 
 def assert_once(api: EventApi, expected: list[bytes]) -> None:

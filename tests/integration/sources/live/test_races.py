@@ -1,6 +1,7 @@
 """Files that are copied and truncated between any two steps of those who read them."""
 
 import asyncio
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from tests.integration.sources.live.support import (
     Step,
     append,
     assert_once,
+    copy_and_truncate,
     counted,
     counts,
     following,
     looked,
     once,
+    recognised,
+    rotate,
     rotated,
 )
 from tests.process.sources.support import until
@@ -241,3 +245,42 @@ async def test_what_was_read_and_let_go_is_known_when_it_comes_again(
         append(log, event(20))
         await service.settled(21)
         assert_once(api, events(21))
+
+
+async def test_packed_before_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is held open, and told from its archive before anything of it was taken."""
+    log = tmp_path / "app.log"
+    is_open = gate(monkeypatch)
+    append(log, *events(30))
+    async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
+        await counted(service, "files", 1)
+        old = rotate(log, "app.log.1")
+        old.with_name("app.log.1.gz").write_bytes(gzip.compress(old.read_bytes()))
+        old.unlink()
+        await recognised(service)
+        await looked(service)
+        is_open.set()
+        await service.settled(30)
+        await looked(service)
+        assert_once(api, events(30))
+
+
+async def test_packed_at_once_where_little_was_read(tmp_path: Path, looks: Looks) -> None:
+    """The archive is smaller than what was read of the file."""
+    log = tmp_path / "app.log"
+
+    def step() -> None:
+        append(log, *events(30, first=4))
+        copy = copy_and_truncate(log, "app.log.1")
+        copy.with_name("app.log.1.gz").write_bytes(gzip.compress(copy.read_bytes()))
+        copy.unlink()
+
+    append(log, *events(4))
+    async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
+        await service.settled(4)
+        await looks.do(step)
+        assert (tmp_path / "app.log.1.gz").stat().st_size < 4 * len(event(0))
+        await service.settled(34)
+        await recognised(service)
+        await looked(service)
+        assert_once(api, events(34))
