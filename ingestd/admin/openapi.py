@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from ingestd import __version__
 from ingestd.admin.read_model import Changed, Charts, Overview
 
@@ -117,6 +115,8 @@ def document() -> dict[str, Any]:
 
 
 def _schema(kind: Any) -> dict[str, Any]:
+    from pydantic import TypeAdapter  # late: a service that is not asked for it starts without
+
     schema: dict[str, Any] = TypeAdapter(kind).json_schema(ref_template="#/$defs/{model}")
     inlined: dict[str, Any] = _inline(schema, schema.pop("$defs", {}))
     return inlined

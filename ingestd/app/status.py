@@ -1,7 +1,7 @@
 """What ``/v1/status``, ``/readyz`` and the gauges show of a running service; all read from memory."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import asdict
@@ -15,7 +15,9 @@ from ingestd.store.connection import kept_files
 from ingestd.store.spool import Spool
 from ingestd.telemetry.metrics import Gauges, ServiceGauges
 from ingestd.wiring.broker_feed import BrokerSource
-from ingestd.wiring.open_lakes import OpenLake
+
+if TYPE_CHECKING:
+    from ingestd.wiring.open_lakes import OpenLake
 
 
 def describe(service: Service) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def _lane(runner: SinkRunner, spool: Spool) -> dict[str, Any]:
     }
 
 
-def _lake(open_lake: OpenLake) -> dict[str, Any]:
+def _lake(open_lake: "OpenLake") -> dict[str, Any]:
     lake = open_lake.lake
     return {
         "name": open_lake.name,

@@ -9,9 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
-from anyio import to_thread
-
 from ingestd.admin.read_model import Changed, LetterQuery
 from ingestd.app.console.where import attempts
 from ingestd.app.letters import letters, purge
@@ -80,6 +77,8 @@ async def mark(
     directory = Path(_directory(service))
 
     def work() -> None:
+        import anyio
+
         with open_edit(expression) as edit:
             marking = Marking(
                 service.settings, directory, _filter(query), payload, result, edit=edit, who=who
@@ -139,4 +138,6 @@ def _filter(query: LetterQuery) -> Filter:
 
 
 async def _aside(work: Callable[[], T]) -> T:
+    from anyio import to_thread  # late, as all that only a person's question takes
+
     return await to_thread.run_sync(work)

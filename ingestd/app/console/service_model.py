@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from anyio import to_thread
 
 from ingestd.admin.read_model import Changed, Charts, LetterQuery, Overview
 from ingestd.app import spool
@@ -130,6 +129,8 @@ class ServiceModel:
 
     async def park(self, sink: str, *, who: str, on: bool) -> Changed:
         directory = str(self._opened().pipeline.database.path.parent)
+        from anyio import to_thread
+
         done = await to_thread.run_sync(partial(spool.park, directory, sink, on=on, who=who))
         await self._service.ingest.parking.look()  # not a second later: what is said is true
         out = sum(runner.lane.active for runner in self._service.pipeline.runners if runner.name == sink)

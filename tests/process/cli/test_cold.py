@@ -69,12 +69,13 @@ import ingestd.app.run
 kinds = ["sources.kafka.source", "sources.nats.source", "sources.sqs.source", "sources.genesys.source",
     "sources.live.source", "transport.websocket"]
 print({f"ingestd.{kind}" for kind in kinds} & set(sys.modules))
+print({"anyio", "pydantic", "ingestd.lake", "ingestd.transport.folder"} & set(sys.modules))
 """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, cwd=tmp_path
     )
     out, _ = await process.communicate()
-    assert out.decode().splitlines() == ["set()"] * 4
+    assert out.decode().splitlines() == ["set()"] * 5
 
 
 def test_a_wrong_pattern_is_told_with_its_place_and_2(tmp_path: Path) -> None:
