@@ -180,6 +180,12 @@ def ending_of(error: Exception, settings: KafkaConfig) -> UserError:
             f"another process is the same member of group {settings.group}: it has a copy of this state"
             " directory; give each process a directory of its own"
         )
+    if "instance ID is still used" in words_of(error):  # UNRELEASED_INSTANCE_ID, of KIP-848 only
+        return BrokerAway(
+            f"group {settings.group} at {settings.shown}: this member's id belongs to another process: one"
+            " that was killed has it until its session is over, one with a copy of this state directory"
+            " while it runs"
+        )
     return BrokerAway(f"group {settings.group} at {settings.shown}: {words_of(error)}")
 
 

@@ -300,3 +300,25 @@ async def test_a_copy_of_a_state_directory_is_no_second_member(
                 made.produce(event(1))
                 await second.settled(1)
         assert api.events == [event(0), event(1)]
+
+
+async def test_with_kip_848_the_newer_process_of_a_copied_state_directory_waits(
+    tmp_path: Path, shared_kafka: KafkaServer
+) -> None:
+    """The broker refuses it, and goes on with the older one; a process that was killed keeps its id in the
+    same way, until its session is over."""
+    made, source = topic(shared_kafka), {"protocol": "consumer"}
+    made.produce(event(0))
+    async with EventApi() as api:
+        async with running(settings(tmp_path / "one", api.url, made, source)):
+            await made.settled(1, made.name)
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        async with running(settings(tmp_path / "one", api.url, made, source)) as first:
+            await until(lambda: first.service.brokers.feeds[0].source.counts.partitions)
+            async with running(settings(tmp_path / "two", api.url, made, source)) as second:
+                counts = second.service.brokers.feeds[0].source.counts
+                await until(lambda: "this member's id belongs to another process" in counts.trouble)
+                made.produce(event(1))
+                await first.settled(1)
+                assert not second.service.error
+        assert api.events == [event(0), event(1)]
