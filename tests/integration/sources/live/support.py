@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from ingestd.sources.live import source
 from ingestd.sources.live.counts import FileCounts
+from ingestd.sources.live.patterns import Listing
 from tests.event_api import EventApi, events_of, key
 from tests.process.sources.support import Running, running, settings, until
 
@@ -55,6 +57,35 @@ def copy_and_truncate(path: Path, target: str) -> Path:
     copy.write_bytes(path.read_bytes())
     os.truncate(path, 0)
     return copy
+
+
+class Looks:
+    """Does a step once with the next look at all files: ``before`` it, ``after`` it, before anything is done
+    about what it found, or ``between``: of what was there before, it is known how it was before."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._steps: dict[str, Step] = {}
+        self._look = source.look
+        monkeypatch.setattr(source, "look", self.look)
+
+    def look(self, *arguments: Any, **more: Any) -> Listing:
+        steps = self._steps.copy()
+        if before := steps.get("before"):
+            before()
+        listing = self._look(*arguments, **more)
+        if between := steps.get("between"):
+            between()
+            for identity, found in self._look(*arguments, **more).files.items():
+                listing.files.setdefault(identity, found)
+        if after := steps.get("after"):
+            after()
+        for name in steps:
+            del self._steps[name]
+        return listing
+
+    async def do(self, **steps: Step) -> None:
+        self._steps = steps
+        await until(lambda: not self._steps)
 
 
 def rotated(log: Path, more: list[bytes], then: list[bytes], *, target: str = "app.log.1") -> Step:

@@ -1,6 +1,7 @@
 """What a crash leaves, behind each commit: no event is lost, and none goes out under a second key."""
 
 import gzip
+import random
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,11 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from ingestd.core.chunk import MARK_BYTES
 from ingestd.sources.live.identities import Identities
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.writer import Writer
+from tests.effort import seeds
 from tests.event_api import EventApi, event, events, events_of, once_each
 from tests.integration.sources.live.support import (
+    Looks,
     append,
     copy_and_truncate,
     counted,
@@ -127,25 +131,82 @@ async def test_a_crash_behind_any_commit(
     story: Callable[[Path, Running, pytest.MonkeyPatch], Awaitable[int]],
     spool: bool,
 ) -> None:
-    state = tmp_path / "state"
     async with EventApi() as api:
         with crashes(tmp_path / "crashes", api, monkeypatch) as found:
             async with following(tmp_path, api, "app.log*", spool=spool) as service:
                 total = await story(tmp_path, service, monkeypatch)
                 await until(lambda: is_done(service), service.task)
-        first = api.batches
-        assert len(found) > 4
-        for crash in found:
-            shutil.rmtree(state)
-            state.mkdir()
-            shutil.copy(crash.state, state / FILE_NAME)
-            api.requests.clear()
-            async with following(tmp_path, api, "app.log*", spool=spool) as service:
+        await assert_found_again(tmp_path, api, found, total, spool=spool)
+
+
+async def assert_found_again(
+    directory: Path, api: EventApi, found: list[Crash], total: int, *, spool: bool
+) -> None:
+    """Files are as they were at the end; of the state a crash left what was on disk behind some commit."""
+    state, first = directory / "state", api.batches
+    assert len(found) > 4
+    once_each(first)
+    for crash in found:
+        shutil.rmtree(state)
+        state.mkdir()
+        shutil.copy(crash.state, state / FILE_NAME)
+        api.requests.clear()
+        async with following(directory, api, "app.log*", spool=spool, exclude="*.tmp") as service:
+            await looked(service)
+            await until(lambda now=service: is_done(now), service.task)
+        again = api.batches
+        once_each([*first[: crash.more], *again])
+        for sent in (crash.sent, crash.more):
+            arrived = {one for request in [*first[:sent], *again] for one in events_of(request)}
+            assert arrived == {*events(total)}, f"lost by a crash behind commit {crash.state.name}"
+
+
+class Story:
+    """Lines are written, and their file is rotated in all ways, with any of it between two looks."""
+
+    def __init__(self, directory: Path, rng: random.Random) -> None:
+        self.written = self._rotations = 0
+        self._log = directory / "app.log"
+        self._rng = rng
+
+    def go_on(self) -> None:
+        for _ in range(self._rng.randrange(1, 4)):
+            self._write()
+            if self._rng.random() < 0.6 and self._log.stat().st_size > MARK_BYTES:
+                self._rotate(self._rng.choice(["rename", "copy", "pack", "copy, pack"]))
+            if self._rng.random() < 0.5:
+                self._write()
+
+    def _write(self) -> None:
+        lines = events(self._rng.choice([1, 2, 3, 10, 25, 40]), first=self.written)
+        append(self._log, *lines)
+        self.written += len(lines)
+
+    def _rotate(self, how: str) -> None:
+        self._rotations += 1
+        old = (copy_and_truncate if "copy" in how else rotate)(self._log, f"app.log.{self._rotations}")
+        if "pack" in how:
+            packed = old.with_name(old.name + ".tmp")
+            packed.write_bytes(gzip.compress(old.read_bytes()))
+            packed.rename(old.with_name(old.name + ".gz"))
+            old.unlink()
+
+
+@pytest.mark.parametrize("seed", seeds(2, 20))
+async def test_a_crash_behind_any_commit_of_any_story(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng, spool = random.Random(seed), bool(seed % 2)
+    story, looks = Story(tmp_path, rng), Looks(monkeypatch)
+    async with EventApi() as api:
+        with crashes(tmp_path / "crashes", api, monkeypatch) as found:
+            async with following(tmp_path, api, "app.log*", spool=spool, exclude="*.tmp") as service:
+                for _ in range(6):
+                    await looks.do(**{rng.choice(["before", "after"]): story.go_on})
+                    if rng.random() < 0.6:
+                        await looked(service, rng.choice([1, 2]))
+                    else:
+                        await until(lambda: is_done(service), service.task)
                 await looked(service)
-                await until(lambda now=service: is_done(now), service.task)
-            again = api.batches
-            arrived = once_each([*first[: crash.more], *again])
-            for sent in (crash.sent, crash.more):
-                taken = [one for request in [*first[:sent], *again] for one in events_of(request)]
-                assert {*taken} == {*events(total)}, f"lost by a crash behind commit {crash.state.name}"
-            assert arrived
+                await until(lambda: is_done(service), service.task)
+        await assert_found_again(tmp_path, api, found, story.written, spool=spool)

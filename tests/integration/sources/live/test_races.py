@@ -4,17 +4,15 @@ import asyncio
 import gzip
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ingestd.sources.live import source
-from ingestd.sources.live.patterns import Listing
 from ingestd.sources.live.reading import Reading
 from ingestd.sources.live.turns import Turns
 from tests.event_api import EventApi, event, events, events_of, once_each
 from tests.integration.sources.live.support import (
-    Step,
+    Looks,
     append,
     assert_once,
     copy_and_truncate,
@@ -27,38 +25,9 @@ from tests.integration.sources.live.support import (
     rotate,
     rotated,
 )
-from tests.process.sources.support import until
 from tests.receiver import Cut
 
 pytestmark = pytest.mark.anyio
-
-
-class Looks:
-    """``before`` is done once, right before the next look at all files; ``between`` in the middle of
-    it: of what was there before, it is known how it was before."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.before: Step | None = None
-        self.between: Step | None = None
-        self._look = source.look
-        monkeypatch.setattr(source, "look", self.look)
-
-    def look(self, *arguments: Any, **more: Any) -> Listing:
-        before, between = self.before, self.between
-        if before:
-            before()
-        listing = self._look(*arguments, **more)
-        if between:
-            between()
-            for identity, found in self._look(*arguments, **more).files.items():
-                listing.files.setdefault(identity, found)
-        if before or between:
-            self.before = self.between = None
-        return listing
-
-    async def do(self, before: Step | None = None, between: Step | None = None) -> None:
-        self.before, self.between = before, between
-        await until(lambda: not (self.before or self.between))
 
 
 @pytest.fixture
@@ -83,7 +52,7 @@ async def test_copied_and_truncated_between_two_looks(
     append(log, *events(read))
     async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
         await service.settled(read)
-        await looks.do(rotated(log, events(15, first=read), events(then, first=read + 15)))
+        await looks.do(before=rotated(log, events(15, first=read), events(then, first=read + 15)))
         total = read + 15 + then
         await service.settled(total)
         await looked(service)
@@ -101,7 +70,7 @@ async def test_what_is_on_its_way_then_is_found_in_the_copy_after_a_crash(
         well, api.script = api.script, lambda request: Cut()
         async with following(tmp_path, api, "app.log*") as service:
             await api.until(lambda api: bool(api.batches))
-            await looks.do(rotated(log, events(15, first=24), events(then, first=39)))
+            await looks.do(before=rotated(log, events(15, first=24), events(then, first=39)))
             await counted(service, "truncated", 1)
         api.script = well
         async with following(tmp_path, api, "app.log*") as service:
@@ -133,7 +102,7 @@ async def test_what_an_earlier_process_sent_is_found_in_a_copy_that_is_made_befo
         async with following(tmp_path, api, "app.log*") as service:
             await counted(service, "files", 1)
             if noticed == "by a look":
-                await looks.do(step)
+                await looks.do(before=step)
                 await looked(service)
             is_open.set()
             await service.settled(95)
@@ -171,9 +140,9 @@ async def test_a_copy_that_was_seen_as_it_was_made(
         well, api.script = api.script, lambda request: Cut()
         async with following(tmp_path, api, "app.log*") as service:
             await api.until(lambda api: bool(api.batches))
-            await looks.do(lambda: copy.write_bytes(log.read_bytes()[:seen]))
+            await looks.do(before=lambda: copy.write_bytes(log.read_bytes()[:seen]))
             await looked(service)
-            await looks.do(rotated(log, events(15, first=read), [event(read + 15)]))
+            await looks.do(before=rotated(log, events(15, first=read), [event(read + 15)]))
             await counted(service, "truncated", 1)
         api.script = well
         async with following(tmp_path, api, "app.log*") as service:
@@ -192,7 +161,7 @@ async def test_a_copy_that_goes_on_by_itself(tmp_path: Path, looks: Looks) -> No
 
     async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
         await service.settled(20)
-        await looks.do(step)
+        await looks.do(before=step)
         await service.settled(35)
         append(copy, *events(10, first=35))
         await service.settled(45)
@@ -278,7 +247,7 @@ async def test_packed_at_once_where_little_was_read(tmp_path: Path, looks: Looks
     append(log, *events(4))
     async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
         await service.settled(4)
-        await looks.do(step)
+        await looks.do(before=step)
         assert (tmp_path / "app.log.1.gz").stat().st_size < 4 * len(event(0))
         await service.settled(34)
         await recognised(service)
