@@ -5,6 +5,7 @@ answer ended as its head said: anything else ends it with its answer (RFC 9112 6
 """
 
 import asyncio
+import math
 import select
 from collections.abc import Iterable
 from typing import Any, cast
@@ -33,6 +34,7 @@ _NAME = b"\ncontent-length:"
 _KEPT = regex(rb"(?i)(?:^|[ \t,;])timeout[ \t]*=[ \t]*\"?([0-9]{1,5})(?![0-9])")
 _NOTHING = memoryview(b"")
 KEEP_ALIVE_S = 15.0
+LATE = "no complete answer in time"
 _HEAD_END = regex(rb"\n\r?\n")
 _INTERIM = regex(rb"HTTP/1\.[01] 1(?:0[02-9]|[1-9][0-9])[ \r\n]")
 """Of 100, 103 and the like, which come before an answer."""
@@ -49,7 +51,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         *("_body_ends_with_it", "_clock", "_done", "_head", "_held", "_idle_s", "_last_read", "_limit"),
-        *("_parser", "_parts", "_paused", "_received", "_rest", "_room", "_size", "_timer", "_without_body"),
+        *("_parser", "_parts", "_paused", "_received", "_rest", "_room", "_size", "_timer", "_timer_at"),
+        *("_until", "_without_body"),
         *("closed", "error", "generation", "has_head", "headers", "idle_since", "kept_s", "look"),
         *("retire_at", "reusable", "status", "transport", "truncated", "way"),
     )
@@ -64,7 +67,8 @@ class ClientConnection(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._paused = self._held = False
         self._rest = _NOTHING
-        self._timer: Timer | None = None
+        self._timer: Timer | None = None  # stays for the next request: most are answered long before
+        self._timer_at = math.inf
         self.reusable = True
         self._parser: Any = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
@@ -81,11 +85,12 @@ class ClientConnection(asyncio.Protocol):
         held: bool = False,
         limit: int,
         idle_s: float | None,
+        until: float = math.inf,
         without_body: bool = False,
     ) -> "asyncio.Future[None]":
         """The answer, or ``error``, is there when the future is. ``held``: ``send_last`` follows.
-        ``limit``: bytes of a body that are kept. ``idle_s``: between two reads. ``without_body``: the answer
-        has none, as that to HEAD."""
+        ``limit``: bytes of a body that are kept. ``idle_s``: between two reads. ``until`` (``monotonic``):
+        then the answer is what has come of it. ``without_body``: the answer has none, as that to HEAD."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
@@ -106,9 +111,9 @@ class ClientConnection(asyncio.Protocol):
             self.transport.set_write_buffer_limits(_WRITE_BYTES // 2)
             self._rest = memoryview(body)[first:]
             self._write_on()
-        if idle_s is not None:
-            self._idle_s, self._last_read = idle_s, self._clock.monotonic()
-            self._timer = self._clock.call_later(idle_s, self._look_at_idle)
+        self._idle_s, self._until, self._last_read = idle_s, until, self._clock.monotonic()
+        if (due := self._due_at()) < self._timer_at:
+            self._set_timer(due)
         return self._done
 
     async def written(self) -> None:
@@ -148,6 +153,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
+        self._stop_timer()
         if not self.closed.done():
             self.closed.set_result(None)
         self._parser = None  # each refers to the other
@@ -170,7 +176,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._waits():
             self.abort()  # nobody asked
             return
-        if self._timer is not None:
+        if self._idle_s is not None:
             self._last_read = self._clock.monotonic()
         if not self.has_head:
             data = self._whole_head(data)
@@ -273,12 +279,23 @@ class ClientConnection(asyncio.Protocol):
         data, self._head = bytes(self._head), bytearray()
         return one_length(data)
 
-    def _look_at_idle(self) -> None:
-        left = self._last_read + self._idle_s - self._clock.monotonic()
-        if left > 0:
-            self._timer = self._clock.call_later(left, self._look_at_idle)
-        else:
-            self._break(NoAnswer("no answer in time"))
+    def _due_at(self) -> float:
+        """When the answer, or the next piece of it, is too late."""
+        return self._until if self._idle_s is None else min(self._until, self._last_read + self._idle_s)
+
+    def _set_timer(self, due: float) -> None:
+        self._stop_timer()
+        self._timer_at = due
+        self._timer = self._clock.call_later(due - self._clock.monotonic(), self._look_at_time)
+
+    def _look_at_time(self) -> None:
+        """It may have been set for a request that was answered long ago."""
+        self._timer, self._timer_at = None, math.inf
+        now, due = self._clock.monotonic(), self._due_at()
+        if self._waits() and due > now:
+            self._set_timer(due)
+        elif self._waits():
+            self._break(NoAnswer(LATE if now >= self._until else "no answer in time"))
 
     def _break(self, error: NoAnswer) -> None:
         """It cannot go on: what came of a body is kept, and the connection is not used again."""
@@ -294,11 +311,10 @@ class ClientConnection(asyncio.Protocol):
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer, self._timer_at = None, math.inf
 
     def _finish(self, error: NoAnswer | None = None) -> None:
         self.error = error
-        self._stop_timer()
         if not self._done.done():
             self._done.set_result(None)
         self._wake()

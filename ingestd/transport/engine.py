@@ -5,6 +5,7 @@ open. See ``benchmarks/engines.py`` and ``benchmarks/requests.py``.
 """
 
 import asyncio
+import math
 import random
 import ssl
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ingestd.core.clock import Clock, Timer
-from ingestd.transport.connection import KEEP_ALIVE_S, ClientConnection
+from ingestd.transport.connection import KEEP_ALIVE_S, LATE, ClientConnection
 from ingestd.transport.dialer import Dialer, Lookup, proxy_headers
 from ingestd.transport.network_errors import NoAnswer, Unsent
 from ingestd.transport.target import RequestTarget, Way
@@ -109,29 +110,27 @@ class Engine:
         head = _head(method, target, headers, len(body), absolute=proxy is not None)
         if self._guard is not None and (refusal := self._guard.refusal(target.host)):
             raise Unsent(refusal)  # an address is not looked up
-        connection: ClientConnection | None = None
+        until = math.inf if timeout.total is None else self._clock.monotonic() + timeout.total
         try:
-            async with self._clock.timeout(timeout.total):
-                connection = await self._connections.take(target, proxy, timeout.connect)
-                held = len(body) > self._answered_bytes
-                answered = connection.send(
-                    head,
-                    body[:-1] if held else body,
-                    held=held,
-                    limit=self.limit(body),
-                    idle_s=_idle_s(timeout),
-                    without_body=method == "HEAD",
-                )
-                if held:
-                    await self._send_last(connection, answered, body)
-                await answered
+            connection = await self._connections.take(target, proxy, timeout.connect, until)
         except TimeoutError:
-            if connection is None or not connection.has_head:
-                raise NoAnswer("no complete answer in time") from None
-            connection.truncated = True
+            raise NoAnswer(LATE) from None
+        try:
+            held = len(body) > self._answered_bytes
+            answered = connection.send(
+                head,
+                body[:-1] if held else body,
+                held=held,
+                limit=self.limit(body),
+                idle_s=_idle_s(timeout),
+                until=until,
+                without_body=method == "HEAD",
+            )
+            if held:
+                await self._send_last(connection, answered, body)
+            await answered
         finally:
-            if connection is not None:
-                self._connections.give_back(connection)
+            self._connections.give_back(connection)
         if connection.error is not None:
             raise connection.error
         if len(body) > self._answered_bytes and connection.whole:
@@ -182,12 +181,17 @@ class ConnectionPool:
         self._sweep_timer: Timer | None = None
 
     async def take(
-        self, target: RequestTarget, proxy: str | None, connect_s: float | None
+        self, target: RequestTarget, proxy: str | None, connect_s: float | None, until: float
     ) -> ClientConnection:
-        """For one request, once there is a free slot. Raises NoAnswer."""
+        """For one request, once there is a free slot. Raises NoAnswer; TimeoutError where none is there by
+        ``until`` (``monotonic``). Only where it has to be waited for a timer is set."""
         if self._tls.paths:
             self._tls.look_now_and_then()
-        await self._slots.acquire()
+        if self._slots.locked():
+            async with self._clock.timeout(self._left_s(until)):
+                await self._slots.acquire()
+        else:
+            await self._slots.acquire()
         try:
             if self._closed.is_set():
                 raise Unsent(_CLOSED)
@@ -202,7 +206,8 @@ class ConnectionPool:
                 self._end(connection)
             if len(self._open) >= self._most:
                 self._end_an_idle_one()
-            connection = await self._dialer.connect(target, way, connect_s)
+            async with self._clock.timeout(self._left_s(until)):
+                connection = await self._dialer.connect(target, way, connect_s)
             if self._closed.is_set():
                 connection.abort()
                 raise Unsent(_CLOSED)
@@ -234,6 +239,9 @@ class ConnectionPool:
             self._end(connection)
         if ending:
             await asyncio.wait(ending)
+
+    def _left_s(self, until: float) -> float | None:
+        return None if until == math.inf else until - self._clock.monotonic()
 
     def _serves(self, connection: ClientConnection, now: float) -> bool:
         return (

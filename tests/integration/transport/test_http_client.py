@@ -190,6 +190,21 @@ async def test_the_read_timeout_is_shorter_than_the_deadline() -> None:
         assert_failed(await client.post(receiver.url, b"{}", HEADERS), "no answer in time")
 
 
+@local_time
+async def test_each_request_on_a_kept_connection_has_its_own_deadline() -> None:
+    script = in_turn(Reply(), Slow(2.0, Reply(body=b"ab")), Hang())
+    async with connected(script) as (receiver, client):
+        clock = LoopClock()
+        assert (await client.post(receiver.url, b"{}", HEADERS, timeout_s=3.0)).status == 200
+        await clock.sleep(2.0)
+        slow = await client.post(receiver.url, b"{}", HEADERS, timeout_s=30.0)  # past the first one's
+        assert (slow.body, slow.truncated, slow.error) == (b"ab", False, "")
+        hanging = await client.post(receiver.url, b"{}", HEADERS, timeout_s=0.5)  # long before the second's
+        assert_failed(hanging, "no complete answer in time")
+        assert 0.5 <= hanging.seconds < 1.0
+        assert [request.connection for request in receiver.requests] == [1, 1, 1]
+
+
 async def test_a_receiver_that_never_reads_the_body() -> None:
     async def never(_: Request) -> Action:
         await asyncio.Event().wait()
