@@ -16,7 +16,8 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import Positions
 from ingestd.core.sequences import pick
-from ingestd.delivery.lane import BatchTransport, Lane
+from ingestd.delivery.batch_transport import BatchTransport
+from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.sink_runner import RetryWorker

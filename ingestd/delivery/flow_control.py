@@ -182,7 +182,7 @@ class FlowControl:
         until = self.rates.sent(now, events=len(batch)) if self.rates.limited else None
         if sending.repeat:
             self._retries.repeat_sent(now)
-        elif not batch.tries:
+        elif not (batch.attempts or batch.inherited):
             self._retries.first_sent()
         if batch.first_sent is None:
             batch.first_sent = self._outage_clock(now)

@@ -1,7 +1,8 @@
 """A lane: queue, slots, retries and circuit of one sink. The one place from which requests go out.
 
-One loop asks ``FlowControl.next`` what to do. Each attempt is a task that holds a slot while its request is
-out. ``VerdictHandler.decide`` says what an answer leads to. A full queue makes ``submit`` wait.
+One loop asks ``FlowControl.next`` what to do. An attempt holds a slot while its request is out, in a task
+that goes on with the next one. ``VerdictHandler.decide`` says what an answer leads to. A full queue makes
+``submit`` wait.
 """
 
 import asyncio
@@ -9,15 +10,13 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
-from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch, NewId, batch_ids
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Held, Unreachable, first_cause
 from ingestd.core.verdict import Meaning
-from ingestd.delivery.circuit_breaker import CircuitBreaker
-from ingestd.delivery.concurrency_limiter import ConcurrencyLimiter
+from ingestd.delivery.batch_transport import BatchTransport
 from ingestd.delivery.flow_control import DRAIN_S, Done, FlowControl, Wait
 from ingestd.delivery.key_order import make_order
 from ingestd.delivery.lane_settings import LaneSettings
@@ -36,23 +35,6 @@ from ingestd.delivery.verdict_handler import (
 )
 from ingestd.sinks.sink import Sink, SteppedSink, Unencodable
 from ingestd.transport.auth import LoginRefused
-
-
-class BatchTransport(Protocol):
-    """Sends one request with credentials; raises nothing for network errors. ``refusal``: what it means that
-    they are refused although renewed. ``hold``: send nothing, raise Held. ``drop_token``: it was refused."""
-
-    def hold(self, on: bool) -> None: ...
-
-    @property
-    def refusal(self) -> str: ...
-
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
-        """The answer, and the generation of the token it was sent with. Raises Unreachable when the
-        login is refused or stays out of reach."""
-        ...
-
-    def drop_token(self, generation: int) -> None: ...
 
 
 class Lane:
@@ -84,6 +66,7 @@ class Lane:
             settings, self._order, withdraw=recorder.withdraw, url=sink.shown_url, now=clock.monotonic()
         )
         self._queues = self._flow.queues
+        self.circuit, self.limiter = self._flow.circuit, self._flow.limiter
         self._verdicts = VerdictHandler(
             self._flow,
             keys_of=self._order.keys_of if self._order else None,
@@ -192,14 +175,6 @@ class Lane:
         return self._flow.idle
 
     @property
-    def circuit(self) -> CircuitBreaker:
-        return self._flow.circuit
-
-    @property
-    def limiter(self) -> ConcurrencyLimiter:
-        return self._flow.limiter
-
-    @property
     def last_success(self) -> float:
         """On the monotonic clock: when the API took something; ``-inf``: it has not yet."""
         return self._flow.last_accepted
@@ -223,11 +198,9 @@ class Lane:
 
     async def run(self) -> None:
         """Until closed and empty. Raises Unreachable, StoreFailed; see ``leftovers`` then."""
-        flow, now = self._flow, self._clock.monotonic
         try:
             async with asyncio.TaskGroup() as attempts:
-                while not isinstance(step := flow.next(now(), held_back=self._held_back), Done):
-                    self._make_room()
+                while not isinstance(step := self._next(), Done):
                     if isinstance(step, Wait):
                         await self._wait(step.until)
                     elif self._fits(step.batch):
@@ -236,6 +209,12 @@ class Lane:
             raise first_cause(group) from None
         if step.error:
             raise step.error
+
+    def _next(self) -> Send | Wait | Done:
+        """What is to be done now; who waits for room looks again after it."""
+        for room in self.rooms:
+            room.set()
+        return self._flow.next(self._clock.monotonic(), held_back=self._held_back)
 
     @property
     def _held_back(self) -> bool:
@@ -270,14 +249,32 @@ class Lane:
             batch.freeze(stepped.encode_step(events, batch.step) if stepped else self._sink.encode(events))
 
     def _start(self, sending: Send, attempts: asyncio.TaskGroup) -> None:
-        batch = sending.batch
-        until = self._flow.sent(self._clock.monotonic(), sending)
-        batch.first_sent_wall = batch.first_sent_wall or self._clock.wall()
-        task = attempts.create_task(self._attempt(batch, until), name=f"{self._sink.name} attempt {batch.id}")
+        out = [sending.batch]
+        task = attempts.create_task(self._attempt_in_turn(out, self._sent(sending)))
         self._attempts.add(task)
-        task.add_done_callback(partial(self._ended, batch))
+        task.add_done_callback(partial(self._ended, out))
 
-    async def _attempt(self, batch: Batch, until: float | None) -> None:
+    async def _attempt_in_turn(self, out: list[Batch], until: float | None) -> None:
+        """An attempt, then others while the API takes them and one may be made at once: a task for each event
+        would cost more than its journal does. ``out``: the batch that it is out with."""
+        while out:
+            taken = await self._attempt(out[0], until)
+            out.clear()
+            self._flow.active -= 1
+            while taken and not out and isinstance(step := self._next(), Send):
+                if self._fits(step.batch):
+                    out.append(step.batch)
+                    until = self._sent(step)
+                    if self._flow.active < self.limiter.limit:
+                        self._changed.set()  # ``run`` sees to further slots, and to all else
+
+    def _sent(self, sending: Send) -> float | None:
+        """It goes out now. Gives until when it may: see ``FlowControl.sent``."""
+        sending.batch.first_sent_wall = sending.batch.first_sent_wall or self._clock.wall()
+        return self._flow.sent(self._clock.monotonic(), sending)
+
+    async def _attempt(self, batch: Batch, until: float | None) -> bool:
+        """Whether the API has taken it."""
         sink, clock = self._sink, self._clock
         await self._recorder.freeze(batch)
         headers, started = sink.headers(batch.id, batch.events), clock.monotonic()
@@ -290,10 +287,10 @@ class Lane:
             raise
         except Held:
             self._carry_out([Resubmit(batch)])
-            return
+            return False
         except Unreachable as error:
             self._no_login(batch, error)
-            return
+            return False
         verdict = understand(sink, answer, batch.events)
         if self.stepped and verdict.meaning is Meaning.ACCEPTED:
             verdict = verdict.but(goes_on=self.stepped.go_on(batch.events, batch.step))
@@ -307,12 +304,14 @@ class Lane:
         self._carry_out(
             self._verdicts.decide(batch, verdict, Attempt(started, answer.seconds, generation), now)
         )
+        return verdict.meaning is Meaning.ACCEPTED
 
-    def _ended(self, batch: Batch, task: asyncio.Task[None]) -> None:
+    def _ended(self, out: list[Batch], task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
-        self._flow.active -= 1
-        if task.cancelled() and self._flow.cut(self._clock.monotonic()):
-            self._queues.leave(batch)
+        for batch in out:  # it was cut off, or failed
+            self._flow.active -= 1
+            if task.cancelled() and self._flow.cut(self._clock.monotonic()):
+                self._queues.leave(batch)
         self._changed.set()
 
     def _no_login(self, batch: Batch, error: Unreachable) -> None:

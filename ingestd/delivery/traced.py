@@ -16,8 +16,8 @@ from ingestd.core.chunk import Batch
 from ingestd.core.errors import Held
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.verdict import Meaning, Verdict
+from ingestd.delivery.batch_transport import BatchTransport
 from ingestd.delivery.circuit_breaker import BreakerState
-from ingestd.delivery.lane import BatchTransport
 from ingestd.delivery.recorder import Outcomes, Recorder
 from ingestd.telemetry.tracing import Spans, TracedSpan
 

@@ -12,7 +12,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import batch_ids
 from ingestd.core.clock import Clock
-from ingestd.delivery.lane import BatchTransport, Lane
+from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import PendingConfirmations
@@ -47,6 +47,7 @@ from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_au
 from ingestd.wiring.open_tracing import traced
 
 if TYPE_CHECKING:
+    from ingestd.delivery.batch_transport import BatchTransport
     from ingestd.delivery.status_poller import StatusPoller
     from ingestd.processing.transforms.program import Program
     from ingestd.recording.event_trace import EventTrace

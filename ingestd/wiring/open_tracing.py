@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
-from ingestd.delivery.lane import BatchTransport
+from ingestd.delivery.batch_transport import BatchTransport
 from ingestd.delivery.recorder import Recorder
 from ingestd.sinks.sink import Sink
 from ingestd.telemetry.tracing_settings import TracingConfig

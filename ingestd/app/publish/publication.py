@@ -20,9 +20,10 @@ from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.units import human_seconds
 from ingestd.core.verdict import Meaning, Verdict
+from ingestd.delivery.batch_transport import BatchTransport
 from ingestd.delivery.circuit_breaker import BreakerState
 from ingestd.delivery.event_status import StatusReader, question_url
-from ingestd.delivery.lane import BatchTransport, Lane
+from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.recorder import Outcomes, PendingConfirmations
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings, StatusRequests

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ingestd.config import Login, Settings
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
+from ingestd.delivery.batch_transport import BatchTransport
 from ingestd.delivery.event_status import StatusReader
-from ingestd.delivery.lane import BatchTransport
 from ingestd.delivery.status_client import StatusClient
 from ingestd.sinks.answer_body import safe_text
 from ingestd.sinks.cloudevents import CloudEventsConfig

@@ -4,6 +4,7 @@ import asyncio
 import time
 from email.utils import formatdate
 from math import ceil
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,22 @@ async def test_no_more_requests_are_out_than_there_are_slots_and_all_slots_are_u
         await r.deliver(batches(40))
         assert r.receiver.max_in_flight == 4
         assert r.book.delivered == list(range(40))
+
+
+async def test_a_slot_that_is_free_again_goes_on_in_its_task_until_the_api_does_not_take_a_batch() -> None:
+    tasks: list[str] = []
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        tasks.append(coroutine.__qualname__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    script = in_turn(*[Reply()] * 20, Reply(500), Reply())
+    async with rig(script, max_in_flight=1, max_queued=40) as r:
+        asyncio.get_running_loop().set_task_factory(make)
+        await r.deliver(batches(30))
+        asyncio.get_running_loop().set_task_factory(None)
+        assert r.book.delivered == list(range(30))
+        assert tasks.count("Lane._attempt_in_turn") == 3, "to the 500, to the last new one, and the repeat"
 
 
 @each("status", [429, 503, 500, 408, 413])
