@@ -261,41 +261,48 @@ Place = tuple[int, int, int]
 IsPassed = Callable[[str, Place], bool]
 """(sink, chunk): nothing of it will be read again for this sink."""
 
-_Settled = tuple[int, str, Sequence[Place]]
-"""(end of its last chunk, id, places): what has to be passed before it is forgotten."""
-
-_SWEEP_LEAST = 256
-"""Settled batches of a sink, from which on those behind one that is not passed are looked for."""
+_Places = tuple[Place, ...]
+"""What has to be passed before a settled batch is forgotten."""
 
 _SWEEP_SHARE = 16
-"""So many of them are looked at, on average, each time that they are asked for."""
+"""So many places behind one that is not passed are looked at, on average and at most, each time that they are
+asked for; so many times may pass until all are."""
 
 
 class SettledBatches:
-    """By sink and source, those first that end first."""
+    """By sink and source, those first that end first. For a sink of one event to a request there are
+    thousands, of a few chunks: what is asked for is asked once for all batches of the same ones."""
 
     def __init__(self) -> None:
-        self._heaps: defaultdict[tuple[str, int], list[_Settled]] = defaultdict(list)
+        self._ids: dict[tuple[str, _Places], list[str]] = {}
+        self._heaps: defaultdict[tuple[str, int], list[tuple[int, _Places]]] = defaultdict(list)
         self._looks: Counter[tuple[str, int]] = Counter()  # since a heap was swept
 
     def add(self, sink: str, batch_id: str, places: Sequence[Place]) -> None:
-        last = max(end for _, _, end in places)
-        heapq.heappush(self._heaps[sink, places[0][0]], (last, batch_id, places))
+        whole = tuple(places)
+        if (ids := self._ids.get((sink, whole))) is not None:
+            ids.append(batch_id)
+            return
+        self._ids[sink, whole] = [batch_id]
+        heapq.heappush(self._heaps[sink, whole[0][0]], (max(end for _, _, end in whole), whole))
 
     def take_passed(self, is_passed: IsPassed) -> list[str]:
-        """Ids of those that can be forgotten. Only the first of each heap is looked at: for a sink of one
-        event to a request there are thousands. All of them now and then: one event that is tried for hours
-        must not keep what comes after it."""
+        """Ids of those that can be forgotten. Only the first of each heap is looked at, and all now and then:
+        one event that is tried for hours must not keep what comes after it."""
         passed: list[str] = []
         for key, heap in self._heaps.items():
             sink = key[0]
-            while heap and all(is_passed(sink, place) for place in heap[0][2]):
-                passed.append(heapq.heappop(heap)[1])
+            while heap and all(is_passed(sink, place) for place in heap[0][1]):
+                passed += self._ids.pop((sink, heapq.heappop(heap)[1]))
             self._looks[key] += 1
-            if len(heap) >= _SWEEP_LEAST and self._looks[key] >= len(heap) // _SWEEP_SHARE:
+            if len(heap) > 1 and self._looks[key] >= max(_SWEEP_SHARE, len(heap) // _SWEEP_SHARE):
                 self._looks[key] = 0
-                kept = [one for one in heap if not all(is_passed(sink, place) for place in one[2])]
-                passed += {one[1] for one in heap} - {one[1] for one in kept}
+                kept = []
+                for one in heap:
+                    if all(is_passed(sink, place) for place in one[1]):
+                        passed += self._ids.pop((sink, one[1]))
+                    else:
+                        kept.append(one)
                 heap[:] = kept
                 heapq.heapify(heap)
         return passed

@@ -315,6 +315,8 @@ class Journal(KnownSources):
             passed = []
         new_cursors = [pair for pair in cursors.items() if self._noted_cursors.get(pair[0]) != pair[1]]
         self._noted_cursors = cursors
+        if not (rows or passed or new_cursors):
+            return
 
         def write(connection: sqlite3.Connection) -> None:
             if new_cursors:
