@@ -101,8 +101,7 @@ class Database:
         self._mend = mend
         self.mended: Mended | None = None
         self._host = host or WriterThread()
-        self._open = False
-        self._broken = False
+        self._open = self._broken = self._starting = False
         self._look_at = self._written_at = 0.0
         self._loop: asyncio.AbstractEventLoop
         self._writer: Writer
@@ -169,32 +168,39 @@ class Database:
         if self._appended is None:
             self._appended = self._loop.create_future()
         appended = self._appended
-        if self._running is None:
-            self._start_group()
+        self._start_soon()
         return appended
 
-    async def commit(self) -> None:
-        """Wait until all that was noted is durable. A cancelled wait does not cancel the commit."""
+    async def commit(self, *, at_once: bool = False) -> None:
+        """Wait until all that was noted is durable. A cancelled wait does not cancel the commit. ``at_once``:
+        nothing else is expected in this turn of the loop."""
         if self._failed:
             raise self._failed
-        if self._work:
-            mine = self._loop.create_future()
+        mine = self._loop.create_future()
+        if self._work or self._appends:
             self._waiters.append(mine)
-            if self._running is None:
-                self._start_group()
+            self._start_group() if at_once else self._start_soon()
             await mine
         elif self._running is not None:
-            mine = self._loop.create_future()
             self._running.waiters.append(mine)
             await mine
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         results: list[T] = []
         self.note(lambda connection: results.append(work(connection)))
-        await self.commit()
+        await self.commit(at_once=True)
         return results[-1]  # a unit that had to be tried again gave a result each time
 
+    def _start_soon(self) -> None:
+        """When this turn of the loop is over: what others note in it shares the commit."""
+        if self._running is None and not self._starting:
+            self._starting = True
+            self._loop.call_soon(self._start_group)
+
     def _start_group(self) -> None:
+        self._starting = False
+        if self._running or self._failed or not (self._waiters or self._appended):
+            return  # what was appended is refused meanwhile
         self.groups += 1
         self._running = CommitGroup(
             self._work, self._appends, self._waiters, self._appended or self._loop.create_future()
@@ -213,8 +219,7 @@ class Database:
                     future.set_result(None)
         else:
             self._fail(error, group)
-        if (self._waiters or self._appended) and not self._failed:
-            self._start_group()
+        self._start_group()
 
     # --- on the writer's thread ---
 

@@ -55,7 +55,8 @@ async def test_many_notes_are_one_commit(database: Database) -> None:
     database.note(lambda c: gate.wait(10))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(database.commit)
-        await anyio.lowlevel.checkpoint()  # the first group is under way
+        while not database.groups:  # until the first is under way
+            await anyio.lowlevel.checkpoint()
         for number in range(100):
             database.note(insert(str(number)))
             tasks.start_soon(database.commit)
@@ -63,6 +64,33 @@ async def test_many_notes_are_one_commit(database: Database) -> None:
         gate.set()
     assert database.commits == 2
     assert len(names(database.path.parent)) == 100
+
+
+async def test_what_is_noted_in_one_turn_of_the_loop_is_one_commit(database: Database) -> None:
+    """Also where none is under way: the first of many requests that end together does not go alone."""
+    before = database.commits
+
+    async def take(name: str) -> None:
+        if int(name) % 2:
+            database.note(insert(name))
+            await database.commit()
+        else:
+            await database.append(insert(name))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(take, str(number))
+    assert database.commits == before + 1
+    assert len(names(database.path.parent)) == 100
+
+
+async def test_what_was_appended_just_before_the_end_is_kept(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    await database.open()
+    appended = database.append(insert("a"))
+    await database.close()
+    await appended
+    assert names(tmp_path) == {"a"}
 
 
 async def test_a_commit_waits_for_a_group_that_is_under_way(database: Database) -> None:
