@@ -107,7 +107,9 @@ class Window:
     def confirm(self, digests: Sequence[bytes], now: float) -> list[WaitingCopy]:
         """These events are safe. Returns the copies that now are duplicates."""
         self._table.confirm(digests, now)
-        return [copy for copies in self._take_followers().values() for copy in copies]
+        if not self._followers:
+            return []
+        return [copy for copies in self._take_followers(digests).values() for copy in copies]
 
     def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
         """These events failed: their keys are free again. Returns their copies: they failed, too."""
@@ -116,7 +118,7 @@ class Window:
     def release_by_key(self, digests: Collection[bytes]) -> dict[bytes, list[WaitingCopy]]:
         """As ``release``; only keys with copies are in what it gives."""
         self._table.release(digests)
-        return self._take_followers()
+        return self._take_followers(digests)
 
     def forget(self, digests: Sequence[bytes]) -> None:
         """Keys that were known are free again, because their events failed after all."""
@@ -126,9 +128,14 @@ class Window:
         """Load keys from the store, oldest first; ``confirmed_at`` on the clock of ``now``."""
         self._table.restore(digests, confirmed_at, now)
 
-    def _take_followers(self) -> dict[bytes, list[WaitingCopy]]:
-        """Copies of what was pending, and is not any more."""
-        gone = self._table.settled(self._followers) if self._followers else ()
+    def _take_followers(self, digests: Collection[bytes]) -> dict[bytes, list[WaitingCopy]]:
+        """Copies of these events, which are not pending any more. Whichever are fewer are looked for: a batch
+        may be one event, while thousands of copies wait."""
+        waiting = self._followers
+        if len(digests) < len(waiting):
+            gone = [digest for digest in dict.fromkeys(digests) if digest in waiting]
+        else:
+            gone = self._table.settled(waiting)
         followers: dict[bytes, list[WaitingCopy]] = {}
         for digest in gone:
             copies = followers[digest] = self._followers.pop(digest)
