@@ -64,6 +64,8 @@ class CloudEventsSink:
         self._wrap = wrap
         self._reading = reading
         self._wall = wall
+        self._said: tuple[object, ...] = ()
+        self._meant = Verdict(Meaning.ACCEPTED)
 
     def sizes(self, events: Sequence[bytes]) -> list[int] | None:
         """Exact for wrapped events; None for others (in binary mode their data is shorter than they are)."""
@@ -104,7 +106,19 @@ class CloudEventsSink:
         return headers
 
     def interpret(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
-        """Of a single event the status decides, unless paths into the body are set."""
+        """Of a single event the status decides, unless paths into the body are set. Most APIs say the same of
+        each event that they take: that is read once."""
+        kind = answer.headers.get("content-type")
+        said = answer.status, answer.body, kind, answer.truncated, answer.unreadable
+        if said == self._said:
+            return self._meant
+        verdict = self._read(answer, events)
+        of_one = self.mode != "batch" and self._reading.paths is None
+        if of_one and verdict == Verdict(Meaning.ACCEPTED, verdict.detail):
+            self._said, self._meant = said, verdict
+        return verdict
+
+    def _read(self, answer: Answer, events: Sequence[bytes]) -> Verdict:
         now_wall = self._wall()
         if self.mode == "batch" and answer.status == 409 and self._reading.meaning_of(409) is None:
             verdict = self._read_originals(answer, events, now_wall=now_wall)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.answer import Answer
-from ingestd.core.verdict import Meaning
+from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import AnswerReader
 from ingestd.sinks.cloudevents import CloudEventsSink
 from ingestd.sinks.cloudevents_formats import Wrapping
@@ -191,3 +191,41 @@ def test_a_hostile_answer_is_survived(body: bytes) -> None:
     for sink in (STRUCTURED, BINARY, BATCH):
         for status in (202, 409, 400, 500):
             assert sink.interpret(Answer(status, body=body), [EVENT]).remote_ids == ()
+
+
+class _Counting(AnswerReader):
+    """How many answers were read."""
+
+    read_in_full = 0
+
+    def verdict(self, answer: Answer, **known: Any) -> Verdict:
+        self.read_in_full += 1
+        return super().verdict(answer, **known)
+
+
+def test_what_an_api_says_of_each_event_is_read_once_and_nothing_else_is_taken_for_it() -> None:
+    answers = [
+        Answer(200, body=b"{}"),
+        Answer(202, body=b"{}"),
+        Answer(200, body=b"{}", truncated=True),
+        Answer(200, body=b"{}", unreadable="not gzip"),
+        Answer(200, body=b'{"success":false}'),
+        Answer(200, body=b'{"id":"the API\'s own"}'),
+        Answer(200, body=b'"fine"', headers={"content-type": "application/json"}),
+        Answer(200, body=b'"fine"', headers={"content-type": "text/html"}),
+        Answer(409, body=b"{}"),
+        Answer(409, body=b"still processing"),
+        Answer(503, body=b"{}", headers={"retry-after": "3"}),
+        Answer(503, body=b"{}", headers={"retry-after": "9"}),
+    ]
+    for before in answers:
+        for answer in answers:
+            sink = CloudEventsSink(url=URL, reading=AnswerReader(expect_json=True))
+            sink.interpret(before, [b"{}"])
+            alone = CloudEventsSink(url=URL, reading=AnswerReader(expect_json=True))
+            assert sink.interpret(answer, [b"{}"]) == alone.interpret(answer, [b"{}"]), (before, answer)
+    reader = _Counting()
+    sink = CloudEventsSink(url=URL, reading=reader)
+    for _ in range(100):
+        assert sink.interpret(answers[0], [b"{}"]).meaning is Meaning.ACCEPTED
+    assert reader.read_in_full == 1
