@@ -175,20 +175,23 @@ Place = tuple[int, int, int]
 NewId = Callable[[], str]
 """Gives an id that no batch had before."""
 _LOW_BITS, _VARIANT = 2**62 - 1, 2 << 62
+_DRAWN = 16
 
 
 def batch_ids(rng: random.Random) -> NewId:
     """Random UUIDs (RFC 9562 5.4), but the first 60 bits count on from those of the first; nobody guesses the
     others. So batches that are written together stand together in the store: where each event is one, their
     rows would else be spread over hundreds of pages, and a commit writes every page that it changes."""
-    number = -1
+    number, drawn = -1, list[int]()
 
     def new_id() -> str:
         nonlocal number
-        bits = rng.getrandbits(128)
-        number = bits >> 68 if number < 0 else (number + 1) % 2**60
-        first, last = f"{number:015x}", f"{bits & _LOW_BITS | _VARIANT:016x}"
-        return f"{first[:8]}-{first[8:12]}-4{first[12:]}-{last[:4]}-{last[4:]}"
+        number = rng.getrandbits(60) if number < 0 else (number + 1) % 2**60
+        if not drawn:  # the system is asked once for several
+            bits = rng.getrandbits(62 * _DRAWN)
+            drawn.extend(bits >> 62 * at & _LOW_BITS for at in range(_DRAWN))
+        digits = f"{number:015x}{drawn.pop() | _VARIANT:016x}"
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-{digits[15:19]}-{digits[19:]}"
 
     return new_id
 

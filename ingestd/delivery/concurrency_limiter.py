@@ -3,6 +3,7 @@
 The lane asks ``limit`` before each request, and reports each answer.
 """
 
+import math
 from enum import Enum, auto
 
 CALM = 8
@@ -65,18 +66,17 @@ class LatencyMonitor:
 
     def judge(self, limit: float) -> LatencyTrend:
         """Of the round that is full; ``limit``: on requests at once."""
+        known_of = {size: self._known(size) for size in {size for size, _, _ in self._samples}}
         ratios = [
             seconds / known if seconds - known > _SLACK_S else 1.0
             for size, seconds, taken in self._samples
-            if (known := self._known(size)) and (taken or seconds > known)
+            if (known := known_of[size]) and (taken or seconds > known)
         ]
         self._learn()
         self._rounds += 1
         if not ratios:
             return LatencyTrend.CALM
-        from statistics import median  # a short replay has no round
-
-        self.ratio = ratio = median(ratios)
+        self.ratio = ratio = _median(ratios)
         if ratio < _MUCH:
             self._heavy_since = None
             return LatencyTrend.CALM if ratio < _SOME else LatencyTrend.SOME
@@ -114,15 +114,24 @@ class LatencyMonitor:
         return now if before is None else before if now is None else min(now, before)
 
     def _learn(self) -> None:
+        means, shortest = self._means, self._shortest
         for size, seconds, taken in self._samples:
             if not taken:
                 continue
-            count, mean = self._means.get(size, (0, 0.0))
-            count = min(count + 1, _MEAN_OF)
+            count, mean = means.get(size, (0, 0.0))
+            if count < _MEAN_OF:
+                count += 1
             mean += (seconds - mean) / count
-            self._means[size] = (count, mean)
-            if count >= _FEWEST:
-                self._shortest[size] = min(self._shortest.get(size, mean), mean)
+            means[size] = (count, mean)
+            if count >= _FEWEST and mean < shortest.get(size, math.inf):
+                shortest[size] = mean
+
+
+def _median(values: list[float]) -> float:
+    """As ``statistics.median``, without its import."""
+    values.sort()
+    middle = len(values) // 2
+    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
 
 class ConcurrencyLimiter:

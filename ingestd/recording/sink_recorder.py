@@ -228,7 +228,7 @@ class SinkRecorder:
             batch.noted = True
         rows = pending_of_batch(batch, outcomes.remote_ids, sink=self.sink) if outcomes.remote_ids else []
         self._count(outcomes, pending=len(rows))
-        asked = sorted(index for index, _ in outcomes.remote_ids)
+        asked = sorted([index for index, _ in outcomes.remote_ids])
         if rows:
             places = [(at, row.source, row.offset) for at, row in zip(asked, rows, strict=True)]
             self._events.unconfirmed.accepted(batch, places)
@@ -250,7 +250,7 @@ class SinkRecorder:
             letters=letters,
             parts=outcomes.parts,
             now=now,
-            also=self._also(batch, outcomes.delivered, rows, set(asked)),
+            also=self._also(batch, outcomes.delivered, rows, set(asked)) if rows or self._keep else None,
             transformed=self._transforms or batch.transformed,
         )
         for (segment, *_), known in zip(pieces, resolved, strict=True):

@@ -160,14 +160,15 @@ class ChainEnd:
         """Lines of ``bodies`` (JSON objects that are not empty). ``after``: the hash of the line that they
         will stand behind; None: it is the last one that came from here."""
         lines = []
+        writer, number, last, secret = self._writer, self._number, self._hash, self._secret
         for body in bodies:
-            place = b"%b:%d:" % (self._writer, self._number)
-            link = b""
+            place, link = b"%b:%d:" % (writer, number), b""
             if after is not None:
-                self._hash, link, after = after, b":" + after, None
-            self._hash = _hash(self._hash, place, link, body, self._secret)
-            self._number += 1
-            lines.append(b'%b,"chain":"%b%b%b"}\n' % (body[:-1], place, self._hash, link))
+                last, link, after = after, b":" + after, None
+            last = _hash(last, place, link, body, secret)
+            number += 1
+            lines.append(b'%b,"chain":"%b%b%b"}\n' % (body[:-1], place, last, link))
+        self._number, self._hash = number, last
         return b"".join(lines)
 
 

@@ -87,12 +87,13 @@ class AuditLog:
             self.flush()
 
     def _body(self, entry: AuditEntry, fields: Mapping[str, str | int | float | bool | None]) -> bytes:
-        line: dict[str, object] = {"time": self._now(), "event": entry}
+        line: dict[str, object] = {"time": self._now(), "event": entry, **fields}
         for name, value in fields.items():
             if type(value) is str:
+                if name in _OURS and len(value) <= MAX_FIELD and "{" not in value:
+                    continue
                 value = value if name in _OURS else redact(value)
-                value = (without_json(value) if "{" in value else value)[:MAX_FIELD]
-            line[name] = value
+                line[name] = (without_json(value) if "{" in value else value)[:MAX_FIELD]
         return _encode_line(line)
 
     def _now(self) -> str:

@@ -281,15 +281,14 @@ def _head(
     """Raises ValueError for what would end a line. ``absolute``: for a proxy."""
     place = target.netloc
     path = f"http://{place}{target.path}" if absolute and target.scheme == "http" else target.path
-    text = f"{method} {path} HTTP/1.1\nhost: {place}\n" + "".join(
-        [f"{name}: {value}\n" for name, value in headers.items()]
-    )
-    lines = 2 + len(headers)
-    if text.count("\n") != lines or not text.replace("\n", "").replace("\t", "").isprintable():
+    lines = [f"{method} {path} HTTP/1.1", f"host: {place}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if not (text := "".join(lines)).isprintable() and not text.replace("\t", "").isprintable():
         raise ValueError("a header or the URL has forbidden characters")
     if length or method not in _BODILESS:
-        text += f"content-length: {length}\n"
-    return text.replace("\n", "\r\n").encode("ascii") + b"\r\n"
+        lines.append(f"content-length: {length}")
+    lines += ("", "")
+    return "\r\n".join(lines).encode("ascii")
 
 
 def _idle_s(timeout: Timeout) -> float | None:
