@@ -9,7 +9,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from ingestd.store.chosen_letters import ChosenLetter, MarkedLetters, PurgeResul
 from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, explain, is_full, text_of
 from ingestd.store.dead_letters import IDEMPOTENCY_WINDOW_S, Filter
 from ingestd.store.letter_leases import BROKEN, OLD
+from ingestd.store.piecemeal import Piecemeal
 
 STEP_LETTERS = 1_000
 """In one transaction, about 30 ms: so long may a producer of the service have to wait for its answer."""
 
 _STEP_BYTES = 4 * 1024**2
+_STEP_REQUESTS = 100
 _BUSY_TIMEOUT_S, _LOOK_AGAIN_S = 10.0, 0.003
 
 
@@ -124,7 +126,8 @@ def leave_mates(connection: sqlite3.Connection, batches: Sequence[str]) -> int:
 
 
 def purge(connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[int, list[str]]:
-    """Delete letters, but none that is leased. Gives how many, and the requests that are not whole now."""
+    """Delete letters, but none that is leased. Gives how many, and the requests that are not whole now: see
+    ``leave_mates``."""
     ids = json.dumps([*numbers])
     batches = requests_of(connection, ids)
     deleted = connection.execute(
@@ -133,8 +136,6 @@ def purge(connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[int, 
     ).rowcount
     if sealed := _envelopes_of(connection, ids):
         deleted += envelopes.delete(connection, ids, sealed)
-    if batches:
-        leave_mates(connection, batches)
     return deleted, batches
 
 
@@ -156,11 +157,14 @@ class LetterChanges:
         step_bytes: int = _STEP_BYTES,
         busy_timeout_s: float = _BUSY_TIMEOUT_S,
         give_way: Callable[[float], None] = time.sleep,
+        more_room: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``give_way`` lets others write for as long as a transaction kept them from it, in s."""
+        """``give_way`` lets others write for as long as a transaction kept them from it, in s.
+        ``more_room``: see ``Piecemeal``."""
         self.connection = connection
         self._busy_timeout_s, self._give_way = busy_timeout_s, give_way
         self._step_letters, self._step_bytes = step_letters, step_bytes
+        self._more_room = more_room
 
     @staticmethod
     @contextmanager
@@ -258,36 +262,37 @@ class LetterChanges:
         return found[0]
 
     def purge(self, where: Filter, *, now: float, done: PurgeResult) -> None:
-        """Delete letters that are not leased. ``done`` tells how far it came, also when it is interrupted."""
+        """Delete letters that are not leased. ``done`` tells how far it came, also when it is interrupted.
+
+        What is left of requests is left to a person at the end: to write that with each piece takes more room
+        than the piece makes. Who leases it meanwhile finds the same.
+        """
+        parts = Piecemeal(self.connection, self._transaction, self._more_room)
         try:
             for piece in self.pieces(where, now, payloads=False):
-                self._purge([letter.id for letter in piece], done)
+                for deleted in parts.run([letter.id for letter in piece], self._delete):
+                    done.deleted += deleted
         finally:
+            self._leave_cut()
             done.left = self.left()
+            parts.make_room()
 
-    def _purge(self, numbers: Sequence[int], done: PurgeResult) -> None:
-        """On a full disk the log is used again, and where all of it is too small, less is deleted at once."""
-        parts, again = [numbers], True
-        while parts:
-            part = parts[-1]
-            try:
+    def _delete(self, numbers: Sequence[int]) -> int:
+        deleted, cut = purge(self.connection, numbers)
+        self._note_cut(cut)
+        return deleted
+
+    def _leave_cut(self) -> None:
+        """On a full disk who leases them does it: they become longer, and would take what room there is."""
+        self._note_cut([])
+        batches = [row[0] for row in self.connection.execute("SELECT batch FROM cut")]
+        try:
+            for at in range(0, len(batches), _STEP_REQUESTS):
                 with self._transaction():
-                    deleted, cut = purge(self.connection, part)
-                    self._note_cut(cut)
-            except sqlite3.Error as error:
-                if not is_full(error) or (len(part) == 1 and not again):
-                    raise
-                if again:
-                    with suppress(sqlite3.Error):  # where the file would have to grow
-                        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                else:
-                    half = self._step_letters = (len(part) + 1) // 2
-                    parts[-1:] = part[half:], part[:half]
-                again = False
-            else:
-                done.deleted += deleted
-                parts.pop()
-                again = True
+                    leave_mates(self.connection, batches[at : at + _STEP_REQUESTS])
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
 
     def park(self, where: Filter, *, now: float) -> int:
         """Letters wait for a person, requests that may have been taken whole; gives how many did not."""

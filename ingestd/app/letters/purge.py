@@ -11,8 +11,10 @@ from ingestd.config.sections import AuditConfig
 from ingestd.core.clock import SystemClock
 from ingestd.core.units import counted
 from ingestd.store import letter_leases
+from ingestd.store.ballast import NAME as BALLAST
+from ingestd.store.ballast import Ballast
 from ingestd.store.chosen_letters import PurgeResult
-from ingestd.store.connection import StoreFailed
+from ingestd.store.connection import StoreBlocked, StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
@@ -29,7 +31,8 @@ def purge(
     confirm: Callable[[int], object] | None = None,
     who: str = "",
 ) -> PurgeResult:
-    """What was deleted. Beside a process that uses the directory, what it is sending stays.
+    """What was deleted. Beside a process that uses the directory, what it is sending stays. On a full disk
+    that process gives its ballast away; without one that is done here, and as much as fits is taken again.
 
     ``confirm`` is called with the number of letters, and may raise. ``who``: for the audit log. Raises
     UserError; of a store that failed it says how many were deleted before.
@@ -47,10 +50,18 @@ def purge(
         lock: DirectoryLock | None = DirectoryLock(directory)
     except DirectoryInUse:
         lock = None
+    ballast = _ballast_of(directory)
+
+    def more_room() -> bool:
+        has_some = lock is not None and ballast.held_bytes > 0
+        if has_some:
+            ballast.drop()
+        return has_some
+
     try:
         if lock:
-            run_loop(lambda: _release_leases(directory))
-        with LetterChanges.open(directory) as changes:
+            _release_leases(directory, more_room)
+        with LetterChanges.open(directory, more_room=more_room) as changes:
             changes.purge(where, now=now, done=done)
     except KeyboardInterrupt:
         done.interrupted = True
@@ -60,6 +71,7 @@ def purge(
         failed = StoreFailed(f"{counted(done.deleted, 'letter')} deleted, and then: {error}")
     finally:
         if lock:
+            ballast.fill()
             lock.release()
     with beside_log(directory) as audit:
         audit(AuditEntry.LETTERS_PURGED, count=done.deleted, who=who or None)
@@ -68,14 +80,29 @@ def purge(
     return done
 
 
-async def _release_leases(directory: Path) -> None:
+def _ballast_of(directory: Path) -> Ballast:
+    """As large as it is."""
+    path = directory / BALLAST
+    return Ballast(path, Ballast(path, 0).held_bytes)
+
+
+def _release_leases(directory: Path, more_room: Callable[[], bool]) -> None:
     """No process has leased them: the lock was free."""
-    database = Database(directory)
+
+    async def release() -> None:
+        database = Database(directory)
+        try:
+            await database.open()
+            await database.run(letter_leases.release_leases)
+        finally:
+            await database.close()
+
     try:
-        await database.open()
-        await database.run(letter_leases.release_leases)
-    finally:
-        await database.close()
+        run_loop(release)
+    except StoreBlocked as error:
+        if not (error.full and more_room()):
+            raise
+        run_loop(release)
 
 
 @contextmanager

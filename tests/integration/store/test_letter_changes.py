@@ -24,7 +24,7 @@ from ingestd.store.connection import MARK_NAME, StoreFailed, connect, unpack_mar
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import Filter
 from ingestd.store.letter_changes import LetterChanges
-from ingestd.store.letter_leases import letters_delivered
+from ingestd.store.letter_leases import BROKEN, letters_delivered
 from ingestd.store.letter_mates import count_mates
 from ingestd.store.letter_queue import LetterQueue
 from ingestd.store.new_letters import insert_letters
@@ -317,6 +317,57 @@ async def test_on_a_full_disk_letters_are_deleted_a_few_at_a_time_and_make_room(
         assert done.deleted == 6_000
         filler.unlink()
         await database.close()
+
+
+def in_requests(count: int, size: int) -> list[DeadLetter]:
+    """Which may all have been taken."""
+    return [
+        letter(
+            n, Reason.GAVE_UP, batch=str(n // size), batch_index=n % size, batch_size=size, ambiguous=True
+        )._replace(payload=noise(n, 500).encode(), first_sent_wall=NOW, sink="ingest_api")
+        for n in range(count)
+    ]
+
+
+async def test_on_a_full_disk_a_request_that_may_have_been_taken_costs_no_more_than_its_letters(
+    tmp_path: Path,
+) -> None:
+    """To leave the others of it to a person each time would take room for all of it. Where not even that is
+    there at the end, who leases them does it."""
+    with small_disk(tmp_path / "disk", megabytes=8) as disk:
+        database = Database(disk)
+        await database.open()
+        await fill(database, *in_requests(2_000, 500))
+        await database.close()
+        await database.open()
+        filler = fill_disk(disk)
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - 120_000)
+        assert purge(disk, Filter(ids=(7,))) == PurgeResult(1, 499)
+        assert (1, 0) in rows(disk, "id < 501, due IS NULL"), "it has no room, or this shows nothing"
+        assert purge(disk, Filter(ids=(*range(1_001, 2_001),))) == PurgeResult(1_000, 0)
+        filler.unlink()
+        clock = StoppedClock()
+        clock.now = NOW + 3_600
+        assert [one.id for one in await queue(database, clock).lease()] == [*range(501, 1_001)]
+        waits = [row for row in rows(disk, "id, due IS NULL, obstacle") if row[0] < 501]
+        assert (len(waits), {row[1:] for row in waits}) == (499, {(1, BROKEN)})
+        await database.close()
+
+
+async def test_on_a_disk_without_any_room_the_ballast_gives_some_and_is_there_again(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=16) as disk:
+        database = Database(disk, ballast_bytes=4 * 1024**2)
+        await database.open()
+        await fill(database, *in_requests(2_000, 500))
+        await database.close()
+        assert (disk / "ballast").stat().st_size == 4 * 1024**2
+        filler = fill_disk(disk)
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - 40_000)  # so that it can be looked into
+        done = await to_thread.run_sync(purge_letters, str(disk), Filter())
+        assert (done.deleted, done.left) == (2_000, 0)
+        assert (disk / "ballast").stat().st_size >= 1024**2  # some is left to the log
 
 
 async def test_what_was_deleted_before_the_store_failed_is_told_and_in_the_audit_file(
