@@ -199,7 +199,7 @@ def test_an_apply_makes_the_world_as_wanted_and_the_second_plan_is_empty(
         others = strangers(machine.world, wanted)
         result = await machine.apply(document(wanted, order), prune=True)
         for outcome in result.failed:  # only what would have to delete a stranger's thing may be refused
-            pytest.fail(f"{outcome.change.label}: {outcome.said}")
+            pytest.fail(f"{outcome.change.label}: {outcome.error}")
         again = await machine.plan(document(wanted, order), machine.state(), prune=True)
         assert again.counts.keys() <= {"nothing"}, again.render()
         assert sorted(all_names(machine.world)) == sorted(
