@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memchr::memchr;
+use memmap2::MmapMut;
 
 pub const DIGEST_BYTES: usize = 16;
 pub type Digest = [u8; DIGEST_BYTES];
@@ -20,8 +22,12 @@ const GENERATIONS: usize = 16;
 /// Live ones: more than age and number ever make, unless nearly all keys of each were freed.
 const MOST_GENERATIONS: usize = 200;
 
-/// Allocated from the start for at most so many keys. Memory that was not written to costs nothing.
-const MOST_AT_START: usize = 1 << 22;
+/// There is room for so many keys at the start. A large table is written to all over soon, and has all of its memory
+/// then.
+const MOST_AT_START: usize = 1 << 15;
+
+/// With the first key beyond these there is room for `max_count`, or for so many.
+const MOST_AT_ONCE: usize = 1 << 22;
 
 const LEAST_SLOTS: usize = 64;
 
@@ -69,7 +75,7 @@ impl Generation {
 }
 
 pub struct Table {
-    slots: Vec<Digest>,
+    slots: Slots,
     tags: Vec<u8>,
     closed: VecDeque<Generation>,
     current: Generation,
@@ -84,9 +90,9 @@ pub struct Table {
 
 impl Table {
     pub fn new(max_count: usize, max_age_s: f64) -> Self {
-        let slots = (max_count.min(MOST_AT_START) * 3 / 2).max(LEAST_SLOTS);
+        let slots = slots_for(max_count.min(MOST_AT_START));
         Self {
-            slots: vec![NO_KEY; slots],
+            slots: Slots::new(slots),
             tags: vec![PENDING; slots],
             closed: VecDeque::new(),
             current: Generation::new(1),
@@ -346,8 +352,9 @@ impl Table {
 
     fn grow(&mut self) {
         self.epoch = next_epoch();
-        let count = self.slots.len() * 2;
-        let slots = std::mem::replace(&mut self.slots, vec![NO_KEY; count]);
+        let whole = slots_for(self.max_count.min(MOST_AT_ONCE));
+        let count = if self.slots.len() < whole { whole } else { self.slots.len() * 2 };
+        let slots = std::mem::replace(&mut self.slots, Slots::new(count));
         let tags = std::mem::replace(&mut self.tags, vec![PENDING; count]);
         for (digest, tag) in slots.iter().zip(tags) {
             if *digest != NO_KEY
@@ -382,6 +389,38 @@ impl Table {
     /// Slots from one to another, onward.
     fn distance(&self, from: usize, to: usize) -> usize {
         if to >= from { to - from } else { to + self.slots.len() - from }
+    }
+}
+
+fn slots_for(keys: usize) -> usize {
+    (keys * 3 / 2).max(LEAST_SLOTS)
+}
+
+/// Of huge pages, where the system has them: the next key is anywhere in a large table, and to find the memory of
+/// a small page anew for each costs more than the key.
+struct Slots(MmapMut);
+
+impl Slots {
+    /// All of them are free.
+    fn new(count: usize) -> Self {
+        let memory = MmapMut::map_anon(count * DIGEST_BYTES).expect("memory for keys");
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::HugePage); // without any it is only slower
+        Self(memory)
+    }
+}
+
+impl Deref for Slots {
+    type Target = [Digest];
+
+    fn deref(&self) -> &[Digest] {
+        self.0.as_chunks().0
+    }
+}
+
+impl DerefMut for Slots {
+    fn deref_mut(&mut self) -> &mut [Digest] {
+        self.0.as_chunks_mut().0
     }
 }
 

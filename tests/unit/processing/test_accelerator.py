@@ -347,15 +347,16 @@ TablesSideBySide.TestCase.settings = settings(max_examples=examples(60))
 TestTables = TablesSideBySide.TestCase
 
 
-def test_claimed_keys_are_found_in_a_table_that_has_grown_since() -> None:
-    other = compiled.KeyTable(SECRET, 30, 64.0)
-    more = [f"more {number}" for number in range(1000)]
+@pytest.mark.parametrize(("max_count", "count"), [(30, 1000), (1_000_000, 40_000)])
+def test_claimed_keys_are_found_in_a_table_that_has_grown_since(max_count: int, count: int) -> None:
+    other = compiled.KeyTable(SECRET, max_count, 64.0)
+    more = [f"more {number}" for number in range(count)]
     claimed, *_ = other.claim(KEYS[:20], 0.0)
     other.claim(more, 0.0)
     other.confirm(claimed, 0.0)
     digests = [other.digest(key) for key in [*KEYS, *more]]
     states = [(other.is_pending(digest), other.has(digest)) for digest in digests]
-    assert states == 20 * [(False, True)] + 20 * [(False, False)] + 1000 * [(True, True)]
+    assert states == 20 * [(False, True)] + 20 * [(False, False)] + count * [(True, True)]
 
 
 @given(st.lists(lines(), max_size=8), st.binary(max_size=16))
