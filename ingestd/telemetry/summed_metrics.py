@@ -4,9 +4,9 @@ Counters, histograms and most gauges are added up. What a process had counted wh
 sum never falls; what happened between the last look at it and its death is not in it.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -34,12 +34,19 @@ ProcessLife = tuple[str, int]
 """A process by its name, and for the how many-th time it was started."""
 
 
-class SumOfMetrics:
-    """``add_up`` is called for each scrape."""
+class SumsState(msgspec.Struct):
+    """``before``: by series what processes had counted that have died; ``last``: by process, for the how
+    many-th time it was started, and what it said last."""
 
-    def __init__(self) -> None:
-        self._before: dict[_Name, float] = defaultdict(float)
-        self._last: dict[str, tuple[int, dict[_Name, float]]] = {}
+    before: dict[_Name, float] = {}
+    last: dict[str, tuple[int, dict[_Name, float]]] = {}
+
+
+class SumOfMetrics:
+    """``add_up`` is called for each scrape. ``state``: what to go on from."""
+
+    def __init__(self, state: SumsState | None = None) -> None:
+        self._state = state or SumsState()
 
     def add_up(self, texts: Mapping[ProcessLife, str], *, ready: bool) -> list[Metric]:
         """``texts``: what each process answers at ``/metrics``; ``ready``: all of it together."""
@@ -58,8 +65,8 @@ class SumOfMetrics:
                         counted[name] = sample.value
             self._remember(process, life, counted)
         alive = {process for process, _ in texts}
-        dead = [counted for process, (_, counted) in self._last.items() if process not in alive]
-        for counted in (self._before, *dead):
+        dead = [counted for process, (_, counted) in self._state.last.items() if process not in alive]
+        for counted in (self._state.before, *dead):
             for name, value in counted.items():
                 if name in sums:
                     sums[name] += value
@@ -72,11 +79,12 @@ class SumOfMetrics:
         return [*families.values()]
 
     def _remember(self, process: str, life: int, counted: dict[_Name, float]) -> None:
-        before = self._last.get(process)
+        state = self._state
+        before = state.last.get(process)
         if before and before[0] != life:
             for name, value in before[1].items():
-                self._before[name] += value
-        self._last[process] = (life, counted)
+                state.before[name] = state.before.get(name, 0.0) + value
+        state.last[process] = (life, counted)
 
 
 def _together(family: str, one: float | None, other: float) -> float:

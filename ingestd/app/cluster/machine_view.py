@@ -43,22 +43,31 @@ class SpoolFigures(msgspec.Struct, frozen=True):
     parked: Mapping[str, float] = {}
 
 
-class CarriedCounts:
-    """Counters of processes that begin at 0 when they are started again: what they had counted stays."""
+class CountsState(msgspec.Struct):
+    """``now``: by process and series, for the how many-th time the process was started, and what it says;
+    ``before``: by series what those had counted that have died."""
 
-    def __init__(self) -> None:
-        self._now: dict[tuple[str, str], tuple[int, float]] = {}
-        self._before: dict[str, float] = {}
+    now: dict[tuple[str, str], tuple[int, float]] = {}
+    before: dict[str, float] = {}
+
+
+class CarriedCounts:
+    """Counters of processes that begin at 0 when they are started again: what they had counted stays.
+    ``state``: what to go on from."""
+
+    def __init__(self, state: CountsState | None = None) -> None:
+        self._state = state or CountsState()
 
     def note(self, process: str, starts: int, name: str, value: float) -> None:
-        known = self._now.get((process, name))
+        now, before = self._state.now, self._state.before
+        known = now.get((process, name))
         if known and known[0] != starts:
-            self._before[name] = self._before.get(name, 0.0) + known[1]
-        self._now[process, name] = starts, value
+            before[name] = before.get(name, 0.0) + known[1]
+        now[process, name] = starts, value
 
     def totals(self) -> dict[str, float]:
-        found = dict(self._before)
-        for (_, name), (_, value) in self._now.items():
+        found = dict(self._state.before)
+        for (_, name), (_, value) in self._state.now.items():
             found[name] = found.get(name, 0.0) + value
         return found
 
@@ -92,14 +101,22 @@ def merged(refused: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 class MachineView:
-    """``note`` what was told, about once a second. ``directory``: of the state."""
+    """``note`` what was told, about once a second. ``directory``: of the state; ``started``: the service
+    (wall time; None: now); ``counts``: what to go on from."""
 
-    def __init__(self, clock: Clock, directory: str) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        directory: str,
+        *,
+        started: float | None = None,
+        counts: CountsState | None = None,
+    ) -> None:
         self._clock = clock
         self._directory = directory
-        self._started = clock.wall()
+        self._started = clock.wall() if started is None else started
         self._history = History()
-        self._counts = CarriedCounts()
+        self._counts = CarriedCounts(counts)
         self.refusals = MergedRefusals()
         self._told: Sequence[ToldByProcess] = ()
         self._reasons: Sequence[str] = ("it is starting",)

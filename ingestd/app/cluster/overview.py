@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from ingestd import __version__
 from ingestd.admin.server import metrics_page, serve_pages
 from ingestd.app.cluster.board import Board
 from ingestd.app.cluster.judgement import open_connection
+from ingestd.app.cluster.kept_counts import Carried, KeptCounts
 from ingestd.app.cluster.machine_view import MachineView, SpoolFigures, ToldByProcess, merged
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster.names import StreamNames
@@ -54,6 +56,7 @@ def serve(
     processes: Sequence[ShownProcess],
     load: Callable[[], Settings],
     settings: Settings,
+    kept: KeptCounts,
 ) -> int:
     """Until SIGTERM; the exit code. Raises UserError for console tokens that cannot be read."""
     from ingestd.app.cluster.machine_model import pages_of  # the other processes need nothing of it
@@ -61,8 +64,10 @@ def serve(
 
     clock, directory = SystemClock(), find_state_directory(settings)
     audit = open_audit(settings.audit, directory, rotates=False)
-    view = MachineView(clock, str(directory))
-    overview = MachineOverview(board, processes, clock)
+    carried = kept.read() or Carried(clock.wall(), clock.monotonic())
+    view = MachineView(clock, str(directory), started=carried.started, counts=carried.counts)
+    keep = partial(kept.write, carried)
+    overview = MachineOverview(board, processes, clock, carried, keep)
     tap = TapHub(settings, overview.edges_and_workers, clock)
     more = pages_of(load, settings, view, workers=overview.workers, tap=tap, clock=clock, audit=audit)
 
@@ -90,6 +95,7 @@ async def _watch(overview: "MachineOverview", view: MachineView, settings: Setti
             spool = await _figures(settings) or spool
         turn += 1
         view.note(*await overview.look(), spool)
+        overview.keep()
         audit.flush()
         await SystemClock.sleep(_LOOK_S)
 
@@ -125,12 +131,22 @@ async def open_overview(
 
 
 class MachineOverview:
-    def __init__(self, board: Board, processes: Sequence[ShownProcess], clock: Clock) -> None:
+    """``keep`` writes down what is ``carried`` on, if this process dies."""
+
+    def __init__(
+        self,
+        board: Board,
+        processes: Sequence[ShownProcess],
+        clock: Clock,
+        carried: Carried,
+        keep: Callable[[], None],
+    ) -> None:
         self._board = board
         self._processes = processes
         self._clock = clock
-        self._started = clock.monotonic()
-        self._sums = SumOfMetrics()
+        self._started = carried.started_s
+        self._sums = SumOfMetrics(carried.sums)
+        self.keep = keep
 
     def edges_and_workers(self) -> dict[str, int]:
         """Process ids by name; 0: it does not run now."""
@@ -145,6 +161,7 @@ class MachineOverview:
         answers = await self._ask_all("/metrics")
         texts = {(one.name, self._board.read(one.place)[2]): text for one, _, text in answers if text}
         families = self._sums.add_up(texts, ready=not self._reasons(await self._ask_all("/readyz")))
+        self.keep()
         registry = CollectorRegistry()
         registry.register(Summed(families))
         return metrics_page(registry)(request)

@@ -19,6 +19,7 @@ from ingestd.app.cluster import overview
 from ingestd.app.cluster import spool as streams
 from ingestd.app.cluster.board import Board
 from ingestd.app.cluster.children import SIGNALS, Child, Children, fork
+from ingestd.app.cluster.kept_counts import KeptCounts
 from ingestd.app.cluster.local_server import LocalServer, directory_of, find_program, what_is_missing
 from ingestd.app.cluster.local_server import with_server as derive
 from ingestd.app.cluster.run import EXIT_SECOND_SIGNAL, serve_on_nats
@@ -117,7 +118,8 @@ class Supervisor:
                 child.work = self._work_of(child, settings, inner)
         shown = [overview.ShownProcess(child.name, child.kind, child.place) for child in children.all]
         shown.append(overview.ShownProcess("admin", "admin", len(shown)))
-        children.add("admin", "admin", partial(overview.serve, admin, self._board, shown, load, settings))
+        serve = partial(overview.serve, admin, self._board, shown, load, settings, KeptCounts())
+        children.add("admin", "admin", serve)
         self._ready = False
 
     def _inner(self, settings: Settings) -> Settings:

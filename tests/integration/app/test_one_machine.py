@@ -16,6 +16,7 @@ from aiohttp.test_utils import make_mocked_request
 from ingestd.app.checks.shared_spool import check_shared_spool
 from ingestd.app.cluster.board import Board
 from ingestd.app.cluster.children import Children
+from ingestd.app.cluster.kept_counts import Carried
 from ingestd.app.cluster.local_server import LocalServer, find_program, on_this_machine
 from ingestd.app.cluster.overview import MachineOverview, ShownProcess
 from ingestd.app.start import serve_until_signal
@@ -146,9 +147,8 @@ async def test_a_process_that_stands_still_is_told_at_healthz() -> None:
         writer.close()
 
     clock, board = ManualClock(), Board(2)
-    overview = MachineOverview(
-        board, [ShownProcess("edge-1", "edge", 0), ShownProcess("worker-1", "worker", 1)], clock
-    )
+    processes = [ShownProcess("edge-1", "edge", 0), ShownProcess("worker-1", "worker", 1)]
+    overview = MachineOverview(board, processes, clock, Carried(0.0, 0.0), lambda: None)
     request = make_mocked_request("GET", "/healthz")
     async with await asyncio.start_server(answer, "127.0.0.1") as server:
         board.beat(clock.now)
