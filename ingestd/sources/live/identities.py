@@ -185,10 +185,10 @@ class Identities:
                 try:
                     if look.head == look.content:
                         return compare(look, file.copy_of)
-                    if not file.copy_of.at:
+                    at, mark = file.copy_of.at, file.copy_of.mark
+                    if not at:
                         return begins_alike(look, file.copy_of)
-                    mark = file.copy_of.mark
-                    return bool(recognising.mark_in(look, file.copy_of.at, mark, self._options))
+                    return bool(recognising.mark_in(look, at, mark, self._options, min(TAIL_BYTES, at)))
                 finally:
                     os.close(look.descriptor)
             return False

@@ -216,13 +216,21 @@ async def test_what_was_read_and_let_go_is_known_when_it_comes_again(
         assert_once(api, events(21))
 
 
-async def test_packed_before_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is held open, and told from its archive before anything of it was taken."""
+@pytest.mark.parametrize("read", [0, 2, 10])
+async def test_packed_before_it_was_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    """It is held open, and told from its archive when little of it was taken, or nothing."""
     log = tmp_path / "app.log"
     is_open = gate(monkeypatch)
-    append(log, *events(30))
+    is_open.set()
+    append(log, *events(read))
     async with EventApi() as api, following(tmp_path, api, "app.log*") as service:
+        await service.settled(read)
         await counted(service, "files", 1)
+        is_open.clear()
+        append(log, *events(30 - read, first=read))
+        await looked(service)
         old = rotate(log, "app.log.1")
         old.with_name("app.log.1.gz").write_bytes(gzip.compress(old.read_bytes()))
         old.unlink()
