@@ -170,7 +170,7 @@ class VerdictHandler:
         )
         batch.ambiguous = False  # whatever became of earlier attempts: of each event it is known now
         failed = [FailedEvent(one.index, Reason.REFUSED, one.message) for one in items if not one.retryable]
-        parts: list[Batch] = []
+        parts, following = list[Batch](), list[Batch]()
         delivered: Sequence[int] = range(len(batch.events))
         remote_ids = verdict.remote_ids if self._confirms else ()
         if items:
@@ -182,18 +182,18 @@ class VerdictHandler:
                 parts = [batch.part(again)]
             delivered = [index for index in delivered if index not in words]
             remote_ids = tuple((index, known) for index, known in remote_ids if index not in words)
-        on = [index for index in delivered if index in verdict.goes_on] if verdict.goes_on else []
-        following = [batch.next_step(on)] if on else []
-        delivered = [index for index in delivered if index not in on] if on else delivered
-        actions: list[LaneAction] = [
-            Resolve(batch, Outcomes(delivered, failed, parts + following, remote_ids))
-        ]
+        if verdict.goes_on and (on := [index for index in delivered if index in verdict.goes_on]):
+            following = [batch.next_step(on)]
+            delivered = [index for index in delivered if index not in on]
+        outcomes = Outcomes(delivered, failed, parts + following, remote_ids)
+        actions: list[LaneAction] = [Resolve(batch, outcomes)]
         flow.accepted(now)
         if len(batch.body) < self._cut_bytes < sys.maxsize:  # so it was the length
             actions.append(LearnSize(self._cut_bytes // 2))
             self._cut_bytes = sys.maxsize
-        actions += [Resubmit(part, self.delay_s(batch), repeat=True) for part in parts]
-        actions += map(Resubmit, following)
+        if parts or following:
+            actions += [Resubmit(part, self.delay_s(batch), repeat=True) for part in parts]
+            actions += map(Resubmit, following)
         # one that is refused alone says nothing of others
         return actions + self._follow_up(batch, good=bool(delivered or following) or len(batch) > 1)
 

@@ -188,11 +188,12 @@ class EventRecorder:
     def resolve_keys(self, safe: Sequence[bytes], lost: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Confirm and release keys. Copies that waited are duplicates, or dead letters: gives these."""
         copies = self._window.confirm(safe, self._clock.monotonic()) if safe else []
-        for chunk, positions in (by_chunk := _by_chunk(copies)).items():
-            self.duplicates(chunk, len(positions))
-            if self._saw_copies:
-                self._saw_copies(chunk, positions)
-        self._dismissed(by_chunk)
+        if copies:
+            for chunk, positions in (by_chunk := _by_chunk(copies)).items():
+                self.duplicates(chunk, len(positions))
+                if self._saw_copies:
+                    self._saw_copies(chunk, positions)
+            self._dismissed(by_chunk)
         if not lost:
             return []
         released = self._window.release_by_key([letter.digest for letter in lost if letter.digest])

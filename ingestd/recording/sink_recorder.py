@@ -2,8 +2,9 @@
 
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from ingestd.core.answer import Answer
@@ -221,7 +222,7 @@ class SinkRecorder:
         )
 
     def _resolve_events(self, batch: Batch, outcomes: Outcomes) -> None:
-        pieces = list(_pieces(batch, outcomes, sink=self.sink))
+        pieces = _pieces(batch, outcomes, sink=self.sink)
         now = self._clock.wall()
         if pieces and not batch.noted:  # never sent: what is resolved must be known after a restart
             self._freeze(batch, now)
@@ -253,8 +254,8 @@ class SinkRecorder:
             also=self._also(batch, outcomes.delivered, rows, set(asked)) if rows or self._keep else None,
             transformed=self._transforms or batch.transformed,
         )
-        for (segment, *_), known in zip(pieces, resolved, strict=True):
-            self._events.finish(self.sink, segment.chunk, len(segment.positions), known)
+        for piece, known in zip(pieces, resolved, strict=True):
+            self._events.finish(self.sink, piece[0].chunk, len(piece[0].positions), known)
         if self._pending and rows:
             self._pending.add(len(rows))
 
@@ -338,13 +339,12 @@ class SinkRecorder:
             )
 
 
-def _pieces(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
+def _pieces(batch: Batch, outcomes: Outcomes, *, sink: str) -> Sequence[Piece]:
     """What is resolved of a batch, by the chunks that its events came from."""
     if len(outcomes.delivered) < len(batch.events):
-        yield from pieces_of(batch, outcomes, sink=sink)
-        return
-    at = 0
-    for segment in batch.segments:
-        count = len(segment.positions)
-        yield segment, batch.digests[at : at + count], (), ()
-        at += count
+        return list(pieces_of(batch, outcomes, sink=sink))
+    if len(batch.segments) == 1:
+        return ((batch.segments[0], batch.digests, (), ()),)
+    ends = accumulate((len(segment.positions) for segment in batch.segments), initial=0)
+    keys = [batch.digests[first:end] for first, end in pairwise(ends)]
+    return [(segment, mine, (), ()) for segment, mine in zip(batch.segments, keys, strict=True)]

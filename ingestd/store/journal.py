@@ -49,7 +49,7 @@ class Journal(KnownSources):
         self._moved: set[int] = set()
         self._marks: dict[int, Mark] = {}
         self._settled = SettledBatches()
-        self._look_beyond = False
+        self._look_beyond, self._looked_in = False, -1  # once in what is committed together
         self._spool = spool
         self._noted_cursors: dict[str, int] = {}
         self._noted: tuple[int, frozen.Changes] | None = None
@@ -301,9 +301,10 @@ class Journal(KnownSources):
     def _note_positions(self) -> None:
         """Positions, and the settled batches that now lie before them, go in one transaction."""
         cursors = self._spool.positions() if self._spool and self._spool.is_shared else {}
-        if not (self._moved or self._look_beyond or cursors != self._noted_cursors):
+        looks = self._look_beyond and self._looked_in != self._database.groups
+        if not (self._moved or looks or cursors != self._noted_cursors):
             return
-        self._look_beyond = False
+        self._look_beyond, self._looked_in = False, self._database.groups
         rows = []
         for source in self._moved:
             end, tail = self._marks.pop(source)

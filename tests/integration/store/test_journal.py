@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from ingestd.core.chunk import Batch, Chunk, Keeper, Segment
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.store.database import Database
-from ingestd.store.frozen_batches import body_digest, unpack_positions
+from ingestd.store.frozen_batches import IsPassed, SettledBatches, body_digest, unpack_positions
 from ingestd.store.journal import Journal
 from tests.ids import new_id
 from tests.integration.store.files import NOW, find, known_file, opened
@@ -109,6 +110,35 @@ async def test_what_is_resolved_and_passed_in_one_commit_leaves_nothing(tmp_path
         journal.dismissed(chunk, [3], now=NOW)
         journal.moved(1, 200, 9)
         await journal.commit()
+    assert await frozen(tmp_path) == {}
+
+
+async def test_what_has_been_passed_is_looked_for_once_in_what_is_committed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each event is a request, thousands end in a second."""
+    looks: list[int] = []
+
+    def looked(self: SettledBatches, is_passed: IsPassed) -> list[str]:
+        looks.append(1)
+        return take(self, is_passed)
+
+    take = SettledBatches.take_passed
+    monkeypatch.setattr(SettledBatches, "take_passed", looked)
+    async with opened(tmp_path) as journal:
+
+        async def deliver(batch: Batch) -> None:
+            settle(journal, batch)
+            await journal.commit()
+
+        batches = [a_batch(Segment(a_chunk(1, 0), [position])) for position in range(4)]
+        for batch in batches:
+            journal.freeze(batch, sink="ingest_api", now=NOW)
+        await journal.commit()
+        looks.clear()
+        await asyncio.gather(*map(deliver, batches))
+        assert len(looks) == 1
+        journal.moved(1, 100, 9)
     assert await frozen(tmp_path) == {}
 
 
