@@ -17,12 +17,12 @@ from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
 from ingestd.core.receipt import Receipt
-from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, sequence_of
+from ingestd.sources.broker.chunks import Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.kafka.client import Admin, Run
 from ingestd.sources.kafka.commits import Commits
-from ingestd.sources.kafka.group import Group
+from ingestd.sources.kafka.group import MESSAGES, Group
 from ingestd.sources.kafka.heirs import Heirs, Nobody
 from ingestd.sources.kafka.lag import count
 from ingestd.sources.kafka.partition import OtherMessages, Partition
@@ -67,7 +67,7 @@ class KafkaSource:
         drain_s: float = 5.0,
         named_within_s: float = NAMED_WITHIN_S,
         unowned_s: float = DEFAULT_BOUNDS.unowned_s,
-        chunk_messages: int = MAX_CHUNK_MESSAGES,
+        chunk_messages: int = MESSAGES,
     ) -> None:
         self.name = f"kafka.{name}"
         self.counts = SourceCounts()

@@ -12,6 +12,7 @@ from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.sources.broker.chunks import sequence_of
+from ingestd.sources.kafka.group import MESSAGES
 from ingestd.sources.kafka.note import read_note
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.kafka.source import KafkaSource
@@ -98,6 +99,7 @@ async def reader(
     *given: tuple[str, int],
     warnings: list[str] | None = None,
     within_s: float = 60.0,
+    chunk_messages: int = 5,
 ) -> AsyncIterator[Reader]:
     await asyncio.to_thread(directory.mkdir, exist_ok=True)
     database = Database(directory)
@@ -116,7 +118,7 @@ async def reader(
         warn=(warnings if warnings is not None else []).append,
         drain_s=patience(5),
         named_within_s=within_s,
-        chunk_messages=5,
+        chunk_messages=chunk_messages,
     )
     await source.open()
     one = Reader(source, journal)
@@ -416,6 +418,15 @@ async def test_errors_are_told_and_end_and_that_of_a_copied_member_ends_the_sour
         await until(lambda: one.error is not None)
         assert "it has a copy of this state directory" in str(one.error)
         assert member.is_closed
+
+
+async def test_what_is_there_comes_in_large_chunks(tmp_path: Path, kafka: ScriptedKafka) -> None:
+    """A list of the library's is one; it was three, and each chunk costs."""
+    kafka.produce("t", 0, *payloads(0, 2500))
+    async with reader(tmp_path / "one", kafka, T0, chunk_messages=MESSAGES) as one:
+        await until(lambda: len(one.events) == 2500)
+        assert one.events == payloads(0, 2500)
+        assert len(one.chunks) == 1
 
 
 async def test_what_comes_with_errors_between_the_messages_is_read_all_the_same(
