@@ -168,7 +168,7 @@ class Database:
         if self._appended is None:
             self._appended = self._loop.create_future()
         appended = self._appended
-        self._start_soon()
+        self._start_group()  # who appends has gathered what comes in a turn
         return appended
 
     async def commit(self, *, at_once: bool = False) -> None:
@@ -200,7 +200,7 @@ class Database:
     def _start_group(self) -> None:
         self._starting = False
         if self._running or self._failed or not (self._waiters or self._appended):
-            return  # what was appended is refused meanwhile
+            return
         self.groups += 1
         self._running = CommitGroup(
             self._work, self._appends, self._waiters, self._appended or self._loop.create_future()

@@ -319,8 +319,11 @@ async def note_and_crash(store: Store, directory: Path, name: str, *numbers: int
     """Note these, and crash before the end of their transaction and after it."""
     gate = threading.Event()
     store.database.note(lambda connection: gate.wait(patience(30)))
+    before = store.database.groups
     waiting = asyncio.create_task(store.database.commit())
-    await asyncio.sleep(0)  # the writer is busy: what comes now is one transaction
+    while store.database.groups == before:  # noqa: ASYNC110 - a group that begins has no event to wait for
+        await asyncio.sleep(0)
+    # the writer is busy: what comes now is one transaction
     for number in numbers:
         store.note(number)
     last = store.database.append(lambda connection: crash(directory, directory / f"before {name}"))

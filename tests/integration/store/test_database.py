@@ -71,11 +71,8 @@ async def test_what_is_noted_in_one_turn_of_the_loop_is_one_commit(database: Dat
     before = database.commits
 
     async def take(name: str) -> None:
-        if int(name) % 2:
-            database.note(insert(name))
-            await database.commit()
-        else:
-            await database.append(insert(name))
+        database.note(insert(name))
+        await database.commit()
 
     async with anyio.create_task_group() as tasks:
         for number in range(100):
