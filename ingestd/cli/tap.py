@@ -54,7 +54,7 @@ def tap(
         from ingestd.config import load
 
         settings = load(config_file, {})
-        cluster.tap(settings, sink=sink, what=what or "", when=when, limit=limit, tell=show)
+        cluster.tap(settings, sink=sink, what=what or "", when=when, limit=limit, on_line=show)
         return
     from ingestd.app.admin_client import AdminClient
 

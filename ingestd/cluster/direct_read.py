@@ -69,7 +69,7 @@ async def _get(
     messages: list[FoundMessage] = []
     ended, left = asyncio.Event(), 0
 
-    def hear(one: Any) -> None:
+    def on_message(one: Any) -> None:
         nonlocal left
         headers = _plain(one.headers or {})
         if headers.get("Status"):
@@ -79,7 +79,7 @@ async def _get(
             sequence = int(headers["Nats-Sequence"])
             messages.append(FoundMessage(headers["Nats-Subject"], sequence, one.data, headers))
 
-    inbox = await connection.listen(hear)
+    inbox = await connection.listen(on_message)
     try:
         where = f"{connection.api_prefix}.DIRECT.GET.{stream}"
         await connection.publish(where, msgspec.json.encode(asked), inbox)

@@ -179,14 +179,14 @@ class EdgeAdmission:
             size += submission.size_bytes
             if events >= _MOST_EVENTS or size >= MAX_GROUP_BYTES:
                 break
-        taken, self._arrived = self._arrived[:count], self._arrived[count:]
-        return taken
+        arrived, self._arrived = self._arrived[:count], self._arrived[count:]
+        return arrived
 
     async def _store(self, group: SubmissionGroup) -> None:
         """Every chunk of it, each in its partition; then the answers. A part that is stored when another is
         not stays there: the producer is told to come again, and what it sends then are copies."""
-        pieces = group.claim(self._keys(), self._clock.monotonic(), max_bytes=sys.maxsize)
-        appends = [self._append(*chunk) for piece in pieces for chunk in self._cut(piece[1], piece[2])]
+        parts = group.claim(self._keys(), self._clock.monotonic(), max_bytes=sys.maxsize)
+        appends = [self._append(*chunk) for part in parts for chunk in self._cut(part[1], part[2])]
         if self.keep_rejected:
             appends += [self._keep(*refused) for refused in group.refused]
         found = await asyncio.gather(*appends, return_exceptions=True)
@@ -194,7 +194,7 @@ class EdgeAdmission:
             self._refuse(group, failed[0])
         else:
             if self._trace and self._trace.tap.open:
-                self._trace.submitted([piece[1] for piece in pieces], group.copies, group.refused)
+                self._trace.submitted([part[1] for part in parts], group.copies, group.refused)
             self._answer(group)
 
     def _keys(self) -> GroupKeys:
@@ -258,14 +258,14 @@ class EdgeAdmission:
     def _answer(self, group: SubmissionGroup) -> None:
         self._full_at = float("-inf")
         for number, submission in enumerate(group.submissions):
-            taken = group.taken(number)
-            self.counts.stored += taken.accepted
-            self.counts.duplicate += taken.duplicates
-            self.counts.rejected += len(taken.rejected) + taken.unlisted
-            self._accepted(submission.producer, taken.accepted)
-            if submission.wait_s > 0 and taken.stored:  # what becomes of them is known elsewhere
-                taken = taken._replace(ends=SubmissionOutcome(0, 0, taken.accepted))
-            submission.answer(taken)
+            result = group.result(number)
+            self.counts.stored += result.accepted
+            self.counts.duplicate += result.duplicates
+            self.counts.rejected += len(result.rejected) + result.unlisted
+            self._accepted(submission.producer, result.accepted)
+            if submission.wait_s > 0 and result.stored:  # what becomes of them is known elsewhere
+                result = result._replace(ends=SubmissionOutcome(0, 0, result.accepted))
+            submission.answer(result)
 
     def _stored(self, group: SubmissionGroup, task: asyncio.Task[None]) -> None:
         self._storing.discard(task)

@@ -45,7 +45,7 @@ class JetStreamLink:
         self._ended = anyio.Event()
         self._opened = anyio.Event()
         self.connection: NatsConnection | None = None
-        self.trouble = ""
+        self.problem = ""
         self.expected: tuple[StreamNames, Installation] | None = None
         self._looked_at = -math.inf
 
@@ -87,7 +87,7 @@ class JetStreamLink:
     async def follow(self, connection: NatsConnection) -> None:
         """Hear when the spool has other partitions. Raises BrokerAway."""
         assert self.expected
-        await connection.listen(self._hear, self.expected[0].entry("installation"))
+        await connection.listen(self._receive, self.expected[0].entry("installation"))
         await self._look_again(connection)  # it may have come just before
 
     async def _look_again(self, connection: NatsConnection) -> None:
@@ -100,7 +100,7 @@ class JetStreamLink:
             if found := await read_installation(connection, self.expected[0]):
                 self._learn(found)
 
-    def _hear(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         if found := decode(message.data):
             self._learn(found)
 
@@ -136,14 +136,14 @@ class JetStreamLink:
                 await self.open()
             except BrokerAway as error:
                 failures += 1
-                self.trouble = str(error)
+                self.problem = str(error)
                 if failures == 1:
                     self._warn(f"{error}; it is tried again")
                 await self._clock.sleep(_RETRY.delay(failures, rng=self._rng))
             else:
-                if self.trouble:
+                if self.problem:
                     self._warn(f"NATS at {self._settings.servers[0]} is back")
-                self.trouble = ""
+                self.problem = ""
                 return
 
     async def append(

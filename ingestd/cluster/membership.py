@@ -70,44 +70,44 @@ class Membership:
         self._names = names
         self._clock = clock
         self._describe = describe
-        self._heard: dict[str, tuple[float, Member]] = {}
+        self._received: dict[str, tuple[float, Member]] = {}
 
     async def run(self, connection: NatsConnection) -> None:
         """Until cancelled. Raises BrokerAway."""
-        await connection.listen(self._hear, self._names.members)
+        await connection.listen(self._receive, self._names.members)
         while True:
-            await self.tell(connection)
+            await self.announce(connection)
             await self._clock.sleep(until_turn(BEAT_S, self._clock.monotonic()))
 
-    async def tell(self, connection: NatsConnection) -> None:
+    async def announce(self, connection: NatsConnection) -> None:
         await connection.publish(self._names.members, msgspec.json.encode(self._describe()))
 
-    def _hear(self, one: Any) -> None:
+    def _receive(self, one: Any) -> None:
         member = decoded(one, Member)
         if member is None:
             return
-        if len(self._heard) < 10_000 or member.name in self._heard:
-            _, before = self._heard.get(member.name, (0.0, None))
-            self._heard[member.name] = self._clock.monotonic(), member
+        if len(self._received) < 10_000 or member.name in self._received:
+            _, before = self._received.get(member.name, (0.0, None))
+            self._received[member.name] = self._clock.monotonic(), member
             if before is None or (before.leaving, before.sinks) != (member.leaving, member.sinks):
                 self.changed.set()
 
     @property
     def silent_in_s(self) -> float:
         """So long until the first of those who were heard is taken for dead, if it says nothing more."""
-        first = min((at for at, _ in self._heard.values()), default=math.inf)
+        first = min((at for at, _ in self._received.values()), default=math.inf)
         return first + SILENT_S - self._clock.monotonic()
 
     @property
     def others(self) -> list[Member]:
         """Who was heard of late, without this process."""
         now, own = self._clock.monotonic(), self._describe().name
-        self._heard = {name: one for name, one in self._heard.items() if now - one[0] < SILENT_S}
-        return [member for name, (_, member) in sorted(self._heard.items()) if name != own]
+        self._received = {name: one for name, one in self._received.items() if now - one[0] < SILENT_S}
+        return [member for name, (_, member) in sorted(self._received.items()) if name != own]
 
     def forget(self) -> None:
         """What was heard before a connection was lost says nothing now."""
-        self._heard.clear()
+        self._received.clear()
 
 
 def shares_of(sinks: Mapping[str, bool], partitions: Sequence[int]) -> list[Share]:

@@ -108,24 +108,24 @@ async def wait_until_held(
     ``obeying`` is enough, has no request out. Gives those that did not in time or have requests out, and who
     of ``expected`` was not heard: process ids of all workers, where they are known; then nobody has to be
     waited for who might be there. Raises BrokerAway."""
-    heard: dict[str, tuple[float, Member]] = {}
+    received: dict[str, tuple[float, Member]] = {}
     news = asyncio.Event()
 
-    def hear(message: Any) -> None:
+    def on_message(message: Any) -> None:
         member = decoded(message, Member)
         if member is None:
             return
-        if member.kind != "edge" and sink in member.sinks and len(heard) < _MOST_MEMBERS:
-            heard[member.name] = clock.monotonic(), member
+        if member.kind != "edge" and sink in member.sinks and len(received) < _MOST_MEMBERS:
+            received[member.name] = clock.monotonic(), member
             news.set()
 
     began = clock.monotonic()
-    inbox = await connection.listen(hear, names.members)
+    inbox = await connection.listen(on_message, names.members)
     try:
         while True:
             news.clear()
             now = clock.monotonic()
-            here = [member for at, member in heard.values() if now - at < SILENT_S]
+            here = [member for at, member in received.values() if now - at < SILENT_S]
             late = [one for member in here if (one := _sends_still(member, sink, number))]
             pids = {member.pid for member in here}
             everybody = now - began >= SILENT_S or (expected and pids.issuperset(expected))
@@ -138,10 +138,10 @@ async def wait_until_held(
 
 
 def _sends_still(member: Member, sink: str, number: int) -> SendsStill | None:
-    told = member.parked.get(sink)
-    if told is None or told.number < number:
+    state = member.parked.get(sink)
+    if state is None or state.number < number:
         return SendsStill(member, None)
-    return SendsStill(member, told.out) if told.out else None
+    return SendsStill(member, state.out) if state.out else None
 
 
 class SharedParking:

@@ -51,7 +51,7 @@ class Probes:
     async def run(self, connection: NatsConnection) -> None:
         """Until cancelled. Raises BrokerAway."""
         self._waiting.clear()
-        await connection.listen(self._hear, self._names.probes)
+        await connection.listen(self._receive, self._names.probes)
         while True:
             await self._news.wait()
             self._news.clear()
@@ -60,7 +60,7 @@ class Probes:
                 if answer := self._answer(sink):
                     await connection.publish(reply, msgspec.json.encode(answer))
 
-    def _hear(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         wish = decoded(message, ProbeWish)
         if wish is not None and message.reply:
             self._waiting.append((wish.sink, message.reply))
@@ -80,14 +80,14 @@ async def probe(
     found: dict[str, ProbeAnswer] = {}
     news = asyncio.Event()
 
-    def hear(message: Any) -> None:
+    def on_message(message: Any) -> None:
         answer = decoded(message, ProbeAnswer)
         if answer is not None and len(found) < _MOST_ANSWERS:
             found[answer.name or str(answer.pid)] = answer
             news.set()
 
     until = clock.monotonic() + within_s
-    inbox = await connection.listen(hear)
+    inbox = await connection.listen(on_message)
     await connection.publish(names.probes, msgspec.json.encode(ProbeWish(sink)), inbox)
     while not enough(found.values()) and clock.monotonic() < until:
         await wait_until_set(news, _TURN_S, clock)

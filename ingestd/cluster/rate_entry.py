@@ -23,7 +23,7 @@ class SharedLimit(msgspec.Struct, frozen=True):
     in_flight: int
 
     @property
-    def piece(self) -> int:
+    def burst(self) -> int:
         """Requests that are taken at once: what may be sent in half a second."""
         return max(1, self.requests_per_minute // 120)
 
@@ -31,7 +31,7 @@ class SharedLimit(msgspec.Struct, frozen=True):
     def requests_per_second(self) -> float:
         """So that in any minute there are never more than the limit: tokens of up to ``LEASE_S`` before it
         may be used in it, and those that had gathered."""
-        return max(1, self.requests_per_minute - self.piece) / (_MINUTE_S + LEASE_S)
+        return max(1, self.requests_per_minute - self.burst) / (_MINUTE_S + LEASE_S)
 
 
 class Slots(msgspec.Struct, array_like=True):
@@ -81,7 +81,7 @@ def grant(
     if entry.at - now > SET_BACK_S:
         entry = _moved(entry, now - entry.at)
     passed_s = max(0.0, now - entry.at) if entry.at else 0.0
-    requests = min(float(limit.piece), entry.requests + passed_s * limit.requests_per_second)
+    requests = min(float(limit.burst), entry.requests + passed_s * limit.requests_per_second)
     rate = limit.events_per_second
     events = min(max(1.0, rate), entry.events + passed_s * rate)
     closed_until = max(entry.closed_until, wish.closed_until)

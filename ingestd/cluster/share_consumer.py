@@ -78,7 +78,7 @@ class ShareConsumer:
         self._counted = 0
         self._looked, self._look_at, self._is_less = 0, 0.0, False
         self._pin = ""
-        self._trouble: Exception | None = None
+        self._failure: Exception | None = None
         self._inbox = ""
         self._held: deque[tuple[int, int, str]] = deque()  # sequence, bytes, where it is acknowledged
         self._held_bytes = 0
@@ -101,7 +101,7 @@ class ShareConsumer:
         JetStreamError."""
         await self.unpin()
         await self._connection.ask(f"CONSUMER.RESET.{self._named}", {"seq": floor + 1})
-        self._inbox = await self._connection.listen(self._hear)
+        self._inbox = await self._connection.listen(self._receive)
 
     async def unpin(self) -> None:
         await self._connection.ask(f"CONSUMER.UNPIN.{self._named}", {"group": GROUP})
@@ -115,7 +115,7 @@ class ShareConsumer:
     async def run(self) -> None:
         """Pulls while there is room, and says that the owner is there while there is none. Raises BrokerAway,
         LetGo."""
-        while self._trouble is None:
+        while self._failure is None:
             if self._has_room and self._asked <= 0:
                 await self._pull(
                     _PULL, max(self._max_bytes - self._held_bytes, 2 * self._connection.max_payload)
@@ -130,7 +130,7 @@ class ShareConsumer:
                 await self._clock.sleep(_KEEP_S)
                 self._asked = 0
             await self._look()
-        raise self._trouble
+        raise self._failure
 
     async def _look(self) -> None:
         """The last deliveries may be missing, and no later one tells: they went to a worker that took itself
@@ -178,25 +178,25 @@ class ShareConsumer:
 
     async def deliveries(self) -> list[ShareDelivery]:
         """What has come, in order. Raises BrokerAway, LetGo."""
-        while not self._came and self._trouble is None:
+        while not self._came and self._failure is None:
             self._news.clear()
             await self._news.wait()
-        if self._trouble:
-            raise self._trouble
+        if self._failure:
+            raise self._failure
         came, self._came = self._came, []
         return came
 
     def end(self, why: Exception) -> None:
         """No more comes."""
-        self._trouble = self._trouble or why
+        self._failure = self._failure or why
         self._news.set()
         self._pulled.set()
 
-    def _hear(self, one: Any) -> None:
+    def _receive(self, one: Any) -> None:
         if not one.reply.startswith("$JS.ACK."):
-            self._hear_status(one.headers or {})
+            self._receive_status(one.headers or {})
             return
-        if self._trouble:
+        if self._failure:
             return
         parts = one.reply.split(".")  # see ``sources/nats/consumer.py``
         numbers = parts[5:9] if len(parts) < 11 else parts[7:11]
@@ -217,7 +217,7 @@ class ShareConsumer:
         if self._asked <= 0:
             self._pulled.set()
 
-    def _hear_status(self, headers: Mapping[Any, str]) -> None:
+    def _receive_status(self, headers: Mapping[Any, str]) -> None:
         found = {str(getattr(name, "value", name)): value for name, value in headers.items()}
         status, words = found.get("Status", ""), found.get("Description", "").strip()
         if status == "100":

@@ -82,7 +82,7 @@ class ShareFeed:
         chunk.receipt.settle(len(settled))
         if self.recovering:
             if found := self._recovery.look(chunk):
-                settled |= found.taken
+                settled |= found.in_batches
                 self._recovered += found.batches
             self._held_back.append((chunk, settled, delivery.headers))
             if chunk.start >= self._state.last_open:
@@ -115,8 +115,8 @@ class ShareFeed:
         self._recorder.started(sum(map(len, batches)))
         for batch in batches:
             self._lane.resubmit(batch)
-        told = {batch.id for batch in batches}
-        gone = [batch for batch in self._state.open if batch.id not in told]
+        ids = {batch.id for batch in batches}
+        gone = [batch for batch in self._state.open if batch.id not in ids]
         if gone:
             self._journal.drop([batch.id for batch in gone])
             # Nobody would ever settle the keys of events that are not there any more: their copies go.

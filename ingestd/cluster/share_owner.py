@@ -61,7 +61,7 @@ class ShareOwner:
             spool.connection, spool.names, share, parts.clock, max_bytes=spool.held_bytes
         )
         self.ledger = Ledger()
-        self.taken = False
+        self.is_active = False
         self.since = 0.0
         self._journal: StreamJournal
         self.recorder: SinkRecorder
@@ -82,7 +82,7 @@ class ShareOwner:
 
     @property
     def oldest_since(self) -> float | None:
-        return self._chunks.oldest_since if self.taken else None
+        return self._chunks.oldest_since if self.is_active else None
 
     # --- its life ---
 
@@ -105,7 +105,7 @@ class ShareOwner:
             await self._consumer.settled(self._journal.durable_floor)
             await self._consumer.unpin()
         finally:
-            self.taken = False
+            self.is_active = False
             with anyio.CancelScope(shield=True):
                 await self._consumer.close()
 
@@ -113,7 +113,7 @@ class ShareOwner:
         """What is on its way is finished, as far as that works in time; the rest is for the next owner."""
         if not self._leaving.is_set():
             self._leaving.set()
-            if self.taken:
+            if self.is_active:
                 self.lane.drain(within_s)
                 self._clock.call_later(within_s, self.lane.abandon)
 
@@ -212,7 +212,7 @@ class ShareOwner:
         )
         self._consumer.unbounded = self._chunks.recovering
         await self._consumer.begin(state.reached.floor)
-        self.taken = True
+        self.is_active = True
         if self._leaving.is_set():
             self.lane.close()
 
@@ -223,7 +223,7 @@ class ShareOwner:
 
     def look_at_letters(self) -> None:
         """A person did something with some of them."""
-        if self.taken:
+        if self.is_active:
             self._letters.news.set()
 
     async def _compare_stream(self, state: ShareState) -> list[str]:
@@ -233,11 +233,11 @@ class ShareOwner:
         spool = self._spool
         found = await look_at_stream(spool.connection, spool.names, self.share.partition, state)
         before, state.stream = state.stream, found.created
-        if not before or not found.trouble:
+        if not before or not found.problem:
             return []
         lost = begin_at(state, self._window, found.first)
         self._parts.warn(
-            f"{self.share}: {found.trouble}; what it holds from {found.first} on is taken for new, and"
+            f"{self.share}: {found.problem}; what it holds from {found.first} on is taken for new, and"
             f" {len(lost)} batches that held other chunks are given up: the rest of their events is sent"
             " under new idempotency keys"
         )

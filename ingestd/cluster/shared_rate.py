@@ -71,7 +71,7 @@ class SharedRate:
         self._cut: deque[float] = deque()
         self._debt = 0.0  # events that were sent beyond what was leased
         self._slots, self._slots_until = 0, -math.inf
-        self._closed_until = self._told_closed = -math.inf
+        self._closed_until = self._announced_closed = -math.inf
         self._server_s, self._asked_at, self._off_s = 0.0, -math.inf, 0.0
         self._wanted = asyncio.Event()
 
@@ -137,7 +137,7 @@ class SharedRate:
     def close(self, until: float) -> None:
         """No worker sends before: the others hear of it at once."""
         if until > self._closed_until:
-            self._closed_until = self._told_closed = until
+            self._closed_until = self._announced_closed = until
             self._wanted.set()
 
     def answered(self, now: float, headers: Mapping[str, str], *, after_s: float | None = None) -> None:
@@ -153,7 +153,7 @@ class SharedRate:
         """Raises BrokerAway, JetStreamError."""
         self._asked_at = -math.inf  # another server may tell another time
         subject = names.entry(f"rate.{self._sink}")
-        inbox = await connection.listen(self._hear, subject)
+        inbox = await connection.listen(self._receive, subject)
         try:
             while True:
                 await wait_until_set(self._wanted, _RENEW_S, self._clock)
@@ -165,7 +165,7 @@ class SharedRate:
         finally:
             await connection.unlisten(inbox)
 
-    def _hear(self, message: object) -> None:
+    def _receive(self, message: object) -> None:
         """Another worker has changed the entry: what the API told it holds for all."""
         try:
             entry = msgspec.msgpack.decode(getattr(message, "data", b""), type=RateEntry)
@@ -217,11 +217,11 @@ class SharedRate:
         requests, events = self._leased(now)
         wish = RateWish(active=self._active)
         if is_wanted:
-            wish.requests = max(0, self._limit.piece - requests)
+            wish.requests = max(0, self._limit.burst - requests)
             wish.events = max(0.0, self._limit.events_per_second / 2 + self._debt - events)
             wish.more = max(1, self._limit.in_flight - self._active)
-        if self._told_closed > now:
-            wish.closed_until = self._told_closed + self._server_s
+        if self._announced_closed > now:
+            wish.closed_until = self._announced_closed + self._server_s
         return wish
 
     def _take(self, given: RateGrant, started: float) -> None:
@@ -238,11 +238,11 @@ class SharedRate:
         best_s = math.inf
         for _ in range(_CLOCK_TRIES):
             asked = self._clock.monotonic()
-            told = await connection.ask(f"STREAM.INFO.{names.state}")
+            answer = await connection.ask(f"STREAM.INFO.{names.state}")
             answered = self._clock.monotonic()
             if answered - asked < best_s:
                 best_s = answered - asked
-                self._server_s = nanoseconds(str(told["ts"])) / 1e9 - (asked + answered) / 2
+                self._server_s = nanoseconds(str(answer["ts"])) / 1e9 - (asked + answered) / 2
                 self._off_s = best_s / 2
             if best_s < _QUICK_S:
                 break

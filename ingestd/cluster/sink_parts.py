@@ -68,7 +68,7 @@ class SinkParts(msgspec.Struct, frozen=True):
         if self.trace.tap.open:
             self.trace.tap.show("duplicate", pick(chunk.events, positions), sink=self.sink.name)
 
-    def tell_parked(self, parked: bool, waiting: Callable[[], str]) -> None:
+    def report_parked(self, parked: bool, waiting: Callable[[], str]) -> None:
         """In the log, where it is news. ``waiting``: how much waits, in words."""
         name, entry = self.sink.name, AuditEntry.SINK_PARKED
         if parked:

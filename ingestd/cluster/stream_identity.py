@@ -13,11 +13,11 @@ _CLOSE_S = 0.001
 
 
 class FoundStream(NamedTuple):
-    """``created``: when; ``trouble``: why it is not the one, in words, or empty; ``first``: then the first
+    """``created``: when; ``problem``: why it is not the one, in words, or empty; ``first``: then the first
     chunk of the share that was not read."""
 
     created: str
-    trouble: str = ""
+    problem: str = ""
     first: int = 1
 
 

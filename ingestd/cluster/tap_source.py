@@ -60,7 +60,7 @@ class _Look(msgspec.Struct):
     reader: TapReader
     leave: ExitStack
     until: float
-    told_at: float = float("-inf")
+    sent_at: float = float("-inf")
 
 
 class TapSource:
@@ -78,7 +78,7 @@ class TapSource:
     async def run(self, connection: NatsConnection) -> None:
         """Until cancelled. Raises BrokerAway."""
         try:
-            await connection.listen(self._hear, self._names.taps)
+            await connection.listen(self._receive, self._names.taps)
             while True:
                 if not self._looks:
                     await self._news.wait()
@@ -91,7 +91,7 @@ class TapSource:
             for name in [*self._looks]:
                 self._end(name)
 
-    def _hear(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         if (wish := decoded(message, TapWish)) is not None:
             self._wishes.append(wish)
             self._news.set()
@@ -125,8 +125,8 @@ class TapSource:
                 continue
             reader = look.reader
             samples, missed, reader.missed = reader.take_all(), reader.missed, 0
-            if samples or missed or now - look.told_at >= _PULSE_S:
-                look.told_at = now
+            if samples or missed or now - look.sent_at >= _PULSE_S:
+                look.sent_at = now
                 for part, left_out in _messages(samples, missed):
                     news = TapNews(name, self._pid, self._process, part, left_out)
                     await connection.publish(look.inbox, msgspec.json.encode(news))

@@ -93,11 +93,11 @@ class Worker:
         self._obeyed = self.parking.parked
         self._probes = Probes(self._names, self._probe)
         self.connected = False
-        self.trouble = "it is not connected yet"
+        self.problem = "it is not connected yet"
         self.partitions = 0
         self._waiting_since: dict[Share, float] = {}
         self._not_before: dict[Share, float] = {}
-        self._said = asyncio.Event()
+        self._to_announce = asyncio.Event()
         self._stop = anyio.Event()
         self._stop_s = 0.0
 
@@ -109,7 +109,7 @@ class Worker:
         shares = [
             OwnedShare(*share, since=one.owner.since, lag=one.owner.lag, in_flight=one.owner.ledger.in_flight)
             for share, one in self.owned.items()
-            if one.owner.taken
+            if one.owner.is_active
         ]
         return msgspec.structs.replace(
             self._member, shares=shares, leaving=self.stopping, parked=self._parked_here()
@@ -132,17 +132,17 @@ class Worker:
         self._obeyed = parked = self.parking.parked
         for name, parts in self.parts.items():
             parts.sender.hold(name in parked)
-            parts.tell_parked(name in parked, partial(self._waiting, name))
+            parts.report_parked(name in parked, partial(self._waiting, name))
         for share, one in self.owned.items():
             one.owner.hold(share.sink in parked)
-        self._said.set()
+        self._to_announce.set()
 
     def _probe(self, sink: str) -> ProbeAnswer | None:
         """Somebody does not want to wait for the next try of a sink."""
         if sink not in self.parts:
             return None
         lanes = [
-            one.owner.lane for share, one in self.owned.items() if share.sink == sink and one.owner.taken
+            one.owner.lane for share, one in self.owned.items() if share.sink == sink and one.owner.is_active
         ]
         probing = sum([lane.probe_now() for lane in lanes])
         return ProbeAnswer(self._member.pid, len(lanes), probing, self._member.name)
@@ -165,7 +165,7 @@ class Worker:
                 failures = 0
             except (BrokerAway, JetStreamError) as error:
                 failures = 1 if self.connected else failures + 1
-                self.connected, self.trouble = False, str(error)
+                self.connected, self.problem = False, str(error)
                 if failures == 1:
                     self._warn(f"{error}; no share is owned meanwhile")
                 await wait_until_set(self._stop, _RETRY.delay(failures, rng=self._rng), self._clock)
@@ -176,22 +176,22 @@ class Worker:
         await connection.open()
         try:
             spool = await self._join(connection)
-            self.connected, self.trouble = True, ""
+            self.connected, self.problem = True, ""
             self._inform(f"connected to NATS at {connection.shown}")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.membership.run, connection)
                 tasks.start_soon(self.parking.run, connection, self._obey)
-                tasks.start_soon(self._say_at_once, connection)
+                tasks.start_soon(self._announce_at_once, connection)
                 tasks.start_soon(self._probes.run, connection)
                 tasks.start_soon(self._tap_source.run, connection)
                 tasks.start_soon(self._watch, connection, ended)
                 for rate in self.rates.values():
                     tasks.start_soon(rate.run, connection, self._names)
-                await connection.listen(self._hear_of_letters, self._names.letter_news)
+                await connection.listen(self._receive_letter_news, self._names.letter_news)
                 tasks.start_soon(self._watch_partitions, spool)
                 await self._keep_shares(spool, tasks)
                 tasks.cancel_scope.cancel()
-            await self.membership.tell(connection)
+            await self.membership.announce(connection)
         except* (BrokerAway, JetStreamError, UserError) as group:
             raise first_cause(group) from None
         finally:
@@ -232,14 +232,14 @@ class Worker:
             held_bytes=max(least, min(_SHARE_BYTES, _ALL_BYTES // len(mine))),
         )
 
-    async def _say_at_once(self, connection: NatsConnection) -> None:
+    async def _announce_at_once(self, connection: NatsConnection) -> None:
         """Who parks a sink waits for that."""
         while True:
-            await self._said.wait()
-            self._said.clear()
-            await self.membership.tell(connection)
+            await self._to_announce.wait()
+            self._to_announce.clear()
+            await self.membership.announce(connection)
 
-    def _hear_of_letters(self, message: object) -> None:
+    def _receive_letter_news(self, message: object) -> None:
         for one in self.owned.values():
             one.owner.look_at_letters()
 
@@ -251,11 +251,11 @@ class Worker:
         """Raises BrokerAway when they are changed: then all is begun again with those that are."""
         changed = asyncio.Event()
 
-        def hear(message: Any) -> None:
+        def on_message(message: Any) -> None:
             if (found := installation.decode(message.data)) and found != spool.installation:
                 changed.set()
 
-        await spool.connection.listen(hear, self._names.entry("installation"))
+        await spool.connection.listen(on_message, self._names.entry("installation"))
         while not await wait_until_set(changed, _CHANGED_S, self._clock):
             if await installation.read_installation(spool.connection, self._names) != spool.installation:
                 break
@@ -340,7 +340,7 @@ class Worker:
         total = SinkLedger()
         add(total, self.ledgers[sink])
         for share, one in self.owned.items():
-            if share.sink == sink and one.owner.taken:
+            if share.sink == sink and one.owner.is_active:
                 add(total, one.owner.recorder.ledger)
         return total
 

@@ -86,12 +86,12 @@ class Bisection:
 
     def take_held(self) -> list[Batch]:
         """The parts that wait for the answers to others, no longer held."""
-        taken = [part for part, _ in self._held]
+        parts = [part for part, _ in self._held]
         for _, chain in (*self._held, *self._out.values()):
-            taken += [part for part, _ in reversed(chain)]
+            parts += [part for part, _ in reversed(chain)]
             chain.clear()
         self._held = []
-        return taken
+        return parts
 
     def _may_halve(self, level: int) -> bool:
         return level < _LEVELS and not (level == 0 and self._expect_all)
@@ -149,20 +149,20 @@ class Bisection:
             groups = group(part, self._keys_of)
             chosen = groups[:: max(1, len(groups) // share)][:share]
             each = share // len(chosen)
-            pieces: list[Batch] = []
+            parts: list[Batch] = []
             for indices in chosen:
                 line = [(part.part([index]), _LEVELS) for index in indices[:each]]
                 if rest := indices[each:]:
                     line.append((part.part(rest), _UNTRIED))
-                pieces += [piece for piece, _ in line]
+                parts += [one for one, _ in line]
                 behind = chain if len(groups) == 1 else []
                 behind += reversed(line[1:])
                 step.send.append(self._open(line[0][0], _LEVELS, behind))
             among = {index for indices in chosen for index in indices}
             if others := [index for index in range(len(part)) if index not in among]:
-                pieces.append(part.part(others))
-                self._held.append((pieces[-1], []))
-            step.cuts.append((part, pieces))
+                parts.append(part.part(others))
+                self._held.append((parts[-1], []))
+            step.cuts.append((part, parts))
 
     def _open(self, part: Batch, level: int, chain: _Chain) -> Batch:
         part.bisection = self

@@ -36,7 +36,7 @@ class CircuitBreaker:
         self.probe_at = 0.0
         self.state = BreakerState.CLOSED
         self.why = ""  # of the last failure since the API answered; also while it is closed
-        self._told = ""  # the state, and what kind of reason was last said
+        self._reported = ""  # the state, and what kind of reason was last said
 
     def outage_s(self, now: float) -> float:
         """Seconds it has not been closed, or was held, all in all."""
@@ -44,7 +44,7 @@ class CircuitBreaker:
 
     def succeeded(self, now: float) -> bool:
         """The API answers. True if that ended an outage."""
-        self._failures, self.why, self._told = 0, "", ""
+        self._failures, self.why, self._reported = 0, "", ""
         if self.state is BreakerState.CLOSED:
             return False
         self.state, self.since = BreakerState.CLOSED, now
@@ -60,7 +60,7 @@ class CircuitBreaker:
 
     def release(self, now: float) -> None:
         """It may be sent again; a reason that was told before is news then."""
-        self.held, self._told = False, ""
+        self.held, self._reported = False, ""
         self._go_on(now)
 
     def _go_on(self, now: float) -> None:
@@ -107,8 +107,8 @@ class CircuitBreaker:
 
     def _is_news(self) -> bool:
         """What differs in numbers only is not another reason."""
-        before, self._told = self._told, f"{self.state} {shape(self.why)}"
-        return self._told != before
+        before, self._reported = self._reported, f"{self.state} {shape(self.why)}"
+        return self._reported != before
 
     def _leave(self, state: BreakerState, now: float, why: str, jitter: float) -> None:
         self.state, self.why, self.since, self.ever_open = state, why, now, True

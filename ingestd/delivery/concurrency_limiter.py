@@ -57,11 +57,11 @@ class LatencyMonitor:
         self._wanted = min(max(_FEWEST_SAMPLES, limit / 2), _MOST_SAMPLES)
         self._samples.clear()
 
-    def add(self, *, started: float, seconds: float, size: int, taken: bool) -> bool:
+    def add(self, *, started: float, seconds: float, size: int, accepted: bool) -> bool:
         """True if the round is full."""
         if started < self._began:
             return False
-        self._samples.append((size.bit_length(), seconds, taken))
+        self._samples.append((size.bit_length(), seconds, accepted))
         return len(self._samples) >= self._wanted
 
     def judge(self, limit: float) -> LatencyTrend:
@@ -69,8 +69,8 @@ class LatencyMonitor:
         known_of = {size: self._known(size) for size in {size for size, _, _ in self._samples}}
         ratios = [
             seconds / known if seconds - known > _SLACK_S else 1.0
-            for size, seconds, taken in self._samples
-            if (known := known_of[size]) and (taken or seconds > known)
+            for size, seconds, accepted in self._samples
+            if (known := known_of[size]) and (accepted or seconds > known)
         ]
         self._learn()
         self._rounds += 1
@@ -115,8 +115,8 @@ class LatencyMonitor:
 
     def _learn(self) -> None:
         means, shortest = self._means, self._shortest
-        for size, seconds, taken in self._samples:
-            if not taken:
+        for size, seconds, accepted in self._samples:
+            if not accepted:
                 continue
             count, mean = means.get(size, (0, 0.0))
             if count < _MEAN_OF:
@@ -179,12 +179,12 @@ class ConcurrencyLimiter:
             step = self._limit if self._opening else self._step
             self._limit = min(self._ceiling, self._limit + step / self._limit)
         if self._most > CALM:
-            self._measure(started, now, seconds, size, taken=True)
+            self._measure(started, now, seconds, size, accepted=True)
 
     def failed(self, *, started: float, now: float, seconds: float, size: int) -> None:
         """An attempt failed. One that took long is a sign of load, a quick one says nothing."""
         if self._most > CALM:
-            self._measure(started, now, seconds, size, taken=False)
+            self._measure(started, now, seconds, size, accepted=False)
 
     def slow_down(self, *, started: float, now: float, wait_s: float, throttled: bool) -> None:
         """A request started at ``started`` was answered 429 (``throttled``) or 503."""
@@ -198,9 +198,9 @@ class ConcurrencyLimiter:
         self._refused_before = throttled
         self._refused_at = now
 
-    def _measure(self, started: float, now: float, seconds: float, size: int, *, taken: bool) -> None:
+    def _measure(self, started: float, now: float, seconds: float, size: int, *, accepted: bool) -> None:
         trips = self._trips
-        if not trips.add(started=started, seconds=seconds, size=size, taken=taken):
+        if not trips.add(started=started, seconds=seconds, size=size, accepted=accepted):
             return
         load = trips.judge(self._limit)
         if self._dipping:

@@ -92,9 +92,9 @@ class StatusReader:
         """``status: failed; error: …``: of a body that may be long, what says why."""
         parts = [f"{self._path[-1]}: {value[:100]}"]
         for name in _DETAILS:
-            said = body.get(name)
-            if said and name != self._path[0]:
-                text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+            detail = body.get(name)
+            if detail and name != self._path[0]:
+                text = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
                 parts.append(f"{name}: {self._safe_text(text, MAX_WORDS)}")
         return self._safe_text("; ".join(parts), MAX_WORDS)
 

@@ -75,7 +75,7 @@ class FlowControl:
         self._ever_answered = False
         self._last_progress, self._was_idle = now, True
         self._drain_until, self._left_in_drain = math.inf, 0
-        self._troubled = False  # something has failed since the last good answer
+        self._has_failed = False  # something has failed since the last good answer
 
     # --- the decision ---
 
@@ -212,9 +212,9 @@ class FlowControl:
 
     def succeeded(self, now: float) -> bool:
         """The API deals with requests. True if that ended an outage."""
-        if not self._troubled:
+        if not self._has_failed:
             return False
-        self._troubled = False
+        self._has_failed = False
         self._poison.answered()
         return self.circuit.succeeded(now)
 
@@ -222,21 +222,21 @@ class FlowControl:
         """An attempt failed: a sign of an outage, unless it is the batch's own fault. True if that is news:
         it opened the circuit, or the reason changed. ``jitter``: 0 to 1. ``at_least_s``: the API's
         Retry-After."""
-        self._troubled = True
+        self._has_failed = True
         if not self.is_probing and self._poison.is_at_fault(batch, now):
             return False
         return self.circuit.failed(now, why, jitter=jitter, at_least_s=at_least_s)
 
     def fails_alone(self, batch: Batch, now: float) -> bool:
         """``batch`` has failed. Whether others were accepted since it first did."""
-        self._troubled = True
+        self._has_failed = True
         if batch.first_failed is None:
             batch.first_failed = now
         return batch.first_failed < self._poison.last_accepted
 
     def pause(self, now: float, why: str, *, jitter: float) -> bool:
         """The API refuses us, not an event. True if that is news."""
-        self._troubled = True
+        self._has_failed = True
         return self.circuit.pause(now, why, jitter=jitter)
 
     def resolved(self, now: float, batch: Batch, parts: Sequence[Batch]) -> None:

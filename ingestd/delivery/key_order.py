@@ -143,21 +143,21 @@ class KeyOrder:
         """
         if self._one_per_key:
             return self._take_one_of_each()
-        taken: list[_Held] = []
+        drawn: list[_Held] = []
         keys: list[EventKey] = []
         others: list[EventKey] = []
         room = self._max_bytes
-        while self._ready and len(taken) < self._max_events:
+        while self._ready and len(drawn) < self._max_events:
             key = self._ready.popleft()
             line = self._held.get(key)
             if not line or key in self._lines:
                 continue  # it was taken since; it comes back when it is free again
-            if taken and line[0].chunk.source != taken[0].chunk.source:
+            if drawn and line[0].chunk.source != drawn[0].chunk.source:
                 others.append(key)
                 continue
-            before = len(taken)
-            room = self._draw(line, taken, room)
-            if len(taken) == before:
+            before = len(drawn)
+            room = self._draw(line, drawn, room)
+            if len(drawn) == before:
                 self._ready.appendleft(key)
                 break
             keys.append(key)
@@ -165,7 +165,7 @@ class KeyOrder:
                 break
             del self._held[key]
         self._ready.extendleft(reversed(others))
-        return self._batch(taken, keys) if taken else None
+        return self._batch(drawn, keys) if drawn else None
 
     # --- what is resolved ---
 
@@ -234,18 +234,18 @@ class KeyOrder:
             entry[0] += 1
         self.held_events += len(indices)
 
-    def _draw(self, line: deque[_Held], taken: list[_Held], room: int) -> int:
-        """Move the events of one key to ``taken``, if there is room for all, or as many of the source of the
+    def _draw(self, line: deque[_Held], drawn: list[_Held], room: int) -> int:
+        """Move the events of one key to ``drawn``, if there is room for all, or as many of the source of the
         first as fill the batch if it is empty. Gives the room that is left."""
         source = line[0].chunk.source
-        if taken and not self._fits(line, source, self._max_events - len(taken), room):
+        if drawn and not self._fits(line, source, self._max_events - len(drawn), room):
             return room
-        while line and len(taken) < self._max_events and line[0].chunk.source == source:
+        while line and len(drawn) < self._max_events and line[0].chunk.source == source:
             cost = len(line[0].event) + self._sep_bytes
-            if cost > room and taken:
+            if cost > room and drawn:
                 break
             room -= cost
-            taken.append(self._pop(line))
+            drawn.append(self._pop(line))
         return room
 
     def _pop(self, line: deque[_Held]) -> _Held:
@@ -265,7 +265,7 @@ class KeyOrder:
             key = self._ready.popleft()
             if (line := self._held.get(key)) and key not in self._lines:
                 lines[key] = line
-        taken: list[_Held] = []
+        drawn: list[_Held] = []
         others: list[EventKey] = []
         stays: _Held | None = None
         room = self._max_bytes
@@ -273,34 +273,34 @@ class KeyOrder:
             head = line[0]
             cost = len(head.event) + self._sep_bytes
             beyond = stays is not None and head.number > stays.number and head.chunk is not stays.chunk
-            if taken and (cost > room or beyond or head.chunk.source != taken[0].chunk.source):
+            if drawn and (cost > room or beyond or head.chunk.source != drawn[0].chunk.source):
                 others.append(key)
                 continue
             room -= cost
-            taken.append(self._pop(line))
+            drawn.append(self._pop(line))
             if not line:
                 del self._held[key]
             elif stays is None or line[0].number < stays.number:
                 stays = line[0]
         self._ready.extendleft(reversed(others))
         gone = lines.keys() - set(others)
-        return self._batch(taken, list(gone)) if taken else None
+        return self._batch(drawn, list(gone)) if drawn else None
 
     def _fits(self, line: deque[_Held], source: int, most_events: int, room: int) -> bool:
         if len(line) > most_events or any(held.chunk.source != source for held in line):
             return False
         return sum(len(held.event) + self._sep_bytes for held in line) <= room
 
-    def _batch(self, taken: list[_Held], keys: list[EventKey]) -> Batch:
-        taken.sort()  # by number: neighbours of a chunk side by side, and each key in its order
+    def _batch(self, drawn: list[_Held], keys: list[EventKey]) -> Batch:
+        drawn.sort()  # by number: neighbours of a chunk side by side, and each key in its order
         segments: list[Segment] = []
         positions: list[int] = []
-        for held in taken:
+        for held in drawn:
             if not segments or segments[-1].chunk is not held.chunk or positions[-1] > held.position:
                 positions = []
                 segments.append(Segment(held.chunk, positions))
             positions.append(held.position)
-        batch = Batch([held.event for held in taken], [held.digest for held in taken], segments, self._new_id)
+        batch = Batch([held.event for held in drawn], [held.digest for held in drawn], segments, self._new_id)
         self._enter(batch.id, keys)
         return batch
 

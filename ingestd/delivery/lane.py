@@ -258,10 +258,10 @@ class Lane:
         """An attempt, then others while the API takes them and one may be made at once: a task for each event
         would cost more than its journal does. ``out``: the batch that it is out with."""
         while out:
-            taken = await self._attempt(out[0], until)
+            accepted = await self._attempt(out[0], until)
             out.clear()
             self._flow.active -= 1
-            while taken and not out and isinstance(step := self._next(), Send):
+            while accepted and not out and isinstance(step := self._next(), Send):
                 if self._fits(step.batch):
                     out.append(step.batch)
                     until = self._sent(step)

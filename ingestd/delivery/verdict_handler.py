@@ -25,7 +25,7 @@ _CUTS = 3
 """How often in a row the connection is lost while the same batch is being sent, which then is halved."""
 _NEVER_TOO_LONG = 16 * 1024
 _FEW = 3  # answers in a row that are not the API's: no accident
-_NOT_SAID = "the sink cannot encode its batch, and does not say why"
+_NO_REASON = "the sink cannot encode its batch, and does not say why"
 _MAX_WORDS = 500  # characters of what a sink says of an event that it cannot encode
 
 
@@ -130,7 +130,7 @@ class VerdictHandler:
         made. The others go on as one batch."""
         events = {index: words[:_MAX_WORDS] for index, words in events.items() if 0 <= index < len(batch)}
         if not events:
-            events = dict.fromkeys(range(len(batch)), _NOT_SAID)
+            events = dict.fromkeys(range(len(batch)), _NO_REASON)
         failed = [FailedEvent(index, Reason.UNENCODABLE, events[index]) for index in sorted(events)]
         parts = self._others(batch, events)
         return [

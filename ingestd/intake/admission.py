@@ -234,16 +234,16 @@ class Admission:
 
     def _store(self, group: SubmissionGroup) -> None:
         """In one go: a copy that finds the key claimed must not be written before it."""
-        pieces = group.claim(self._window, self._clock.monotonic(), max_bytes=MAX_CHUNK_BYTES)
-        added = [one for add in self._outboxes for piece in pieces if (one := add(piece[1]))]
+        parts = group.claim(self._window, self._clock.monotonic(), max_bytes=MAX_CHUNK_BYTES)
+        added = [one for add in self._outboxes for part in parts if (one := add(part[1]))]
         now, trace = self._clock.wall(), self._trace
         trail = trace.accepting(group.claimed, group.owners(), now) if trace else None
         also = [self._rejected(group), *(s.also for s in group.submissions), *added, trail]
         self._committing += 1
         span = self._commits.begin(group) if self._commits else None
-        owners, whose = [piece[0] for piece in pieces], [piece[3] for piece in pieces]
+        owners, whose = [part[0] for part in parts], [part[3] for part in parts]
         # without pieces, too: copies of events that are not on disk yet must not be told so
-        chunks, on_disk = self._spool.append([one[1:3] for one in pieces], whose, now=now, also=also)
+        chunks, on_disk = self._spool.append([one[1:3] for one in parts], whose, now=now, also=also)
         on_disk.add_done_callback(partial(self._committed, group, chunks, owners, added, span))
 
     def _rejected(self, group: SubmissionGroup) -> Work | None:
@@ -268,9 +268,9 @@ class Admission:
             events += len(submission.events)
             if events >= MAX_EVENTS:
                 break
-        taken, self._arrived = self._arrived[:count], self._arrived[count:]
-        self._arrived_bytes -= sum(submission.size_bytes for submission in taken)
-        return taken
+        arrived, self._arrived = self._arrived[:count], self._arrived[count:]
+        self._arrived_bytes -= sum(submission.size_bytes for submission in arrived)
+        return arrived
 
     def _committed(
         self,
@@ -331,15 +331,15 @@ class Admission:
                 submission.answer(ONE_ACCEPTED if count == 1 else AcceptedSubmission(count, 0, []))
             return
         for number, submission in enumerate(group.submissions):
-            taken = group.taken(number)
-            self._accepted(submission.producer, taken.accepted)
+            result = group.result(number)
+            self._accepted(submission.producer, result.accepted)
             own: dict[int, int] = {}
             if submission.wait_s > 0 or submission.delivered:
                 own = {c.start: len(c.events) for c, o in zip(chunks, owners, strict=True) if o == number}
-            if submission.wait_s > 0 and taken.stored:
-                self._waiting.add(submission, taken, own, self._spool.state)
+            if submission.wait_s > 0 and result.stored:
+                self._waiting.add(submission, result, own, self._spool.state)
             else:
-                submission.answer(taken)
+                submission.answer(result)
             if submission.delivered:
                 self._waiting.watch(own, submission.delivered)
 

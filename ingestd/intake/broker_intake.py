@@ -47,7 +47,7 @@ class BrokerIntake(ReplayIntake):
         super().__init__(stages, clock=clock, **more)
         self._looks = clock
         self._name = ""
-        self._say = more["warn"]
+        self._warn = more["warn"]
         self._events = stages.recorder
         self._last_known = last_known
         self._nothing_before = nothing_before
@@ -95,7 +95,7 @@ class BrokerIntake(ReplayIntake):
         """No more of these batches comes: what is there of them goes out, and what waited for the others.
         Gives how many others there were."""
         self._resume_incomplete(which)
-        self._say_changed(but=which.but)
+        self._report_changed(but=which.but)
         return self._copies.give_up_lost(which, for_good=True)
 
     def _take_over(self, chunk: Chunk, checked: ValidatedChunk, recovered: "RecoveredPositions") -> None:
@@ -124,7 +124,7 @@ class BrokerIntake(ReplayIntake):
         for _, _, recovered in deferred:
             self._resume_found(recovered)
         if lost := self._give_up(Which(sources=self._last_known)):
-            self._say(f"all messages of {lost} unfinished batches are gone from their stream")
+            self._warn(f"all messages of {lost} unfinished batches are gone from their stream")
         for chunk, checked, recovered in deferred:
             self._take_over(chunk, checked, recovered)
 

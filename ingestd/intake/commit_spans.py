@@ -35,7 +35,7 @@ class CommitSpans:
         owners: Iterable[int | None],
         error: BaseException | None,
     ) -> None:
-        """``owners``: as of ``SubmissionGroup.pieces``; a chunk without one is taken to be of all of them."""
+        """``owners``: as of ``SubmissionGroup.claim``; a chunk without one is taken to be of all of them."""
         everybody = _contexts(group, range(len(group.submissions)))
         for chunk, owner in zip(chunks, owners, strict=True):
             found = everybody if owner is None else _contexts(group, [owner])

@@ -111,7 +111,7 @@ class FanOut:
                 by_sink[sink.name] = found
                 batches += [(sink, batch) for batch in found.batches]
                 if recovery.claims_keys:
-                    resolved, claimed = resolved | found.settled, claimed | found.taken
+                    resolved, claimed = resolved | found.settled, claimed | found.in_batches
         return RecoveredPositions(dismissed, resolved, claimed, batches, by_sink)
 
     def dispatch(
@@ -135,11 +135,11 @@ class FanOut:
         for sink in sinks:
             mine, keys, at = parts[sink.name]
             found = recovered.by_sink.get(sink.name, _NOTHING)
-            if found.settled or found.taken:
-                known = found.settled | found.taken
+            if found.settled or found.in_batches:
+                known = found.settled | found.in_batches
                 left = [index for index, place in enumerate(at) if place not in known]
                 mine, keys, at = _pick(left, mine, keys, at)
-            expected = len(mine) + len(found.taken)
+            expected = len(mine) + len(found.in_batches)
             sink.recorder.expect(chunk, expected)
             if mine:
                 self._batch(sink, chunk, mine, keys, at)

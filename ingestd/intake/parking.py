@@ -60,7 +60,7 @@ class Parking:
         self._states = states
         self._bounds = bounds
         self._clock = clock
-        self._told: dict[str, float | None] = {}  # by sink, what was noted of it last
+        self._noted: dict[str, float | None] = {}  # by sink, what was noted of it last
         self._over: dict[str, str] = {}  # sinks over their bound, and the words for it
         pressure.bounds = {
             sink: bound.max_bytes
@@ -116,8 +116,8 @@ class Parking:
         """For the command that parks: now it is true. Only when no request is out any more."""
         is_held = parked_at is not None and runner.parked == BY_PERSON and not runner.lane.active
         held_for = parked_at if is_held else None
-        if self._told.get(runner.name) != held_for:
-            self._told[runner.name] = held_for
+        if self._noted.get(runner.name) != held_for:
+            self._noted[runner.name] = held_for
             at = None if held_for is None else max(held_for, self._clock.wall())
             self._database.note(partial(note_held, sink=runner.name, at=at))
 

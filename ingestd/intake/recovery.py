@@ -49,11 +49,11 @@ class _PartialBatch(msgspec.Struct):
 
 class RecoveredChunk(msgspec.Struct, frozen=True):
     """What recovery knows of one chunk: ``settled`` positions were resolved in an earlier process,
-    ``taken`` ones belong to batches that are not whole yet, ``batches`` are whole again now, in the order
-    of their first events: parts of a batch that was cut may hold events of one key."""
+    ``in_batches`` ones belong to batches that are not whole yet, ``batches`` are whole again now, in the
+    order of their first events: parts of a batch that was cut may hold events of one key."""
 
     settled: Set[int]
-    taken: Set[int]
+    in_batches: Set[int]
     batches: list[Batch]
 
 
@@ -139,25 +139,25 @@ class Recovery:
 
     def look(self, chunk: Chunk) -> RecoveredChunk | None:
         """None if the chunk is none of ours."""
-        pieces = self._by_chunk.pop((chunk.source, chunk.start), None)
-        if pieces is None:
+        entries = self._by_chunk.pop((chunk.source, chunk.start), None)
+        if entries is None:
             return None
-        settled, taken, whole = set[int](), set[int](), list[_PartialBatch]()
+        settled, in_batches, whole = set[int](), set[int](), list[_PartialBatch]()
         self._looks += 1
-        for unfinished, number, positions in pieces:
+        for unfinished, number, positions in entries:
             if positions and positions[-1] >= len(chunk.events):
                 self._changed[unfinished.frozen.id] = None  # the file has changed: its events are new ones
             elif unfinished.frozen.settled:
                 settled.update(positions)
             else:
-                taken.update(positions)
+                in_batches.update(positions)
                 if not unfinished.found:
                     unfinished.first = self._looks, positions[0] if positions else 0
                 unfinished.found[number] = Segment(chunk, positions)
                 if len(unfinished.found) == unfinished.wanted:
                     del self._open[unfinished.frozen.id]
                     whole.append(unfinished)
-        return RecoveredChunk(settled, taken, [self._rebuild(one) for one in sorted(whole, key=_first)])
+        return RecoveredChunk(settled, in_batches, [self._rebuild(one) for one in sorted(whole, key=_first)])
 
     def take_changed(self) -> list[str]:
         """Ids of batches, found since the last call, whose source is not what it was."""
@@ -174,8 +174,8 @@ class Recovery:
         whole any more, since a chunk before its end is not what it was."""
         number, end = chunk.source, chunk.end
         places = [place for place in self._by_chunk if place[0] == number and place[1] < end]
-        pieces = [piece for place in places for piece in self._by_chunk.pop(place)]
-        return {unfinished.frozen.id for unfinished, *_ in pieces if not unfinished.frozen.settled}
+        entries = [entry for place in places for entry in self._by_chunk.pop(place)]
+        return {unfinished.frozen.id for unfinished, *_ in entries if not unfinished.frozen.settled}
 
     def incomplete(self, which: Which = ALL) -> list[Batch]:
         """At the end of the input, or when no more of these will come: batches of which a part is gone. What
@@ -184,10 +184,12 @@ class Recovery:
         for one in left:
             if one.found:  # the others are asked for by ``lost``
                 del self._open[one.frozen.id]
-        for place, pieces in [*self._by_chunk.items()]:
+        for place, entries in [*self._by_chunk.items()]:
             if which.batches is not None:
-                pieces[:] = [piece for piece in pieces if piece[0].frozen.id not in which.batches]
-            if not pieces or (which.batches is None and (which.sources is None or place[0] in which.sources)):
+                entries[:] = [entry for entry in entries if entry[0].frozen.id not in which.batches]
+            if not entries or (
+                which.batches is None and (which.sources is None or place[0] in which.sources)
+            ):
                 del self._by_chunk[place]
         return [self._rebuild(one) for one in sorted(left, key=_first) if one.found]
 

@@ -21,8 +21,8 @@ _decode = msgspec.json.Decoder(str | int).decode
 
 def rejection(position: int, event: bytes, errors: Sequence[FieldError]) -> Rejection:
     """``position``: of the event in its request."""
-    told = [{"field": error.field, "message": error.message} for error in errors]
-    return Rejection(position, event_id(event), told)
+    details = [{"field": error.field, "message": error.message} for error in errors]
+    return Rejection(position, event_id(event), details)
 
 
 def event_id(event: bytes) -> str | None:
@@ -45,7 +45,7 @@ def event_id(event: bytes) -> str | None:
 def store_deferral(error: BaseException) -> DeferredSubmission:
     """The answer to a producer when the store cannot be written; without paths of this machine."""
     if isinstance(error, StoreBlocked):
-        return DeferredSubmission(507 if error.full else 503, UNKNOWN_S, f"{error.told}: try again later")
+        return DeferredSubmission(507 if error.full else 503, UNKNOWN_S, f"{error.summary}: try again later")
     return DeferredSubmission(
         503, UNKNOWN_S, "the store of this service has failed: try again later, or elsewhere"
     )

@@ -112,13 +112,13 @@ class ReplayIntake:
                 self._recorder.accepted(len(batch))
                 sink.recorder.started(len(batch))
                 self._resume(sink, batch)
-        self._say_changed()
+        self._report_changed()
 
     async def finish_recovery(self) -> None:
         """At the end of the input: what an earlier process had frozen and could not be found whole."""
         self._resume_incomplete()
         self._copies.give_up_lost()
-        self._say_changed()
+        self._report_changed()
 
     def _resume_incomplete(self, which: Which = ALL) -> None:
         for sink in self._sinks:
@@ -131,7 +131,7 @@ class ReplayIntake:
         sink.lane.resubmit(batch)
         self._copies.free_stale()
 
-    def _say_changed(self, but: Collection[str] = ()) -> None:
+    def _report_changed(self, but: Collection[str] = ()) -> None:
         """``but``: of those a new owner of their source has others."""
         found = [batch for recovery in self._recoveries.values() for batch in recovery.take_changed()]
         changed = [batch for batch in found if batch not in but]
@@ -198,7 +198,7 @@ class ReplayIntake:
         for sink, batch in recovered.batches:
             self._resume(sink, batch)
         if recovered.batches:
-            self._say_changed()
+            self._report_changed()
 
     def _take_over(self, chunk: Chunk, checked: ValidatedChunk, recovered: RecoveredPositions) -> None:
         before = len(recovered.resolved) + len(recovered.dismissed)
@@ -233,7 +233,9 @@ class ReplayIntake:
             if new := [one for one in digests if one and self._window.state_of_digest(one) == "new"]:
                 self._recorder.resolve_keys(new, ())
                 self._journal.safe(new, (), now=self._clock.wall())
-            self._window.reclaim(filter(None, self._window.digests(checked.keys[p] for p in found.taken)))
+            self._window.reclaim(
+                filter(None, self._window.digests(checked.keys[p] for p in found.in_batches))
+            )
 
     def _check(self, chunk: Chunk) -> ValidatedChunk:
         """Its events against the schema. What is not JSON may be several events: then the chunk has these; a

@@ -189,10 +189,10 @@ class SpoolFeed:
         for batch in [*kept, *batches]:
             self._lane.resubmit(batch)
         changed = recovery.take_changed()
-        told = {*changed, *(batch.id for batch in batches)}
+        ids = {*changed, *(batch.id for batch in batches)}
         # What is left are batches whose chunks are all damaged: nothing of them can be sent.
         spooled_ids = [b.id for b in frozen if not b.settled and all(s == source for s, *_ in b.segments)]
-        return changed + [batch_id for batch_id in spooled_ids if batch_id not in told]
+        return changed + [batch_id for batch_id in spooled_ids if batch_id not in ids]
 
     # --- the way to the lane ---
 
@@ -261,12 +261,12 @@ class SpoolFeed:
     def _expect(self, chunk: Chunk, found: RecoveredChunk | None) -> Positions:
         """What of a chunk goes to this sink, and is neither resolved there nor in a batch."""
         positions = chunk.routed[self._runner.name]
-        taken = resolved = 0
+        in_batches = resolved = 0
         if found:
-            known = found.settled | found.taken
+            known = found.settled | found.in_batches
             positions = [position for position in positions if position not in known]
-            taken, resolved = len(found.taken), len(found.settled)
-        expected = len(positions) + taken
+            in_batches, resolved = len(found.in_batches), len(found.settled)
+        expected = len(positions) + in_batches
         unmatched = len(chunk.events) - expected - resolved
         self._runner.recorder.expect(chunk, expected, resolved=resolved, unmatched=unmatched)
         return positions

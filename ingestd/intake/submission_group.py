@@ -55,7 +55,7 @@ class KeyWindow(Protocol):
 
 
 class SubmissionGroup:
-    """``check`` to its end, then ``claim``; after the commit ``taken``, for each submission."""
+    """``check`` to its end, then ``claim``; after the commit ``result``, for each submission."""
 
     def __init__(self, submissions: list[Submission]) -> None:
         self.submissions = submissions
@@ -155,7 +155,7 @@ class SubmissionGroup:
         """All events are new and good ones of one producer, and nobody waits for what becomes of them."""
         return len(self.producers) == 1 and not (self.followed or self._gone)
 
-    def taken(self, number: int) -> AcceptedSubmission:
+    def result(self, number: int) -> AcceptedSubmission:
         """What became of submission ``number``, once its events are on disk."""
         submission = self.submissions[number]
         count, listed = self._rejected.get(number, 0), self._listed.get(number, [])
@@ -265,7 +265,7 @@ State = Callable[[int], tuple[int, int, int] | None]
 
 class _Waiter(msgspec.Struct):
     submission: Submission
-    taken: AcceptedSubmission
+    result: AcceptedSubmission
     chunks: dict[int, int]
     state: State
     dead_letters: int = 0
@@ -291,11 +291,11 @@ class DeliveryWaits:
         return len(self._by_chunk)
 
     def add(
-        self, submission: Submission, taken: AcceptedSubmission, chunks: dict[int, int], state: State
+        self, submission: Submission, result: AcceptedSubmission, chunks: dict[int, int], state: State
     ) -> None:
         """``chunks``: number -> events, of those that hold only this submission's new events;
         ``state`` knows of those that are not resolved."""
-        waiter = _Waiter(submission, taken, chunks, state)
+        waiter = _Waiter(submission, result, chunks, state)
         if not chunks or self._ending or len(self._by_chunk) >= self._most:
             self._answer(waiter)
             return
@@ -342,7 +342,7 @@ class DeliveryWaits:
             pending += still
             dead_letters += dead
             skipped += unwanted
-        taken = waiter.taken
-        delivered = taken.accepted - pending - dead_letters - skipped
+        result = waiter.result
+        delivered = result.accepted - pending - dead_letters - skipped
         outcome = SubmissionOutcome(delivered, dead_letters, pending, skipped)
-        waiter.submission.answer(taken._replace(ends=outcome))
+        waiter.submission.answer(result._replace(ends=outcome))

@@ -9,7 +9,7 @@ from ingestd.core.verdict import Verdict
 from ingestd.sinks.answer_body import safe_text
 from ingestd.transport.headers import retry_after
 
-_MAX_TOLD = 50
+_MAX_REPORTED = 50
 
 
 class AnswerNotes:
@@ -19,15 +19,15 @@ class AnswerNotes:
         self._sink = sink
         self._warn = warn
         self._clock = clock
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def look(self, answer: Answer, verdict: Verdict, *, request_id: str) -> None:
         """Warn of errors that name no event, and of an invalid Retry-After."""
         if verdict.unmatched and self._is_new(f"unmatched {verdict.unmatched_words}"):
             kind = verdict.unmatched_words
-            said = f"the answer says {kind}, and names no event of it" if kind else _NAMELESS
+            words = f"the answer says {kind}, and names no event of it" if kind else _NAMELESS
             self._warn(
-                f"{self._sink}: request {request_id}: {said}; counted as unmatched_item_errors from now on,"
+                f"{self._sink}: request {request_id}: {words}; counted as unmatched_item_errors from now on,"
                 f" and [sinks.{self._sink}.answers] says where the errors are: {answer_words(verdict.detail)}"
             )
         if "retry-after" in answer.headers and not 200 <= answer.status < 300:
@@ -40,9 +40,9 @@ class AnswerNotes:
                 )
 
     def _is_new(self, kind: str) -> bool:
-        if kind in self._told or len(self._told) >= _MAX_TOLD:
+        if kind in self._reported or len(self._reported) >= _MAX_REPORTED:
             return False
-        self._told.add(kind)
+        self._reported.add(kind)
         return True
 
 

@@ -83,15 +83,15 @@ class EventTrace:
 
 def owners_of(owners: Sequence[tuple[str, int]], limit: int = MAX_INFO) -> str:
     """``name*count`` a line, or one name; more than ``limit`` characters: the names alone, as many as fit."""
-    told: list[tuple[str, int]] = []
+    runs: list[tuple[str, int]] = []
     for name, count in owners:
-        if told and told[-1][0] == name:
-            told[-1] = name, told[-1][1] + count
+        if runs and runs[-1][0] == name:
+            runs[-1] = name, runs[-1][1] + count
         elif count:
-            told.append((name, count))
-    if len(told) < 2:
-        return told[0][0] if told else ""
-    text = "\n".join(f"{name}*{count}" for name, count in told)
+            runs.append((name, count))
+    if len(runs) < 2:
+        return runs[0][0] if runs else ""
+    text = "\n".join(f"{name}*{count}" for name, count in runs)
     if len(text) <= limit:
         return text
-    return ", ".join(sorted({name or "anonymous" for name, _ in told}))[:limit]
+    return ", ".join(sorted({name or "anonymous" for name, _ in runs}))[:limit]

@@ -21,12 +21,12 @@ _ANSWERED = frozenset({Reason.REFUSED, Reason.TOO_LARGE})
 def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) -> DeadLetter:
     """Of an event that never was in a batch."""
     offset, line = chunk.place(position)
-    told = _told(chunk, position, detail)
+    full = _with_message(chunk, position, detail)
     producer = owner_at(chunk.owners, position)
-    return DeadLetter(chunk.events[position], reason, told, chunk.source, offset, line, producer=producer)
+    return DeadLetter(chunk.events[position], reason, full, chunk.source, offset, line, producer=producer)
 
 
-def _told(chunk: Chunk, position: int, detail: str) -> str:
+def _with_message(chunk: Chunk, position: int, detail: str) -> str:
     """With the message that it came in, on a line of its own: by the first one letters are grouped."""
     return f"{detail}\n{chunk.about(position)}" if chunk.about else detail
 
@@ -54,7 +54,9 @@ def letters_of_batch(
         at += len(positions)
         details = [one.detail for one in mine]
         if chunk.about:
-            details = [_told(chunk, at, detail) for at, detail in zip(positions, details, strict=True)]
+            details = [
+                _with_message(chunk, at, detail) for at, detail in zip(positions, details, strict=True)
+            ]
         payloads, forms = _payloads(batch, indices, pick(chunk.events, positions), reasons)
         offsets, lines = zip(*map(chunk.place, positions), strict=True)
         owners: Iterable[str] = repeat("")

@@ -149,7 +149,7 @@ class RetriedLetters:
         doubtful: Sequence[int],
         aside: Sequence[int],
     ) -> None:
-        now, taken = self._clock.wall(), batch.ambiguous
+        now, ambiguous = self._clock.wall(), batch.ambiguous
         elsewhere, back, again, left = (
             [batch.letters[at] for at in some] for some in (superseded, later, doubtful, aside)
         )
@@ -160,7 +160,7 @@ class RetriedLetters:
             letter_leases.give_back(connection, back, now + FIRST_RETRY_S)
             letter_leases.give_back(connection, again, now)
             letter_leases.leave_to_a_person(connection, left, letter_leases.MATES_SUPERSEDED)
-            if not taken:
+            if not ambiguous:
                 letter_leases.free_letters(connection, [*back, *again])
 
         self._journal.note(write)

@@ -18,8 +18,8 @@ from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.make_letters import pending_of_batch
 from ingestd.recording.outcome_journal import OutcomeJournal
-from ingestd.recording.pieces import Piece, pieces_of
 from ingestd.recording.retried_letters import RetriedLetters
+from ingestd.recording.segment_outcomes import SegmentOutcome, segment_outcomes
 from ingestd.recording.unconfirmed_events import UnconfirmedRow
 from ingestd.store.confirmations import Due, Pending, insert_confirmations
 from ingestd.store.dead_letters import mark_keys_released
@@ -95,15 +95,15 @@ class SinkRecorder:
 
     async def freeze(self, batch: Batch) -> None:
         """Note the batch before its first send, and have on disk what was noted before any send."""
-        told = None
+        until_announced = None
         if not batch.noted:
-            told = self._freeze(batch, self._clock.wall())
+            until_announced = self._freeze(batch, self._clock.wall())
             batch.noted = True
         elif not batch.submitted:
-            told = self._journal.waits(batch)
+            until_announced = self._journal.waits(batch)
         await self._journal.commit()
-        if told:
-            await told()
+        if until_announced:
+            await until_announced()
         if not batch.submitted:  # a token that is not to be had comes back here without an attempt
             batch.submitted = True
             self.ledger.batches += 1
@@ -147,7 +147,7 @@ class SinkRecorder:
             self._resolve_events(batch, outcomes)
         if self._trace:
             self._trace.resolved(batch, self.sink, outcomes, self._clock.wall())
-        self._tell(batch, len(delivered) - len(remote_ids), len(remote_ids), failed, parts)
+        self._report(batch, len(delivered) - len(remote_ids), len(remote_ids), failed, parts)
         if outcomes.dropped:
             self._audit(AuditEntry.DROPPED, sink=self.sink, count=len(outcomes.dropped))
 
@@ -222,9 +222,9 @@ class SinkRecorder:
         )
 
     def _resolve_events(self, batch: Batch, outcomes: Outcomes) -> None:
-        pieces = _pieces(batch, outcomes, sink=self.sink)
+        by_segment = _segment_outcomes(batch, outcomes, sink=self.sink)
         now = self._clock.wall()
-        if pieces and not batch.noted:  # never sent: what is resolved must be known after a restart
+        if by_segment and not batch.noted:  # never sent: what is resolved must be known after a restart
             self._freeze(batch, now)
             batch.noted = True
         rows = pending_of_batch(batch, outcomes.remote_ids, sink=self.sink) if outcomes.remote_ids else []
@@ -235,7 +235,7 @@ class SinkRecorder:
             self._events.unconfirmed.accepted(batch, places)
         keys, letters = list[Sequence[bytes]](), list[DeadLetter]()
         resolved = []
-        for segment, digests, failed, dropped in pieces:
+        for segment, digests, failed, dropped in by_segment:
             known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed, dropped)
             safe, copies = self._events.resolve(segment.chunk, known)
             resolved.append(known)
@@ -246,7 +246,7 @@ class SinkRecorder:
         self._journal.resolved(
             batch,
             sink=self.sink,
-            segments=[piece[0] for piece in pieces],
+            segments=[one[0] for one in by_segment],
             safe_keys=keys,
             letters=letters,
             parts=outcomes.parts,
@@ -254,8 +254,8 @@ class SinkRecorder:
             also=self._also(batch, outcomes.delivered, rows, set(asked)) if rows or self._keep else None,
             transformed=self._transforms or batch.transformed,
         )
-        for piece, known in zip(pieces, resolved, strict=True):
-            self._events.finish(self.sink, piece[0].chunk, len(piece[0].positions), known)
+        for one, known in zip(by_segment, resolved, strict=True):
+            self._events.finish(self.sink, one[0].chunk, len(one[0].positions), known)
         if self._pending and rows:
             self._pending.add(len(rows))
 
@@ -292,7 +292,7 @@ class SinkRecorder:
 
         return write
 
-    def _tell(
+    def _report(
         self,
         batch: Batch,
         delivered: int,
@@ -339,10 +339,10 @@ class SinkRecorder:
             )
 
 
-def _pieces(batch: Batch, outcomes: Outcomes, *, sink: str) -> Sequence[Piece]:
+def _segment_outcomes(batch: Batch, outcomes: Outcomes, *, sink: str) -> Sequence[SegmentOutcome]:
     """What is resolved of a batch, by the chunks that its events came from."""
     if len(outcomes.delivered) < len(batch.events):
-        return list(pieces_of(batch, outcomes, sink=sink))
+        return list(segment_outcomes(batch, outcomes, sink=sink))
     if len(batch.segments) == 1:
         return ((batch.segments[0], batch.digests, (), ()),)
     ends = accumulate((len(segment.positions) for segment in batch.segments), initial=0)

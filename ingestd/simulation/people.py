@@ -40,7 +40,7 @@ class People:
         now = self._world.clock.wall()
         try:
             with LetterChanges.open(self._world.disk.directory, **_AT_ONCE) as changes:
-                letters = chain.from_iterable(changes.pieces(chosen, now))
+                letters = chain.from_iterable(changes.pages(chosen, now))
                 numbers = [letter.id for letter in letters if is_valid(letter.payload)]
                 marked = changes.request(numbers, now=now)
         except UserError as error:

@@ -64,7 +64,7 @@ class CloudEventsSink:
         self._wrap = wrap
         self._reading = reading
         self._wall = wall
-        self._said: tuple[object, ...] = ()
+        self._last_answered: tuple[object, ...] = ()
         self._meant = Verdict(Meaning.ACCEPTED)
 
     def sizes(self, events: Sequence[bytes]) -> list[int] | None:
@@ -109,13 +109,13 @@ class CloudEventsSink:
         """Of a single event the status decides, unless paths into the body are set. Most APIs say the same of
         each event that they take: that is read once."""
         kind = answer.headers.get("content-type")
-        said = answer.status, answer.body, kind, answer.truncated, answer.unreadable
-        if said == self._said:
+        answered = answer.status, answer.body, kind, answer.truncated, answer.unreadable
+        if answered == self._last_answered:
             return self._meant
         verdict = self._read(answer, events)
         of_one = self.mode != "batch" and self._reading.paths is None
         if of_one and verdict == Verdict(Meaning.ACCEPTED, verdict.detail):
-            self._said, self._meant = said, verdict
+            self._last_answered, self._meant = answered, verdict
         return verdict
 
     def _read(self, answer: Answer, events: Sequence[bytes]) -> Verdict:

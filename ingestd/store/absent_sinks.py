@@ -6,7 +6,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Collection
 
-_PIECE = 10_000
+_STEP_LETTERS = 10_000
 _DIGEST_BYTES = 16
 _FREE = (
     "SELECT id, CAST(digest AS BLOB) FROM letters WHERE id > ? AND key_released AND state <> 'delivered'"
@@ -23,7 +23,7 @@ def send_anyway(
     """At the first start without these sinks, before anything is accepted. ``is_known``: the window's; an
     event that was accepted again before now went to its sink too."""
     last, among = 0, json.dumps([*sinks])
-    while letters := connection.execute(_FREE, (last, among, _PIECE)).fetchall():
+    while letters := connection.execute(_FREE, (last, among, _STEP_LETTERS)).fetchall():
         last = letters[-1][0]
         numbers = [number for number, digest in letters if not is_known(digest)]
         for table in _TABLES:

@@ -54,11 +54,11 @@ class StoreDamaged(StoreFailed):
 
 class StoreBlocked(StoreFailed):
     """Nothing can be written now, but may be soon: the disk is ``full``, or another program has a lock.
-    ``told``: the text for a producer, without paths of this machine."""
+    ``summary``: the text for a producer, without paths of this machine."""
 
-    def __init__(self, message: str, *, full: bool, told: str = "") -> None:
+    def __init__(self, message: str, *, full: bool, summary: str = "") -> None:
         super().__init__(message)
-        self.told = told or message
+        self.summary = summary or message
         self.full = full
 
 
@@ -266,13 +266,15 @@ def disk_full(path: Path, *, patient: bool) -> StoreBlocked:
     """``patient``: of a process that goes on by itself."""
     then = "free some space, and it goes on by itself" if patient else "free some space and start again"
     return StoreBlocked(
-        f"the disk under {path.parent} is full: {then}; nothing is lost", told="the disk is full", full=True
+        f"the disk under {path.parent} is full: {then}; nothing is lost",
+        summary="the disk is full",
+        full=True,
     )
 
 
 def locked(path: Path) -> StoreBlocked:
     return StoreBlocked(
-        f"{path} is locked by another program", told="the store is locked by another program", full=False
+        f"{path} is locked by another program", summary="the store is locked by another program", full=False
     )
 
 

@@ -227,7 +227,7 @@ class Database:
         try:
             patient = (self._ballast, self._bounds.rewrite_bytes) if self._patient else None
             self._writer, self.mended = open_writer(
-                self.path, self._host.pwrite, self._mend, self._tell, patient=patient
+                self.path, self._host.pwrite, self._mend, self._report_repair, patient=patient
             )
             if self._patient:
                 self.blocked = None if self._ballast.fill() else disk_full(self.path, patient=True)
@@ -290,7 +290,7 @@ class Database:
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self.readers.resume)
             self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast, self._host.monotonic)
-            self._tell(self.repaired)
+            self._report_repair(self.repaired)
 
     def _write(self, group: CommitGroup) -> Steps:
         try:
@@ -324,7 +324,7 @@ class Database:
         if begins:
             self._loop.call_soon_threadsafe(self._on_block, str(blocked))
 
-    def _tell(self, repaired: str) -> None:
+    def _report_repair(self, repaired: str) -> None:
         self._loop.call_soon_threadsafe(self._on_repair, repaired)
 
     # --- on the loop ---

@@ -230,8 +230,8 @@ def replace(connection: sqlite3.Connection, lost: Iterable[Sequence[int]], now: 
     """Letters whose envelope is damaged or gone get one that says so, without a sink. Of each gap between the
     others: (lowest and highest number of an envelope, of a letter and of a place; how many letters)."""
     for number, other, first, last, first_offset, last_offset, count in lost:
-        taken = connection.execute("SELECT 1 FROM envelopes WHERE id = ?", (number,)).fetchone()
-        if taken or number != other or not 0 < number <= first:
+        is_used = connection.execute("SELECT 1 FROM envelopes WHERE id = ?", (number,)).fetchone()
+        if is_used or number != other or not 0 < number <= first:
             connection.execute(
                 "UPDATE sealed_letters SET envelope = ?1 WHERE id BETWEEN ?1 AND ?2", (first, last)
             )

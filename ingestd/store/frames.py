@@ -10,7 +10,7 @@ MAGIC = bytes.fromhex("28B52FFD")
 
 _LEVEL = 1
 """Events are alike: a higher one costs more and makes them hardly smaller."""
-_PIECE_BYTES = 128 * 1024
+_BLOCK_BYTES = 128 * 1024
 """The largest block of zstd."""
 _STEP_BYTES = 64
 
@@ -33,8 +33,8 @@ def _compressor() -> Any:
 
 def compress(given: bytes) -> bytes:
     compressor, view = _compressor(), memoryview(given)
-    pieces = [view[at : at + _PIECE_BYTES] for at in range(0, len(view), _PIECE_BYTES)]
-    return b"".join([compressor.compress(piece, compressor.FLUSH_FRAME) for piece in pieces])
+    blocks = [view[at : at + _BLOCK_BYTES] for at in range(0, len(view), _BLOCK_BYTES)]
+    return b"".join([compressor.compress(block, compressor.FLUSH_FRAME) for block in blocks])
 
 
 def decompress(compressed: bytes) -> bytes:

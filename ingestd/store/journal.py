@@ -18,7 +18,7 @@ from ingestd.store.database import Database
 from ingestd.store.frozen_batches import FrozenBatch, Place, SettledBatches
 from ingestd.store.known_sources import KnownSources
 from ingestd.store.lost_places import LostPlaces, read_lost_places
-from ingestd.store.named_batches import UntilTold
+from ingestd.store.named_batches import UntilAnnounced
 from ingestd.store.new_letters import insert_letters
 from ingestd.store.source_rows import (
     MOVE,
@@ -101,7 +101,9 @@ class Journal(KnownSources):
 
     # --- on the way ---
 
-    def freeze(self, batch: Batch, *, sink: str, now: float, transformed: bool = False) -> UntilTold | None:
+    def freeze(
+        self, batch: Batch, *, sink: str, now: float, transformed: bool = False
+    ) -> UntilAnnounced | None:
         """A batch is about to be sent for the first time. ``transformed``: its events may differ from what
         came. Gives what is to be waited for besides the next commit."""
         if batch.letters:
@@ -123,7 +125,7 @@ class Journal(KnownSources):
             return named.froze(batch.id, sink, digest, batch.segments, now, can_be_made=is_whole and not sent)
         return None
 
-    def waits(self, batch: Batch) -> UntilTold | None:
+    def waits(self, batch: Batch) -> UntilAnnounced | None:
         """What a batch of an earlier process waits for besides the next commit."""
         named = self.named.get(batch.segments[0].chunk.source) if self.named and batch.segments else None
         return named.waits(batch.id) if named else None

@@ -199,7 +199,7 @@ class LetterChanges:
         with self._transaction():
             self.connection.execute("UPDATE meta SET value = value WHERE name = 'commits'")
 
-    def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[list[ChosenLetter]]:
+    def pages(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[list[ChosenLetter]]:
         """The letters that are there at the beginning, oldest first. No lock is held between two pieces."""
         condition, values = where.sql(now)
         last: int = self.connection.execute(
@@ -210,16 +210,16 @@ class LetterChanges:
         query = f"SELECT id, state, sink, ambiguous, form, {payload}, checksum FROM letters"  # noqa: S608
         query += f" WHERE id > ? AND id <= ? AND ({condition}) ORDER BY id LIMIT ?"
         while True:
-            piece, size = [], 0
+            page, size = [], 0
             for row in self.connection.execute(query, [after, last, *values, self._step_letters]):
-                piece.append(ChosenLetter._make(row))
-                size += len(piece[-1].payload)
+                page.append(ChosenLetter._make(row))
+                size += len(page[-1].payload)
                 if size > self._step_bytes:
                     break
-            if not piece:
+            if not page:
                 return
-            after = piece[-1].id
-            yield piece
+            after = page[-1].id
+            yield page
 
     def request(self, numbers: Sequence[int], *, now: float) -> MarkedLetters:
         """Have these letters sent, by whatever process, and who goes along with them."""
@@ -269,8 +269,8 @@ class LetterChanges:
         """
         parts = Piecemeal(self.connection, self._transaction, self._more_room)
         try:
-            for piece in self.pieces(where, now, payloads=False):
-                for deleted in parts.run([letter.id for letter in piece], self._delete):
+            for page in self.pages(where, now, payloads=False):
+                for deleted in parts.run([letter.id for letter in page], self._delete):
                     done.deleted += deleted
         finally:
             self._leave_cut()
@@ -297,8 +297,8 @@ class LetterChanges:
     def park(self, where: Filter, *, now: float) -> int:
         """Letters wait for a person, requests that may have been taken whole; gives how many did not."""
         parked = 0
-        for piece in self.pieces(where, now, payloads=False):
-            ids = json.dumps([letter.id for letter in piece])
+        for page in self.pages(where, now, payloads=False):
+            ids = json.dumps([letter.id for letter in page])
             with self._transaction():
                 batches = json.dumps(requests_of(self.connection, ids))
                 parked += self.connection.execute(_PARK, (ids, batches)).rowcount

@@ -24,15 +24,17 @@ from ingestd.store.rescue import Mended, sync_path
 from ingestd.store.salvage import Beside, Salvaged, salvage
 
 
-def mend(path: Path, how: str, say: Callable[[str], None], *, wall: Callable[[], float]) -> Mended:
+def mend(path: Path, how: str, report: Callable[[str], None], *, wall: Callable[[], float]) -> Mended:
     """Make it again. No connection may be open, and this process must have the directory. Raises StoreFailed;
     then all is as it was."""
     try:
         kept, source, log = _sources(path)
         new = path.with_name(f".{FILE_NAME}.new")
         try:
-            tell = partial(say, f"{path} is damaged ({how}): what can be read of it is copied into a new one")
-            salvaged = _salvage(path, (source, log), new, tell, wall())
+            report_damage = partial(
+                report, f"{path} is damaged ({how}): what can be read of it is copied into a new one"
+            )
+            salvaged = _salvage(path, (source, log), new, report_damage, wall())
             sync_path(new)
             _exchange(path, kept, log, new)
         finally:
@@ -69,7 +71,7 @@ def _sources(path: Path) -> tuple[Path, Path, Path]:
 
 
 def _salvage(
-    path: Path, damaged: tuple[Path, Path], new: Path, tell: Callable[[], None], now: float
+    path: Path, damaged: tuple[Path, Path], new: Path, report: Callable[[], None], now: float
 ) -> Salvaged:
     new.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -78,7 +80,7 @@ def _salvage(
     except OSError:
         commits, high_water = 0, 0
     beside = Beside(state_map.read(path.parent), commits, high_water)
-    return salvage(*damaged, new, beside, tell=tell, now=now)
+    return salvage(*damaged, new, beside, report=report, now=now)
 
 
 def _exchange(path: Path, kept: Path, log: Path, new: Path) -> None:

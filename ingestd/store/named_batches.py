@@ -17,15 +17,15 @@ ChunkPlace = tuple[int, int]
 """(start, end) of a chunk, as places."""
 
 
-UntilTold = Callable[[], Awaitable[None]]
+UntilAnnounced = Callable[[], Awaitable[None]]
 """Returns when who owns the partition next will find a batch."""
 
 
 class NamedBatch:
-    """One that may have been sent. ``is_told``: who owns the partition next will find it. ``is_late``: it was
-    sent though it was not told in time. ``packed``: as its source writes it."""
+    """One that may have been sent. ``is_announced``: who owns the partition next will find it. ``is_late``:
+    it was sent though it was not told in time. ``packed``: as its source writes it."""
 
-    __slots__ = ("digest", "frozen_at", "is_late", "is_told", "key", "packed", "segments", "sink")
+    __slots__ = ("digest", "frozen_at", "is_announced", "is_late", "key", "packed", "segments", "sink")
 
     def __init__(
         self, key: str, sink: str, digest: bytes, frozen_at: float, segments: Mapping[ChunkPlace, Bits]
@@ -35,13 +35,13 @@ class NamedBatch:
         self.digest = digest
         self.frozen_at = frozen_at
         self.segments = segments
-        self.is_told = self.is_late = False
+        self.is_announced = self.is_late = False
         self.packed = b""
 
 
 class NamedBatches:
     """Of one partition. ``changed`` is called with True when a batch waits to be told. A batch is told before
-    its first request, or after ``within_s`` sent all the same, and counted by ``untold``.
+    its first request, or after ``within_s`` sent all the same, and counted by ``unannounced``.
 
     ``open``: batches by id. ``settled``: events of chunks that are not settled as a whole, by their sink, or
     as in ``Journal.processed``.
@@ -51,7 +51,7 @@ class NamedBatches:
         self,
         changed: Callable[[bool], None],
         *,
-        untold: Callable[[int], None],
+        unannounced: Callable[[int], None],
         clock: Clock,
         within_s: float,
     ) -> None:
@@ -60,7 +60,7 @@ class NamedBatches:
         self.is_owned = True
         """Whether more can be named: the partition is this process's."""
         self._changed = changed
-        self._untold = untold
+        self._unannounced = unannounced
         self._clock = clock
         self._within_s = within_s
         self._news = asyncio.Event()
@@ -76,21 +76,21 @@ class NamedBatches:
         now: float,
         *,
         can_be_made: bool = True,
-    ) -> UntilTold | None:
+    ) -> UntilAnnounced | None:
         """``can_be_made``: from what its source holds alone. Gives what is waited for before it is sent."""
         if not can_be_made:
-            self._untold(1)
+            self._unannounced(1)
             return None
         self.open[batch_id] = NamedBatch(batch_id, sink, digest, now, _named(segments))
         return self.waits(batch_id)
 
-    def waits(self, batch_id: str) -> UntilTold | None:
+    def waits(self, batch_id: str) -> UntilAnnounced | None:
         """What is waited for before it is sent, also by a batch of an earlier process: that may have ended
         before anybody was told."""
-        if batch_id not in self.open or self.open[batch_id].is_told:
+        if batch_id not in self.open or self.open[batch_id].is_announced:
             return None
         self._changed(True)
-        return partial(self.until_told, batch_id)
+        return partial(self.until_announced, batch_id)
 
     def resolved(self, batch_id: str, sink: str, segments: Sequence[Segment]) -> None:
         """These of its events; the others go on in batches of their own."""
@@ -114,15 +114,15 @@ class NamedBatches:
             ]:
                 del chunks[place]
 
-    def known(self, batches: Iterable[FrozenBatch], told: Collection[str]) -> None:
-        """Of an earlier process, or another owner. ``told``: ids of those that any owner finds."""
+    def known(self, batches: Iterable[FrozenBatch], announced: Collection[str]) -> None:
+        """Of an earlier process, or another owner. ``announced``: ids of those that any owner finds."""
         for one in batches:
             segments = {at[1:3]: bits_of(unpack_positions(at[3])) for at in one.segments}
             if one.settled:
                 self._settle(one.sink, segments)
             else:
                 named = NamedBatch(one.id, one.sink, one.body_digest, one.frozen_at, segments)
-                named.is_told = one.id in told
+                named.is_announced = one.id in announced
                 self.open[one.id] = named
 
     def _settle(self, by: str, segments: Mapping[ChunkPlace, Bits]) -> None:
@@ -132,25 +132,25 @@ class NamedBatches:
 
     # --- what its source has written ---
 
-    def told(self, batch_ids: Iterable[str]) -> None:
+    def announced(self, batch_ids: Iterable[str]) -> None:
         for batch_id in batch_ids:
             if one := self.open.get(batch_id):
-                one.is_told = True
+                one.is_announced = True
         self._news.set()
 
     def close(self) -> None:
         self.is_owned = False
         self._news.set()
 
-    async def until_told(self, batch_id: str) -> None:
+    async def until_announced(self, batch_id: str) -> None:
         """Returns at once where it is told, or need not be."""
         until: float | None = None
-        while (one := self.open.get(batch_id)) is not None and not (one.is_told or one.is_late):
+        while (one := self.open.get(batch_id)) is not None and not (one.is_announced or one.is_late):
             now = self._clock.monotonic()
             until = until or now + self._within_s
             if not self.is_owned or now >= until:
                 one.is_late = True
-                self._untold(1)
+                self._unannounced(1)
                 return
             self._news.clear()
             await wait_until_set(self._news, until - now, self._clock)

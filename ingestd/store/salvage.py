@@ -71,9 +71,9 @@ class Beside(NamedTuple):
 
 
 def salvage(
-    source: Path, log: Path, into: Path, beside: Beside, *, tell: Callable[[], None], now: float
+    source: Path, log: Path, into: Path, beside: Beside, *, report: Callable[[], None], now: float
 ) -> Salvaged:
-    """Make ``into``, which is whole, of ``source`` and its log. ``tell`` is called when that begins. Raises
+    """Make ``into``, which is whole, of ``source`` and its log. ``report`` is called when that begins. Raises
     StoreFailed: nothing of it can be read; OSError, sqlite3.Error: there is no room."""
     file = PageFile(source, log)
     with closing(sqlite3.connect(into, isolation_level=None)) as new:
@@ -85,7 +85,7 @@ def salvage(
             )
             make_format(new, version)
             new.execute("BEGIN IMMEDIATE")
-            found = _copy(file, roots, new, tell)
+            found = _copy(file, roots, new, report)
             _mend_counts(new, found, beside)
             new.execute("COMMIT")
             migrate(new, version)
@@ -162,11 +162,11 @@ def _tables(new: sqlite3.Connection) -> Iterator[_Table]:
 
 
 def _copy(
-    file: PageFile, roots: dict[str, int], new: sqlite3.Connection, tell: Callable[[], None]
+    file: PageFile, roots: dict[str, int], new: sqlite3.Connection, report: Callable[[], None]
 ) -> Salvaged:
     if not any(TableRows(file, root).begins for root in roots.values()):
         raise StoreFailed("nothing of it can be read")
-    tell()
+    report()
     triggers = new.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
     for name, _ in triggers:
         new.execute(f"DROP TRIGGER {name}")

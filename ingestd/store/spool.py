@@ -55,9 +55,9 @@ class SpoolCursor:
 class Spool:
     """``source``: its number among the sources, from ``open`` on. Counts are of chunks that are not resolved.
 
-    A chunk is resolved when it is at every one of ``sinks``, each of which has a cursor. ``tell`` is called
-    with that, once nothing of it is unconfirmed; ``shared`` of chunks whose receipt several sinks share;
-    ``damaged`` of chunks that cannot be read.
+    A chunk is resolved when it is at every one of ``sinks``, each of which has a cursor. ``on_resolved`` is
+    called with that, once nothing of it is unconfirmed; ``shared`` of chunks whose receipt several sinks
+    share; ``damaged`` of chunks that cannot be read.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Spool:
         database: Database,
         *,
         sinks: Sequence[str] = ("ingest_api",),
-        tell: Resolved = lambda number, dead_letters, skipped: None,
+        on_resolved: Resolved = lambda number, dead_letters, skipped: None,
         shared: Callable[[FanOutReceipt, Chunk], None] = lambda receipt, chunk: None,
         damaged: Callable[[SpoolDamage], None] = lambda damage: None,
     ) -> None:
@@ -78,7 +78,7 @@ class Spool:
         self.is_shared = (
             len(sinks) > 1
         )  # of a single sink the rows tell what waits, whatever its name is next
-        self._tell, self._on_shared, self._damaged = tell, shared, damaged
+        self._on_resolved, self._on_shared, self._damaged = on_resolved, shared, damaged
         self._database, self._next = database, 1
         self._opened: dict[int, OpenedChunk] = {}
         self._unconfirmed: dict[int, Receipt] = {}  # of chunks that have left the spool
@@ -170,19 +170,19 @@ class Spool:
 
     def append(
         self,
-        pieces: Iterable[tuple[Sequence[bytes], Digests]],
+        parts: Iterable[tuple[Sequence[bytes], Digests]],
         owners: Sequence[str] = (),
         *,
         now: float,
         also: Sequence[Work | None] = (),
     ) -> tuple[list[Chunk], asyncio.Future[None]]:
-        """One chunk for each of ``pieces`` (events, digests), all in one transaction, and their keys in it.
+        """One chunk for each of ``parts`` (events, digests), all in one transaction, and their keys in it.
 
-        ``owners``: whose each piece is. ``also``: what else is to be written with them, or not at all. The
+        ``owners``: whose each part is. ``also``: what else is to be written with them, or not at all. The
         future is done when that is on disk, and all before it; fails with StoreFailed: they are not stored.
         """
         rows, chunks = [], []
-        for (events, digests), owner in zip(pieces, chain(owners, repeat("")), strict=False):
+        for (events, digests), owner in zip(parts, chain(owners, repeat("")), strict=False):
             number, self._next = self._next, self._next + 1
             rows.append(spool_rows.pack(number, events, digests, owner, now=now))
             chunks.append(self._chunk(rows[-1], events, digests))
@@ -306,12 +306,12 @@ class Spool:
         if opened.receipt.unconfirmed:
             self._unconfirmed[number] = opened.receipt
         else:
-            self._tell(number, *opened.receipt.state()[1:])
+            self._on_resolved(number, *opened.receipt.state()[1:])
 
     def _confirmed(self, number: int) -> None:
         """Nothing of a chunk waits for an API to say what became of it."""
         if receipt := self._unconfirmed.pop(number, None):
-            self._tell(number, *receipt.state()[1:])
+            self._on_resolved(number, *receipt.state()[1:])
         else:
             self._forget_idle(number)
 

@@ -64,10 +64,10 @@ def steps_of_batch(
 
 def owner_at(info: str, place: int) -> str:
     """Whose event it is at this place of a row of accepted ones; several names where that is not known."""
-    for piece in info.split("\n"):
-        name, sign, count = piece.rpartition("*")
+    for entry in info.split("\n"):
+        name, sign, count = entry.rpartition("*")
         if not sign:
-            return piece
+            return entry
         place -= int(count)
         if place < 0:
             return name

@@ -157,7 +157,7 @@ class Writer:
 
 
 def open_writer(
-    path: Path, pwrite: Pwrite, mend: Mend | None, say: Repaired, *, patient: tuple[Ballast, int] | None
+    path: Path, pwrite: Pwrite, mend: Mend | None, report: Repaired, *, patient: tuple[Ballast, int] | None
 ) -> tuple[Writer, Mended | None]:
     """A damaged file is made again first, with ``mend``. ``patient``: see ``open_patiently``. Raises as
     ``Writer`` does."""
@@ -170,7 +170,7 @@ def open_writer(
         found = explain(error, path)
         if mend is None or not isinstance(found, StoreDamaged):
             raise
-    mended = mend(path, found.how, say)
+    mended = mend(path, found.how, report)
     return opening(), mended
 
 

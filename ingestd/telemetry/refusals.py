@@ -33,7 +33,7 @@ class RefusalCounts(msgspec.Struct):
 
 class RefusalKind(msgspec.Struct, rename={"unreported": "untold"}):
     """``producer``: by its name, if that is known. ``at``: wall time of the last one. ``times``: all in
-    all. ``unreported``: since the last line of the log; ``untold`` in ``/v1/status``."""
+    all. ``unreported``: since the last line of the log; ``unannounced`` in ``/v1/status``."""
 
     producer: str
     address: str

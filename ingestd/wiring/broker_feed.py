@@ -117,7 +117,7 @@ class BrokerFeed:
                 await self.source.open()
             except BrokerAway as error:
                 failures += 1
-                self.source.counts.trouble = str(error)
+                self.source.counts.problem = str(error)
                 if failures in (1, 10, 100):
                     self._context.warn(f"{self.source.name}: {error}; it is tried again")
                 await wait_until_set(

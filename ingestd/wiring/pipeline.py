@@ -170,7 +170,7 @@ async def open_pipeline(
         spool = Spool(
             database,
             sinks=sinks,
-            tell=waiting.resolved,
+            on_resolved=waiting.resolved,
             shared=unconfirmed.adopt,
             damaged=partial(damaged_chunk, metrics.ledger, directory, warn),
         )

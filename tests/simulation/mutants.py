@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "a batch is frozen after its send",
         "recording/sink_recorder.py",
-        "        await self._journal.commit()\n        if told:",
-        "        if told:",
+        "        await self._journal.commit()\n        if until_announced:",
+        "        if until_announced:",
     ),
     Mutant(
         "frozen batches are not sent again after a restart",

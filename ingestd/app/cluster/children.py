@@ -150,7 +150,7 @@ class Children:
         for child in self.alive(*kinds):
             os.kill(child.pid, number)
 
-    def tell(self, number: signal.Signals, *kinds: str) -> None:
+    def send_signal(self, number: signal.Signals, *kinds: str) -> None:
         """Those that live get a signal that ends them, and are not started again."""
         for child in self.of(*kinds):
             child.leaving = True

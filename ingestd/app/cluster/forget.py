@@ -2,7 +2,7 @@
 
 from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.server_at_hand import at_hand
-from ingestd.app.cluster.spool import hear_members, on_nats
+from ingestd.app.cluster.spool import list_members, on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.membership import shares_of
 from ingestd.cluster.names import StreamNames
@@ -27,7 +27,7 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
     sinks = await installation.known_sinks(connection, names)
     if sink not in sinks:
         raise UserError(f"no events of the spool {settings.spool.name} wait for a sink named {sink}")
-    if there := [one.name for one in await hear_members(connection, names) if sink in one.sinks]:
+    if there := [one.name for one in await list_members(connection, names) if sink in one.sinks]:
         raise UserError(f"{', '.join(there)} sends to {sink}: stop it, or take the sink out of it, first")
     for share in shares_of({sink: sinks[sink]}, found.numbers):
         for request, body in (

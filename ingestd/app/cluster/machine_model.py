@@ -84,12 +84,12 @@ class MachineModel:
         return {}
 
     def configuration(self) -> dict[str, Any]:
-        load, told = self._load, list[tuple[str, str, str]]()
+        load, rows = self._load, list[tuple[str, str, str]]()
         origins = load.origins if isinstance(load, ConfigFile) else {}
         for place, value, origin in lines(self._settings, origins):
-            told.append((".".join(place), "not set" if value is None else spell(value), str(origin)))
+            rows.append((".".join(place), "not set" if value is None else spell(value), str(origin)))
         file = load.path if isinstance(load, ConfigFile) else None
-        return {"file": file, "read_at": self._read_at, "settings": told}
+        return {"file": file, "read_at": self._read_at, "settings": rows}
 
     def refusals(self) -> list[dict[str, Any]]:
         """The last ones, latest first."""

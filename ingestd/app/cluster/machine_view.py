@@ -25,7 +25,7 @@ _FRESH_S = 5.0
 _RANK = {"closed": 0, "open": 1, "paused": 2}
 
 
-class ToldByProcess(msgspec.Struct, frozen=True):
+class ProcessStatus(msgspec.Struct, frozen=True):
     """``starts``: how often it was started; ``status``: its ``/v1/status``, empty: it did not answer."""
 
     name: str
@@ -118,7 +118,7 @@ class MachineView:
         self._history = History()
         self._counts = CarriedCounts(counts)
         self.refusals = MergedRefusals()
-        self._told: Sequence[ToldByProcess] = ()
+        self._statuses: Sequence[ProcessStatus] = ()
         self._reasons: Sequence[str] = ("it is starting",)
         self._spool = SpoolFigures()
         self._totals: dict[str, float] = {}
@@ -141,23 +141,23 @@ class MachineView:
                 shown[sink] = one.at
         self._parked = shown
 
-    def _look_at_parked(self, told: Sequence[ToldByProcess], spool: SpoolFigures) -> None:
+    def _look_at_parked(self, statuses: Sequence[ProcessStatus], spool: SpoolFigures) -> None:
         """As workers say, and where none does as it stands in the spool."""
-        said = [
+        reported = [
             (one["name"], one["parked"])
-            for each in told
+            for each in statuses
             if each.status.get("worker", {}).get("connected")
             for one in each.status["sinks"]
         ]
-        found = {sink: at for sink, at in spool.parked.items() if sink not in dict(said)}
-        found |= {sink: at for sink, at in said if at}
+        found = {sink: at for sink, at in spool.parked.items() if sink not in dict(reported)}
+        found |= {sink: at for sink, at in reported if at}
         self._show_parked(found)
 
-    def note(self, told: Sequence[ToldByProcess], reasons: Sequence[str], spool: SpoolFigures) -> None:
+    def note(self, statuses: Sequence[ProcessStatus], reasons: Sequence[str], spool: SpoolFigures) -> None:
         """``reasons``: why producers should not send here."""
-        self._told, self._reasons, self._spool = told, reasons, spool
-        self._look_at_parked(told, spool)
-        for one in told:
+        self._statuses, self._reasons, self._spool = statuses, reasons, spool
+        self._look_at_parked(statuses, spool)
+        for one in statuses:
             for name, value in _counters(one.status):
                 self._counts.note(one.name, one.starts, name, value)
             if "refused" in one.status:
@@ -170,16 +170,16 @@ class MachineView:
             self._history.add(now, self._clock.wall(), values)
 
     def overview(self) -> Overview:
-        shares = [share for one in self._told for share in one.status.get("shares", ())]
+        shares = [share for one in self._statuses for share in one.status.get("shares", ())]
         ledger = dict.fromkeys(("accepted", *OUTCOMES, "in_flight"), 0)
         for share in shares:
             for name in ledger:
                 ledger[name] += share["ledger"].get(name, 0)
-        configs = [one.status.get("config") or {} for one in self._told]
+        configs = [one.status.get("config") or {} for one in self._statuses]
         return Overview(
             version=__version__,
             pid=os.getppid(),
-            state="running" if any(one.status for one in self._told) else "starting",
+            state="running" if any(one.status for one in self._statuses) else "starting",
             started=self._started,
             now=self._clock.wall(),
             ready=not self._reasons,
@@ -249,7 +249,12 @@ class MachineView:
         )
 
     def _sink(self, name: str, shares: Iterable[Mapping[str, Any]]) -> SinkView:
-        states = [one for told in self._told for one in told.status.get("sinks", ()) if one["name"] == name]
+        states = [
+            one
+            for process in self._statuses
+            for one in process.status.get("sinks", ())
+            if one["name"] == name
+        ]
         worst: Mapping[str, Any] = max(states, key=lambda one: _RANK.get(one["state"], 1), default={})
         mine = [share for share in shares if share["sink"] == name]
         last = [one["last_success"] for one in states if one["last_success"] is not None]

@@ -19,7 +19,7 @@ from ingestd.admin.server import metrics_page, serve_pages
 from ingestd.app.cluster.board import Board
 from ingestd.app.cluster.judgement import open_connection
 from ingestd.app.cluster.kept_counts import Carried, KeptCounts
-from ingestd.app.cluster.machine_view import MachineView, SpoolFigures, ToldByProcess, merged
+from ingestd.app.cluster.machine_view import MachineView, ProcessStatus, SpoolFigures, merged
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_sinks import read_parked
@@ -166,15 +166,15 @@ class MachineOverview:
         registry.register(Summed(families))
         return metrics_page(registry)(request)
 
-    async def look(self) -> tuple[list[ToldByProcess], list[str]]:
+    async def look(self) -> tuple[list[ProcessStatus], list[str]]:
         """What all processes say of themselves, and why producers should not send here."""
         answers = await self._ask_all("/v1/status")
-        told = [
-            ToldByProcess(one.name, one.kind, starts, _object(text))
+        statuses = [
+            ProcessStatus(one.name, one.kind, starts, _object(text))
             for one, (_, _, starts), text in answers
             if one.kind in _ASKED
         ]
-        return told, self._reasons(answers)
+        return statuses, self._reasons(answers)
 
     async def health(self, request: web.Request) -> web.Response:
         del request
@@ -183,29 +183,29 @@ class MachineOverview:
             return web.Response(text=f"the supervisor stands still for {silent_s:.0f} s\n", status=503)
         for one, (_, port, _), text in await self._ask_all("/healthz"):
             if one.kind in _ASKED and port and text != "ok\n":
-                said = text.strip() or "it does not answer"
-                return web.Response(text=f"{one.name}: {said}\n", status=503)
+                message = text.strip() or "it does not answer"
+                return web.Response(text=f"{one.name}: {message}\n", status=503)
         return web.Response(text="ok\n")
 
     async def ready(self, request: web.Request) -> web.Response:
         del request
         reasons = self._reasons(await self._ask_all("/readyz"))
-        told = {"ready": False, "reasons": reasons} if reasons else {"ready": True}
-        return _json(told, status=503 if reasons else 200)
+        body = {"ready": False, "reasons": reasons} if reasons else {"ready": True}
+        return _json(body, status=503 if reasons else 200)
 
     async def status(self, request: web.Request) -> web.Response:
         del request
         reasons = self._reasons(await self._ask_all("/readyz"))
         parts: list[dict[str, Any]] = []
         shares: list[dict[str, Any]] = []
-        told: dict[str, Any] = {}
+        status: dict[str, Any] = {}
         for one, (pid, _, starts), text in await self._ask_all("/v1/status"):
             part: dict[str, Any] = {"name": one.name, "kind": one.kind, "pid": pid or None}
             part["restarts"] = max(0, starts - 1)
             if text:
-                told = json.loads(text)
-                shares += told.get("shares", [])
-                part["status"] = told
+                status = json.loads(text)
+                shares += status.get("shares", [])
+                part["status"] = status
             parts.append(part)
         summed = {
             "version": __version__,
@@ -229,8 +229,8 @@ class MachineOverview:
             else:
                 good = any('"ready": true' in text for _, _, text in mine)
             if not good:
-                said = next((_first_reason(text) for _, _, text in mine if text), "it does not run")
-                reasons.append(f"{kind}: {said}")
+                message = next((_first_reason(text) for _, _, text in mine if text), "it does not run")
+                reasons.append(f"{kind}: {message}")
         return reasons
 
     async def _ask_all(self, path: str) -> "list[_Answer]":

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ingestd.app.cluster.audit import noting
-from ingestd.app.cluster.server_at_hand import server_at_hand, telling_of_a_restart
+from ingestd.app.cluster.server_at_hand import server_at_hand, with_restart_advice
 from ingestd.app.cluster.spool import on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.names import StreamNames
@@ -45,7 +45,7 @@ def park(settings: Settings, sink: str, *, on: bool, wait_s: float) -> ParkDone:
     """For the command. ``wait_s``: how long workers may take to have no request to the sink out. Raises
     UserError; NotFound for a sink that is not there."""
     with (
-        telling_of_a_restart(settings),
+        with_restart_advice(settings),
         server_at_hand(settings) as nothing_runs,
         noting(settings) as audit,
     ):
@@ -108,11 +108,11 @@ def words(sink: str, done: ParkDone, workers: Mapping[int, str], *, on: bool) ->
         return [f"{sink} is not parked any more", *room]
     out = sum(one.out or 0 for one in done.late)
     still = f", but for {out} requests that are out" if out else ""
-    told = [f"{sink} is parked: nothing is sent to it{still}"]
+    lines = [f"{sink} is parked: nothing is sent to it{still}"]
     for one in done.late:
         if one.out is None:
             name = workers.get(one.member.pid, one.member.name)
-            told.append(f"{name} has not said that it obeys: it may send still")
+            lines.append(f"{name} has not said that it obeys: it may send still")
     reads = "does not answer: when it begins again it reads that first; one that stood still may send once"
-    told += [f"{workers[pid]} {reads}" for pid in done.silent if pid in workers]
-    return told + room
+    lines += [f"{workers[pid]} {reads}" for pid in done.silent if pid in workers]
+    return lines + room

@@ -8,8 +8,8 @@ import msgspec
 
 from ingestd.admin.read_model import Changed
 from ingestd.app.cluster.audit import noting
-from ingestd.app.cluster.server_at_hand import nothing_runs, telling_of_a_restart
-from ingestd.app.cluster.spool import hear_members, on_nats
+from ingestd.app.cluster.server_at_hand import nothing_runs, with_restart_advice
+from ingestd.app.cluster.spool import list_members, on_nats
 from ingestd.app.console.service_model import PARKED
 from ingestd.cluster import installation
 from ingestd.cluster.membership import Member
@@ -35,8 +35,8 @@ class Probed(msgspec.Struct):
     silent: list[str]
 
     def words(self) -> list[str]:
-        told = ["the next request goes out now" if self.probing else "it is not paused: nothing to probe"]
-        return told + [f"{name} does not answer: what it sends is not tried" for name in self.silent]
+        lines = ["the next request goes out now" if self.probing else "it is not paused: nothing to probe"]
+        return lines + [f"{name} does not answer: what it sends is not tried" for name in self.silent]
 
 
 def probe(settings: Settings, sink: str, workers: Mapping[int, str]) -> Changed:
@@ -56,7 +56,7 @@ def probe(settings: Settings, sink: str, workers: Mapping[int, str]) -> Changed:
         found = await ask(
             connection, names, sink, clock=clock, within_s=_WITHIN_S, enough=lambda some: not silent(some)
         )
-        done = _told(found, silent(found))
+        done = _probed(found, silent(found))
         return Changed(dry_run=False, selected=1, changed=int(done.probing), words=done.words())
 
     return on_nats(settings, work)
@@ -79,8 +79,8 @@ def probe_all(settings: Settings, sink: str) -> Probed:
             raise NotFound(f"there is no sink {cut(sink)} here{suggestion(sink, sorted(known))}")
         if sink in await read_parked(connection, names):
             raise UserError(f"{sink}: {PARKED}")
-        heard = await hear_members(connection, names)
-        workers = [one for one in heard if one.kind != "edge" and sink in one.sinks and not one.leaving]
+        members = await list_members(connection, names)
+        workers = [one for one in members if one.kind != "edge" and sink in one.sinks and not one.leaving]
         if not workers:
             raise UserError(f"no worker of {sink} is there: the next one tries it when it begins")
         found = await ask(
@@ -91,9 +91,9 @@ def probe_all(settings: Settings, sink: str) -> Probed:
             within_s=_WITHIN_S,
             enough=lambda some: not _silent(workers, some),
         )
-        return _told(found, _silent(workers, found))
+        return _probed(found, _silent(workers, found))
 
-    with telling_of_a_restart(settings), noting(settings) as audit:
+    with with_restart_advice(settings), noting(settings) as audit:
         done = on_nats(settings, work)
         audit(AuditEntry.SINK_PROBED, sink=sink)
     return done
@@ -109,7 +109,7 @@ def _silent(workers: Sequence[Member], answers: Collection[ProbeAnswer]) -> list
     ]
 
 
-def _told(found: Sequence[ProbeAnswer], silent: list[str]) -> Probed:
+def _probed(found: Sequence[ProbeAnswer], silent: list[str]) -> Probed:
     if not found:
         raise UserError(f"{', '.join(silent)}: no answer, so nothing is known to be tried: try it again")
     return Probed(any(one.probing for one in found), silent)

@@ -8,7 +8,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.sources.nats.connection import NatsConnection
 
-_HEAR_S = 1.0
+_LISTEN_S = 1.0
 """So long edges have to hear of it. The server refuses what others put into old partitions."""
 
 
@@ -27,6 +27,6 @@ async def _resize(connection: NatsConnection, settings: Settings, partitions: in
     if settings.spool.workers > partitions:
         raise UserError(f"{settings.spool.workers} workers cannot share {partitions} partitions")
     new = await installation.begin_generation(connection, names, found, partitions)
-    await SystemClock.sleep(_HEAR_S)
+    await SystemClock.sleep(_LISTEN_S)
     await installation.fence(connection, names, new)
     return found.partitions

@@ -136,7 +136,9 @@ def _sum_of_shares(worker: Worker, sink: str) -> SinkGauges:
 
 
 def _lanes(worker: Worker, sink: str) -> list[Lane]:
-    return [one.owner.lane for share, one in worker.owned.items() if share.sink == sink and one.owner.taken]
+    return [
+        one.owner.lane for share, one in worker.owned.items() if share.sink == sink and one.owner.is_active
+    ]
 
 
 async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
@@ -196,7 +198,7 @@ async def run(service: ClusterService) -> None:
                 tasks.start_soon(service.systemd.keep_alive)
                 tasks.start_soon(_look, service)
                 service.opened = True
-                _say_started(service)
+                _log_started(service)
                 service.systemd.ready()
                 if service.handed:
                     service.handed.opened(service.admin_port)
@@ -220,9 +222,9 @@ async def _run_edge(service: ClusterService) -> None:
     assert server
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(link.run)
-        tasks.start_soon(_say_what_fills, service)
+        tasks.start_soon(_watch_full, service)
         if service.worker is None:
-            tasks.start_soon(_tell_others, service)
+            tasks.start_soon(_announce_member, service)
             tasks.start_soon(_show_events, service)
         await service.closed.wait()
         edge.closing = True
@@ -235,7 +237,7 @@ async def _run_edge(service: ClusterService) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def _say_what_fills(service: ClusterService) -> None:
+async def _watch_full(service: ClusterService) -> None:
     """While it is full: for which sink most of it waits. That asks for every share, so it is done now and
     then."""
     edge, link = service.edge, service.link
@@ -252,7 +254,7 @@ async def _say_what_fills(service: ClusterService) -> None:
         await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
 
 
-async def _tell_others(service: ClusterService) -> None:
+async def _announce_member(service: ClusterService) -> None:
     """An edge says that it is there, too: for ``ingestd workers``."""
     link = service.link
     assert link
@@ -263,7 +265,7 @@ async def _tell_others(service: ClusterService) -> None:
         connection = link.connection
         try:
             if connection:
-                await membership.tell(connection)
+                await membership.announce(connection)
         except BrokerAway:
             pass  # the link opens another one
         await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
@@ -329,13 +331,13 @@ async def _look(service: ClusterService) -> None:
             log.error(f"the TLS certificate stays as it was: {error}")
 
 
-def _say_started(service: ClusterService) -> None:
+def _log_started(service: ClusterService) -> None:
     settings = service.settings
-    told: dict[str, str] = {"spool": settings.spool.name, "name": service.member.name}
+    fields: dict[str, str] = {"spool": settings.spool.name, "name": service.member.name}
     if service.server:
-        told["ingest"] = write_listen(parse_listen(settings.ingest.listen)[0], service.server.port)
+        fields["ingest"] = write_listen(parse_listen(settings.ingest.listen)[0], service.server.port)
     if service.worker:
-        told["sinks"] = ", ".join(service.worker.ledgers)
+        fields["sinks"] = ", ".join(service.worker.ledgers)
     admin = write_listen(parse_listen(settings.admin.listen)[0], service.admin_port)
-    log.info("listening" if service.server else "working", admin=admin, **told)
+    log.info("listening" if service.server else "working", admin=admin, **fields)
     service.systemd.status(f"{service.member.kind} of the spool {settings.spool.name}")

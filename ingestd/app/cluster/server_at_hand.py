@@ -60,12 +60,12 @@ def server_at_hand(settings: Settings) -> Iterator[bool]:
 @contextmanager
 def at_hand(settings: Settings) -> Iterator[None]:
     """As ``server_at_hand``, for commands that do the same whether anything runs or not. Raises UserError."""
-    with server_at_hand(settings), telling_of_a_restart(settings):
+    with server_at_hand(settings), with_restart_advice(settings):
         yield
 
 
 @contextmanager
-def telling_of_a_restart(settings: Settings) -> Iterator[None]:
+def with_restart_advice(settings: Settings) -> Iterator[None]:
     """What to do about a server out of reach that somebody else keeps running. Raises UserError."""
     try:
         yield

@@ -125,17 +125,17 @@ class ClusterService:
 
     def _out_of_reach(self) -> str | None:
         if self.link is not None and self.link.connection is None:
-            return self.link.trouble or "there is no connection to NATS"
+            return self.link.problem or "there is no connection to NATS"
         if self.edge and self.edge.full:
             return f"it {self.edge.full_words}"
         if self.worker and not self.edge and not self.worker.connected:
-            return self.worker.trouble
+            return self.worker.problem
         return None
 
 
 def describe(service: ClusterService) -> dict[str, Any]:
     """``/v1/status``: no secrets, no payloads."""
-    told: dict[str, Any] = {
+    status: dict[str, Any] = {
         "version": __version__,
         "name": service.member.name,
         "kind": service.member.kind,
@@ -147,28 +147,30 @@ def describe(service: ClusterService) -> dict[str, Any]:
         "spool": {"name": service.settings.spool.name, "servers": [*service.settings.spool.servers]},
     }
     if edge := service.edge:
-        told["edge"] = {name: getattr(edge.counts, name) for name in edge.counts.__struct_fields__}
+        status["edge"] = {name: getattr(edge.counts, name) for name in edge.counts.__struct_fields__}
         producers = service.own_metrics.producers.counts
-        told["producers"] = {name: count for name, count in producers.items() if count}
+        status["producers"] = {name: count for name, count in producers.items() if count}
     if refusals := service.refusals:
-        told["refused"] = msgspec.to_builtins(list(refusals.recent))
-        told["refused_requests"] = {name: asdict(one) for name, one in refusals.counts.items()}
+        status["refused"] = msgspec.to_builtins(list(refusals.recent))
+        status["refused_requests"] = {name: asdict(one) for name, one in refusals.counts.items()}
     if server := service.server:
-        told["http"] = {
+        status["http"] = {
             "port": server.port,
             "connections": server.connections,
             "requests": {str(status): count for status, count in server.requests_by_status.items()},
         }
     if worker := service.worker:
-        told["worker"] = {
+        status["worker"] = {
             "connected": worker.connected,
-            "trouble": worker.trouble or None,
+            "trouble": worker.problem or None,
             "others": [one.name for one in worker.membership.others if one.kind != "edge"],
         }
-        told["sinks"] = describe_sinks(worker, service.metrics.answered)
-        told["shares"] = [_share(one) for one in shares(service)]
-        told["lanes"] = [{"name": name, "ledger": asdict(worker.ledger_of(name))} for name in worker.ledgers]
-    found: dict[str, Any] = redact_tree(told)
+        status["sinks"] = describe_sinks(worker, service.metrics.answered)
+        status["shares"] = [_share(one) for one in shares(service)]
+        status["lanes"] = [
+            {"name": name, "ledger": asdict(worker.ledger_of(name))} for name in worker.ledgers
+        ]
+    found: dict[str, Any] = redact_tree(status)
     return found
 
 
@@ -191,7 +193,7 @@ def shares(service: ClusterService) -> list[ShareGauges]:
     found = []
     for share, one in service.worker.owned.items():
         owner = one.owner
-        if not owner.taken:
+        if not owner.is_active:
             continue
         since = owner.oldest_since
         found.append(

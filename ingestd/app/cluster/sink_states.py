@@ -18,7 +18,9 @@ def describe_sinks(worker: Worker, answered: dict[str, list[int]]) -> list[dict[
 
 
 def _sink(worker: Worker, name: str, parts: SinkParts, answered: list[int]) -> dict[str, Any]:
-    lanes = [one.owner.lane for share, one in worker.owned.items() if share.sink == name and one.owner.taken]
+    lanes = [
+        one.owner.lane for share, one in worker.owned.items() if share.sink == name and one.owner.is_active
+    ]
     ledger, clock = worker.ledger_of(name), parts.clock
     now, wall = clock.monotonic(), clock.wall()
     worst = max(lanes, key=lambda lane: _rank(lane), default=None)

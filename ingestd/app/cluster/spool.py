@@ -25,7 +25,7 @@ from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 
 T = TypeVar("T")
-_HEAR_S = SILENT_S
+_LISTEN_S = SILENT_S
 _SILENT_S = 5.0
 _MOST_MEMBERS = 10_000
 
@@ -77,7 +77,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
     found = await installation.load(connection, settings)
     sinks = await installation.known_sinks(connection, names)
     info = (await connection.ask(f"STREAM.INFO.{names.events}"))["state"]
-    told: dict[str, Any] = {
+    status: dict[str, Any] = {
         "name": settings.spool.name,
         "partitions": found.partitions,
         "chunks": info["messages"],
@@ -92,8 +92,8 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
     headers = await _headers(connection, names)
     for sink in sinks:
         mine = {share: record for share, record in records.items() if share.sink == sink}
-        told["sinks"].append(_ledger(sink, mine, headers))
-    return told
+        status["sinks"].append(_ledger(sink, mine, headers))
+    return status
 
 
 def outcomes(sink: Mapping[str, Any]) -> dict[str, int]:
@@ -142,7 +142,7 @@ async def _headers(connection: NatsConnection, names: StreamNames) -> list[_Head
     last = int((await connection.ask(f"STREAM.INFO.{names.events}"))["state"]["last_seq"])
     reached = 0
 
-    def hear(one: Any) -> None:
+    def on_message(one: Any) -> None:
         nonlocal reached
         if one.reply.startswith("$JS.ACK."):
             parts = one.reply.split(".")
@@ -156,7 +156,7 @@ async def _headers(connection: NatsConnection, names: StreamNames) -> list[_Head
 
     if not int((await connection.ask(f"STREAM.INFO.{names.events}"))["state"]["messages"]):
         return came
-    inbox = await connection.listen(hear)
+    inbox = await connection.listen(on_message)
     config = {
         "deliver_subject": inbox,
         "deliver_policy": "all",
@@ -178,27 +178,27 @@ async def _headers(connection: NatsConnection, names: StreamNames) -> list[_Head
     return came
 
 
-async def hear_members(connection: NatsConnection, names: StreamNames) -> list[Member]:
+async def list_members(connection: NatsConnection, names: StreamNames) -> list[Member]:
     """Who says within a moment that it is there."""
-    heard: dict[str, Member] = {}
+    members: dict[str, Member] = {}
 
-    def hear(one: Any) -> None:
+    def on_message(one: Any) -> None:
         member = decoded(one, Member)
-        if member is not None and len(heard) < _MOST_MEMBERS:
-            heard[member.name] = member
+        if member is not None and len(members) < _MOST_MEMBERS:
+            members[member.name] = member
 
-    await connection.listen(hear, names.members)
-    await SystemClock.sleep(_HEAR_S)
-    return [heard[name] for name in sorted(heard)]
+    await connection.listen(on_message, names.members)
+    await SystemClock.sleep(_LISTEN_S)
+    return [members[name] for name in sorted(members)]
 
 
 async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, Any]:
     names = StreamNames(settings.spool.name)
     found = await installation.load(connection, settings)
     sinks = await installation.known_sinks(connection, names)
-    members = await hear_members(connection, names)
-    told: dict[str, Any] = {"members": [msgspec.to_builtins(member) for member in members], "shares": []}
-    for member in told["members"]:
+    members = await list_members(connection, names)
+    status: dict[str, Any] = {"members": [msgspec.to_builtins(member) for member in members], "shares": []}
+    for member in status["members"]:
         member.pop("shares")
     for share in shares_of(sinks, found.numbers):
         owner = next((one for one in members if one.owns(share)), None)
@@ -210,7 +210,7 @@ async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, 
             lag = 0
         if not (owner or lag) and share.partition in range(found.first):
             continue  # it was drained, and nobody will own it again
-        told["shares"].append(
+        status["shares"].append(
             {
                 "sink": share.sink,
                 "partition": share.where,
@@ -220,4 +220,4 @@ async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, 
                 "lag_chunks": lag,
             }
         )
-    return told
+    return status

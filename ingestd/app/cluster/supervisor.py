@@ -193,7 +193,7 @@ class Supervisor:
                 code = self._turn(started)
             return code
         finally:
-            self._children.tell(signal.SIGKILL, "edge", "worker", "broker", "admin")
+            self._children.send_signal(signal.SIGKILL, "edge", "worker", "broker", "admin")
             self._audit.close()
             close_all([*self._ingest, *self._admin])
             self._server.close()
@@ -248,10 +248,10 @@ class Supervisor:
             self._board.opened(self._broker.place, self._server.port)
         if not self._ready and all(any(map(children.is_open, children.of(k))) for k in ("edge", "worker")):
             self._ready = True
-            self._say_ready(now - started)
+            self._log_ready(now - started)
         return None
 
-    def _say_ready(self, took_s: float) -> None:
+    def _log_ready(self, took_s: float) -> None:
         shown = {
             name: write_listen(parse_listen(listen)[0], sockets[0].getsockname()[1])
             for name, listen, sockets in (
@@ -288,7 +288,7 @@ class Supervisor:
     def _end(self, kind: str, most_s: float) -> bool:
         """False: there was another signal."""
         children = self._children
-        children.tell(signal.SIGTERM, kind)
+        children.send_signal(signal.SIGTERM, kind)
         end = self._clock.monotonic() + most_s
         while children.alive(kind):
             number = self._signal(_TURN_S)
@@ -300,8 +300,8 @@ class Supervisor:
             children.reap()
             children.start_due()
             if now > end:
-                _tell_late(children.alive(kind))
-                children.tell(signal.SIGKILL, kind)
+                _warn_late(children.alive(kind))
+                children.send_signal(signal.SIGKILL, kind)
                 end = now + _GRACE_S
         return True
 
@@ -313,7 +313,7 @@ class Supervisor:
         return signal.Signals(info.si_signo)
 
 
-def _tell_late(late: list[Child]) -> None:
+def _warn_late(late: list[Child]) -> None:
     names = ", ".join(child.name for child in late)
     log.warning("a process did not end in its time and is killed; what it had is in the spool", process=names)
 

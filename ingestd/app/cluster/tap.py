@@ -21,38 +21,38 @@ _MOST_MEMBERS = 1_000
 Line = Mapping[str, Any]
 
 
-class HeardMembers:
+class SeenMembers:
     """Edges and workers by name, empty for one that was not heard of late. Who says that it leaves is
     forgotten."""
 
     def __init__(self, names: StreamNames, clock: Clock) -> None:
         self._names = names
         self._clock = clock
-        self._heard: dict[str, float] = {}
+        self._seen_at: dict[str, float] = {}
 
     async def begin(self, connection: NatsConnection) -> None:
         """Raises BrokerAway."""
-        await connection.listen(self._hear, self._names.members)
+        await connection.listen(self._receive, self._names.members)
 
-    def _hear(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         member = decoded(message, Member)
         if member is None:
             return
         if member.leaving:
-            self._heard.pop(member.name, None)
-        elif len(self._heard) < _MOST_MEMBERS or member.name in self._heard:
-            self._heard[member.name] = self._clock.monotonic()
+            self._seen_at.pop(member.name, None)
+        elif len(self._seen_at) < _MOST_MEMBERS or member.name in self._seen_at:
+            self._seen_at[member.name] = self._clock.monotonic()
 
     def __call__(self) -> dict[str, str]:
         now = self._clock.monotonic()
-        return {name: name if now - at < 2 * SILENT_S else "" for name, at in sorted(self._heard.items())}
+        return {name: name if now - at < 2 * SILENT_S else "" for name, at in sorted(self._seen_at.items())}
 
 
 def tap(
-    settings: Settings, *, sink: str, what: str, when: str, limit: int, tell: Callable[[Line], None]
+    settings: Settings, *, sink: str, what: str, when: str, limit: int, on_line: Callable[[Line], None]
 ) -> None:
-    """``tell`` is called with each sample, note or number of what was left out; ``limit``: samples, 0: until
-    it is interrupted. Raises UserError."""
+    """``on_line`` is called with each sample, note or number of what was left out; ``limit``: samples, 0:
+    until it is interrupted. Raises UserError."""
     if sink and sink not in settings.sinks:
         raise UserError(f"there is no sink {sink} in the configuration")
 
@@ -62,20 +62,20 @@ def tap(
     )  # what is wrong ends it here
 
     async def look() -> None:
-        members = HeardMembers(names, SystemClock())
+        members = SeenMembers(names, SystemClock())
         hub = TapHub(settings, members, SystemClock(), key=_by_name, opened=members.begin)
-        hearing = asyncio.create_task(hub.run())
+        listening = asyncio.create_task(hub.run())
         try:
             with hub.listen(sink=sink, what=what, when=when) as reader:
                 async for lines in reader.lines(limit):
                     for line in lines:
-                        tell(line)
-                    if hearing.done():
-                        hearing.result()
+                        on_line(line)
+                    if listening.done():
+                        listening.result()
             await hub.left()
         finally:
-            hearing.cancel()
-            await asyncio.wait([hearing])
+            listening.cancel()
+            await asyncio.wait([listening])
 
     run_loop(look)
 

@@ -47,14 +47,14 @@ def by_pid(news: TapNews) -> Key:
 
 
 class _Look(msgspec.Struct, eq=False):
-    """``heard``: of whom when, on the monotonic clock; ``told``: what was said last of a process;
+    """``seen_at``: of whom when, on the monotonic clock; ``noted``: what was said last of a process;
     ``shown``: whether it was said that all are shown."""
 
     wish: TapWish
     reader: TapReader
     began: float
-    heard: dict[Key, float] = {}
-    told: dict[str, str] = {}
+    seen_at: dict[Key, float] = {}
+    noted: dict[str, str] = {}
     shown: bool = False
 
 
@@ -124,7 +124,7 @@ class TapHub:
 
     async def _serve(self, connection: NatsConnection) -> None:
         """While somebody looks. Raises BrokerAway."""
-        inbox = await connection.listen(self._hear)
+        inbox = await connection.listen(self._receive)
         await self._opened(connection)
         for look in self._looks.values():
             self._note(look, _NATS, "")
@@ -141,16 +141,16 @@ class TapHub:
             await wait_until_set(self._news, WISH_S, self._clock)
         raise BrokerAway("the connection to NATS is lost")
 
-    def _hear(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         try:
             news = msgspec.json.decode(message.data, type=TapNews)
             samples = [msgspec.json.decode(one) for one in news.samples]
         except (ValueError, RecursionError):
             return  # of nobody of ours
         if look := self._looks.get(news.id):
-            if (key := self._key(news)) not in look.heard:
+            if (key := self._key(news)) not in look.seen_at:
                 self._news.set()
-            look.heard[key] = self._clock.monotonic()
+            look.seen_at[key] = self._clock.monotonic()
             look.reader.missed += news.missed
             for first in range(0, len(samples), PER_CHUNK):
                 part = samples[first : first + PER_CHUNK]
@@ -160,22 +160,22 @@ class TapHub:
         now, processes = self._clock.monotonic(), self._processes()
         self._began_s = {key: self._began_s.get(key, now) for key in processes.values() if key}
         for look in self._looks.values():
-            look.heard = {key: at for key, at in look.heard.items() if key in self._began_s}
+            look.seen_at = {key: at for key, at in look.seen_at.items() if key in self._began_s}
             if not processes and now - look.began > SILENT_S:
                 self._note(look, "", "no edge and no worker says that it is there")
             for name, key in processes.items():
                 if not key:
                     self._note(look, name, f"{name} does not run now: {_NOT_SHOWN}")
-                elif now - look.heard.get(key, max(look.began, self._began_s[key])) > SILENT_S:
+                elif now - look.seen_at.get(key, max(look.began, self._began_s[key])) > SILENT_S:
                     self._note(look, name, f"{name} does not answer: {_NOT_SHOWN}")
-                elif key in look.heard and (name in look.told or not look.shown):
+                elif key in look.seen_at and (name in look.noted or not look.shown):
                     self._note(look, name, "")
-                elif key in look.heard:  # it has come since
-                    look.told[name] = ""
+                elif key in look.seen_at:  # it has come since
+                    look.noted[name] = ""
                     look.reader.notes.append(f"what passes {name} is shown")
-            if not look.shown and processes and look.heard.keys() >= {*processes.values()}:
+            if not look.shown and processes and look.seen_at.keys() >= {*processes.values()}:
                 look.shown = True
-                look.told |= dict.fromkeys(processes.keys() - look.told.keys(), "")
+                look.noted |= dict.fromkeys(processes.keys() - look.noted.keys(), "")
                 look.reader.notes.append(f"what passes {', '.join(processes)} is shown")
 
     def _note_all(self, words: str) -> None:
@@ -185,8 +185,8 @@ class TapHub:
     @staticmethod
     def _note(look: _Look, name: str, words: str) -> None:
         """Once, until it is otherwise."""
-        before = look.told.get(name, "")
+        before = look.noted.get(name, "")
         if before == words:
             return
-        look.told[name] = words
+        look.noted[name] = words
         look.reader.notes.append(words or f"{name} is shown again")

@@ -60,8 +60,8 @@ async def _find(connection: NatsConnection, settings: Settings, keys: set[str], 
     for share in shares_of(sinks, installed.numbers):
         records = await ShareLog(connection, names, share, clock).read()
         mine = [sequence for partition, sequence in chunks if share.partition in (ALL, partition)]
-        told, left = _of_share(share, records, digests, asked, mine)
-        steps += told
+        done, left = _of_share(share, records, digests, asked, mine)
+        steps += done
         waiting += left
     steps.sort(key=lambda step: step["at"])
     is_known = any(step["sink"] for step in steps)
@@ -115,8 +115,8 @@ def _of_share(
             if (found := sent.pop(settled.id, None)) and not goes_on:
                 steps.append({"at": record.at, "what": "delivered", "attempts": None, **found})
         if any(_place_of(digest, record.known) >= 0 for digest in digests):
-            told = {"at": record.at, "what": "delivered", "batch": None, "why": "as a letter, sent again"}
-            steps.append(where | told)
+            step = {"at": record.at, "what": "delivered", "batch": None, "why": "as a letter, sent again"}
+            steps.append(where | step)
     floor = records[-1].record.reached.floor if records else 0
     waits = [sequence for sequence in chunks if sequence > floor]
     if not (sent or (waits and not steps)):

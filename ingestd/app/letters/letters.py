@@ -17,7 +17,7 @@ MAX_TEXT = 200
 """Characters of a text that is looked for."""
 _MOST_DAMAGED = 20
 """Letters that are named."""
-_MOST_TOLD = 100
+_MAX_DETAILED = 100
 """Groups of which the values are told."""
 
 
@@ -83,7 +83,7 @@ def groups(state_dir: str | None, where: Filter, *, now: float) -> list[Fields]:
     """Like failures, see ``group_as_dict``; the most frequent first."""
     with _reader(state_dir) as reader:
         return [
-            group_as_dict(group, reader.details(where, now, group[0], group[5]) if at < _MOST_TOLD else ())
+            group_as_dict(group, reader.details(where, now, group[0], group[5]) if at < _MAX_DETAILED else ())
             for at, group in enumerate(reader.groups(where, now))
         ]
 

@@ -126,8 +126,8 @@ class Marking:
         now = SystemClock.wall()
         with LetterChanges.open(self._directory) as changes:
             self._others = None if alone else changes.sinks()
-            for piece in changes.pieces(self._where, now):
-                self._take(changes, [one for one in piece if one.state != "delivered"], now, alone=alone)
+            for page in changes.pages(self._where, now):
+                self._take(changes, [one for one in page if one.state != "delivered"], now, alone=alone)
                 await SystemClock.sleep(0)  # an interrupt ends it here
 
     def _take(self, changes: LetterChanges, letters: list[ChosenLetter], now: float, *, alone: bool) -> None:

@@ -151,8 +151,8 @@ class RetryResult:
 
 def _changes(found: list[tuple[str, Any, Any]]) -> str:
     """``.kind "HOLD" → "ANSWER"``, for each place."""
-    told = [f"{path} {_shown(before)} → {_shown(after)}" for path, before, after in found]
-    return printable(redact(", ".join(told)))
+    shown = [f"{path} {_shown(before)} → {_shown(after)}" for path, before, after in found]
+    return printable(redact(", ".join(shown)))
 
 
 def _shown(value: Any) -> str:

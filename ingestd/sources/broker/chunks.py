@@ -243,5 +243,5 @@ class Cutter:
 
     def _about(self, message: Message) -> str:
         headers = ", ".join(f"{name}: {value}" for name, value in message.headers.items())
-        told = f"headers {headers[:_MAX_SHOWN]}" if headers else "no headers"
-        return f"{self._where(message)}, {told}"
+        shown = f"headers {headers[:_MAX_SHOWN]}" if headers else "no headers"
+        return f"{self._where(message)}, {shown}"

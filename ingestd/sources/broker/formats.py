@@ -33,7 +33,7 @@ def reader_of(
         return _lines
     if format_ == "array":
         return _array
-    return lambda payload, headers: _told(lambda: _cloudevent(payload, headers, prefix))
+    return lambda payload, headers: _readable(lambda: _cloudevent(payload, headers, prefix))
 
 
 ReadMessage = Callable[[bytes, Mapping[str, str]], list[bytes]]
@@ -93,10 +93,10 @@ def _some(payload: bytes) -> bytes:
 
 
 def _apart(payload: bytes, format_: Format) -> list[bytes]:
-    return _told(lambda: [*take_apart(payload, format_, max_events=MAX_EVENTS)])
+    return _readable(lambda: [*take_apart(payload, format_, max_events=MAX_EVENTS)])
 
 
-def _told(take: Callable[[], list[bytes]]) -> list[bytes]:
+def _readable(take: Callable[[], list[bytes]]) -> list[bytes]:
     try:
         return take()
     except RefusedRequest as refused:

@@ -17,13 +17,14 @@ class BrokerAway(UserError):
     """It cannot be reached, or does not serve what is to be read: that may end by itself."""
 
 
-class SourceCounts(msgspec.Struct):
+class SourceCounts(msgspec.Struct, rename={"problem": "trouble"}):
     """For metrics and ``/v1/status``; ``messages``, ``redelivered`` and ``lost`` never fall. ``pending``:
     messages that are yet to be given out; ``unacked``: that are on their way; ``stranded``: that nobody will
     be given; ``lost``: that the broker deleted before they were read, at most. ``unnamed``: batches that
     were sent though the next owner of their partition would not know them. ``partitions``: that this process
-    owns. ``last_message``: when the last one came (wall time). ``trouble``: why nothing comes, while that is
-    so. ``gaps``: times when nobody listened to what cannot be read again; ``last_gap``: from when to when."""
+    owns. ``last_message``: when the last one came (wall time). ``problem``: why nothing comes, while that is
+    so; ``trouble`` in ``/v1/status``. ``gaps``: times when nobody listened to what cannot be read again;
+    ``last_gap``: from when to when."""
 
     connected: bool = False
     messages: int = 0
@@ -35,7 +36,7 @@ class SourceCounts(msgspec.Struct):
     unnamed: int = 0
     partitions: int = 0
     last_message: float = 0.0
-    trouble: str = ""
+    problem: str = ""
     gaps: int = 0
     gap_seconds: float = 0.0
     last_gap: str = ""

@@ -78,13 +78,13 @@ class JsonArray:
                 target *= 2
 
     def _top_up(self, size: int) -> None:
-        pieces, have = [self._data], len(self._data)
+        blocks, have = [self._data], len(self._data)
         while have < size and not self._ended:
-            piece = self._read(size - have)
-            self._ended = not piece
-            pieces.append(piece)
-            have += len(piece)
-        self._data = b"".join(pieces)
+            block = self._read(size - have)
+            self._ended = not block
+            blocks.append(block)
+            have += len(block)
+        self._data = b"".join(blocks)
 
     def _elements(self, data: bytes, ended: bool) -> tuple[list[tuple[int, int]], int]:
         """(first, end) of the elements within one chunk, and how many bytes of ``data`` are done with:

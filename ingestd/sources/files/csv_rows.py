@@ -151,15 +151,15 @@ class CsvRows:
     def _look(self, target: int, *, again: bool) -> tuple[bytes, bool]:
         """Up to ``target`` bytes: whole lines, where there are any; and whether the stream ends with them.
         ``again``: what there is of a pipe is too little."""
-        pieces, have = [self._data], len(self._data)
+        blocks, have = [self._data], len(self._data)
         while have < target and not self._ended:
-            if not (self._keeps or again) and b"\n" in pieces[-1]:
+            if not (self._keeps or again) and b"\n" in blocks[-1]:
                 break
-            piece = self._stream.read(target - have)
-            self._ended, again = not piece, False
-            pieces.append(piece)
-            have += len(piece)
-        self._data = b"".join(pieces)
+            block = self._stream.read(target - have)
+            self._ended, again = not block, False
+            blocks.append(block)
+            have += len(block)
+        self._data = b"".join(blocks)
         if self._ended and have <= target:
             return self._data, True
         data = self._data[:target]
@@ -180,7 +180,7 @@ class CsvRows:
         unreadable, too_long = dict[int, str](), dict[int, int]()
         used = 0
         for row in _rows(lines, self._delimiter):
-            if (row.is_open or row.end > whole) and not self._is_taken(row, columns, starts, ended=ended):
+            if (row.is_open or row.end > whole) and not self._is_usable(row, columns, starts, ended=ended):
                 break
             used = row.end
             raw = data[starts[row.first] : starts[row.end]]
@@ -197,7 +197,7 @@ class CsvRows:
         region = Region(events, self._at, 0, self._line, places.__getitem__, too_long, unreadable=unreadable)
         return region, starts[used], min(used, whole)
 
-    def _is_taken(self, row: _Row, columns: Columns, starts: list[int], *, ended: bool) -> bool:
+    def _is_usable(self, row: _Row, columns: Columns, starts: list[int], *, ended: bool) -> bool:
         """Of a row without its end. The last one of a file may lack its line end (RFC 4180 2.2), if all of
         its cells are there."""
         if not ended or self._stream.cut_off:

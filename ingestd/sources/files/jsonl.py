@@ -137,7 +137,7 @@ class JsonSource:
                     yield self._chunk(region)
         except Damaged as damage:
             self.damage = str(damage)
-        self.damage = self._pieces.trouble or self.damage
+        self.damage = self._peekable.problem or self.damage
         if (half := splitter.half) and not self.damage:
             self.damage = (
                 f"its last {half.size} bytes, from byte {half.start} (line {half.line}), are not a whole"
@@ -180,28 +180,28 @@ class JsonSource:
 
     def _open(self, start: int, line: int) -> Splitter:
         stream, packed = inflate(self._input, max_window=self._max_window)
-        pieces = self._pieces = PeekableStream(stream)
-        if encoding := encoding_of(pieces.peek()):
-            pieces = self._pieces = PeekableStream(Recoded(pieces, encoding), pieces)
-        head = pieces.peek()
+        peekable = self._peekable = PeekableStream(stream)
+        if encoding := encoding_of(peekable.peek()):
+            peekable = self._peekable = PeekableStream(Recoded(peekable, encoding), peekable)
+        head = peekable.peek()
         self._plain = not (packed or encoding)
         if self._foreign(head, packed):
             raise Damaged(self.foreign)
         position = max(start, len(BOM) if head.startswith(BOM) else 0)
         if self.keeper is Keeper.SOURCE and self._plain:
             self._input.jump(position)
-            pieces = self._pieces = PeekableStream(stream)
+            peekable = self._peekable = PeekableStream(stream)
         else:
-            pieces.discard(position)
-        return self._splitter(pieces, position, line, layout_of(head, self._layout))
+            peekable.discard(position)
+        return self._splitter(peekable, position, line, layout_of(head, self._layout))
 
     def _splitter(
-        self, pieces: PeekableStream, position: int, line: int, layout: StreamFormat
+        self, peekable: PeekableStream, position: int, line: int, layout: StreamFormat
     ) -> Lines | JsonArray:
         keeps = self.keeper is Keeper.SOURCE  # chunks depend on their start alone, half an event may grow
         cut_array = partial(
             JsonArray,
-            pieces,
+            peekable,
             start=position,
             line=line,
             chunk_bytes=self.chunk_bytes,
@@ -217,7 +217,7 @@ class JsonSource:
         if layout.array or layout.loose:
             return cut_array(loose=layout.loose)
         return Lines(
-            pieces,
+            peekable,
             start=position,
             line=line,
             chunk_bytes=self.chunk_bytes,

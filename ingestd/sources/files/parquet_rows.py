@@ -41,7 +41,7 @@ class ParquetRows:
             )
             schema = self._file.schema_arrow
         except _FAULTS as error:
-            raise Unusable(f"its end, which says what is in it, cannot be read: {_said(error)}") from None
+            raise Unusable(f"its end, which says what is in it, cannot be read: {_words(error)}") from None
         if not schema.names:
             raise Unusable("it has no columns")
         self._values = [values_of(field.type, field.name) for field in schema]
@@ -124,7 +124,7 @@ class ParquetRows:
             except _FAULTS as error:
                 raise Damaged(
                     f"it cannot be read behind row {row} (in row group {group + 1} of"
-                    f" {metadata.num_row_groups}): {_said(error)}"
+                    f" {metadata.num_row_groups}): {_words(error)}"
                 ) from None
             if row != end:
                 raise Damaged(f"row group {group + 1} ends behind row {row}, and was to end behind row {end}")
@@ -136,5 +136,5 @@ class ParquetRows:
         return max(1, min(_MOST_ROWS, 4 * self._chunk_bytes // each))
 
 
-def _said(error: BaseException) -> str:
+def _words(error: BaseException) -> str:
     return cut(str(error).partition("\n")[0], 200) or type(error).__name__

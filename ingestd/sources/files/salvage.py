@@ -9,7 +9,7 @@ from ingestd.schemas.grammar import find_fault, is_one_value
 from ingestd.sources.files.closing import skip_separators
 from ingestd.sources.http.sequence import SequenceTooDense, values
 
-_PIECE = regex(rb"[^\x00\x1e]++")
+_PART = regex(rb"[^\x00\x1e]++")
 """Neither NUL nor RS can stand in JSON: what is to both sides of one are different values."""
 _BLANK = b" \t\r\n,"
 _BOM = b"\xef\xbb\xbf"
@@ -26,9 +26,9 @@ def events_in(line: bytes) -> list[tuple[int, bytes]]:
     if is_utf16(line):
         return [(0, line)]
     found: list[tuple[int, bytes]] = []
-    for piece in _PIECE.finditer(line):
-        first = skip_separators(line, piece.start())
-        text = line[first : _end_of(line, first, piece.end())]
+    for part in _PART.finditer(line):
+        first = skip_separators(line, part.start())
+        text = line[first : _end_of(line, first, part.end())]
         if text:
             found += _cut(first, text)
     return found

@@ -32,7 +32,7 @@ _decode = msgspec.json.Decoder(msgspec.Raw).decode
 _BEGUN_MARKS = (b"", b"\xef", b"\xef\xbb")  # of a byte order mark whose last byte is not there yet
 KEPT_OF_TOO_LONG = 16 * 1024  # bytes of an event that is over the limit: enough to recognise it by
 
-_PIECE_OF_LINE = 256 * 1024  # a line that is longer than a chunk is read on by these
+_LINE_BLOCK_BYTES = 256 * 1024  # a line that is longer than a chunk is read on by these
 
 
 class UnfinishedValue(NamedTuple):
@@ -136,9 +136,9 @@ class Lines:
             events, last = split_lines(data)
             whole = len(data) - len(last)
             if self._ended:
-                taken = self._whole_part(last, self._at + whole, self._line + len(events))
+                usable = self._whole_part(last, self._at + whole, self._line + len(events))
                 region = self._region(
-                    data, [*events, last[:taken]] if taken else events, whole + taken, open_line=taken > 0
+                    data, [*events, last[:usable]] if usable else events, whole + usable, open_line=usable > 0
                 )
             elif events:
                 self._rest = last
@@ -153,8 +153,8 @@ class Lines:
 
     def _more(self, size: int) -> bytes:
         """Of what was read too far, or else of the stream: what is cut must not depend on how it was read."""
-        piece, self._ahead = self._ahead[:size], self._ahead[size:]
-        return piece or self._read(size)
+        block, self._ahead = self._ahead[:size], self._ahead[size:]
+        return block or self._read(size)
 
     def _gather(self) -> bytes:
         """A chunk's worth of bytes; less at the end, or when there is no more of a pipe for now."""
@@ -163,15 +163,15 @@ class Lines:
             self._rest = b""
         rest, self._ahead = self._rest[: self._chunk_bytes], self._rest[self._chunk_bytes :] + self._ahead
         self._rest = b""
-        pieces, size = [rest] if rest else [], len(rest)
+        blocks, size = [rest] if rest else [], len(rest)
         while size < self._chunk_bytes and not self._ended:
-            piece = self._more(self._chunk_bytes - size)
-            self._ended = not piece
-            pieces += [piece] if piece else []
-            size += len(piece)
-            if not self._fill and b"\n" in piece:
+            block = self._more(self._chunk_bytes - size)
+            self._ended = not block
+            blocks += [block] if block else []
+            size += len(block)
+            if not self._fill and b"\n" in block:
                 break
-        return b"".join(pieces)  # of one it makes no copy
+        return b"".join(blocks)  # of one it makes no copy
 
     def _whole_part(self, last: bytes, offset: int, line: int) -> int:
         """How much of a last line without a newline can be taken. Where it may still be written to, that is
@@ -183,14 +183,14 @@ class Lines:
         first = skip_separators(last)
         if first == len(last):
             return 0
-        taken = len(last) if _is_closed(last[first:]) else 0
-        if not taken and (found := values_in(last)):
+        usable = len(last) if _is_closed(last[first:]) else 0
+        if not usable and (found := values_in(last)):
             end = found[-1][1]
             behind = skip_separators(last, end)
-            taken = len(last) if behind == len(last) else end if last[behind] in b"{[" else 0
-        if taken < len(last):
-            self.half = UnfinishedValue(offset + taken, line, len(last) - taken)
-        return taken
+            usable = len(last) if behind == len(last) else end if last[behind] in b"{[" else 0
+        if usable < len(last):
+            self.half = UnfinishedValue(offset + usable, line, len(last) - usable)
+        return usable
 
     def _region(self, data: bytes, events: Sequence[bytes], size: int, *, open_line: bool = False) -> Region:
         """The lines of the first ``size`` bytes of ``data``; ``open_line``: the last has no newline yet."""
@@ -263,7 +263,7 @@ class Lines:
                 kept = [(kept[0] if kept else part)[: self._kept_bytes]]
             if end:
                 break
-            data = self._more(min(self._chunk_bytes, _PIECE_OF_LINE))
+            data = self._more(min(self._chunk_bytes, _LINE_BLOCK_BYTES))
             if not data:
                 return self._end_of_long_line(start, line, size, kept, value_end)
         self._rest = data[end:]

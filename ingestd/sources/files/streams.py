@@ -129,20 +129,20 @@ class Input(io.RawIOBase):
 class PeekableStream:
     """A stream whose first bytes can be looked at, and whose trouble is an early end.
 
-    ``trouble``: why the stream ended before its end, or empty; ``cut_off`` says that it did, so that
+    ``problem``: why the stream ended before its end, or empty; ``cut_off`` says that it did, so that
     the beginning of an event that never came whole is not taken for one.
     """
 
     def __init__(self, stream: Stream, before: "PeekableStream | None" = None) -> None:
         self._before = before  # where the stream is made of another's pieces, whose trouble is its own
-        self._trouble = ""
+        self._problem = ""
         self._cut_off = False
         self._stream = stream
         self._head = b""
 
     @property
-    def trouble(self) -> str:
-        return self._trouble or (self._before.trouble if self._before else "")
+    def problem(self) -> str:
+        return self._problem or (self._before.problem if self._before else "")
 
     @property
     def cut_off(self) -> bool:
@@ -168,7 +168,7 @@ class PeekableStream:
             got = len(self.read(min(count, 1024 * 1024)))
             if not got:
                 self._cut_off = True
-                self._trouble = self._trouble or "it is shorter than it was when it was read before"
+                self._problem = self._problem or "it is shorter than it was when it was read before"
                 return
             count -= got
 
@@ -180,11 +180,11 @@ class PeekableStream:
         except ReadingStopped:
             pass
         except ArchiveTooWide as error:
-            self._trouble = str(error)
+            self._problem = str(error)
         except _damages() as error:
-            self._trouble = f"the archive is damaged or cut off: {error}"
+            self._problem = f"the archive is damaged or cut off: {error}"
         except OSError as error:
-            self._trouble = f"reading failed: {error.strerror or error}"
+            self._problem = f"reading failed: {error.strerror or error}"
         self._cut_off = True
         return b""
 

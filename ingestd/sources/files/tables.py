@@ -82,7 +82,7 @@ class TableSource(JsonSource):
 
         if self.keeper is not Keeper.SOURCE:
             raise Unusable(_NO_PIPE)
-        self._pieces = PeekableStream(self._input)  # nothing is read of it
+        self._peekable = PeekableStream(self._input)  # nothing is read of it
         if self._input.peek(len(PARQUET))[: len(PARQUET)] != PARQUET:
             raise Unusable("its first bytes are others; a packed one has to be unpacked first")
         size = min(self._input.size, MARK_BYTES)
@@ -99,19 +99,19 @@ class TableSource(JsonSource):
 
     def _open_csv(self, start: int, line: int) -> Splitter:
         stream, packed = inflate(self._input, max_window=self._max_window)
-        pieces = self._pieces = PeekableStream(stream)
-        if encoding := encoding_of(pieces.peek()):
-            pieces = self._pieces = PeekableStream(Recoded(pieces, encoding), pieces)
-        head = pieces.peek()
+        peekable = self._peekable = PeekableStream(stream)
+        if encoding := encoding_of(peekable.peek()):
+            peekable = self._peekable = PeekableStream(Recoded(peekable, encoding), peekable)
+        head = peekable.peek()
         self._plain = not (packed or encoding)
         if other := other_format(head, packed=packed, is_csv=True):
             raise Unusable(other)
         if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"["):
             raise Unusable("it begins as JSON does")
         mark = len(BOM) if head.startswith(BOM) else 0
-        pieces.discard(mark)
+        peekable.discard(mark)
         rows = CsvRows(
-            pieces,
+            peekable,
             start=mark,
             make_columns=partial(Columns, types_at=self._types_at),
             delimiter=self._delimiter,
@@ -123,8 +123,8 @@ class TableSource(JsonSource):
         if start > rows.reached[0]:
             if self.keeper is Keeper.SOURCE and self._plain:
                 self._input.jump(start)
-                self._pieces = PeekableStream(stream)
-                rows.go_on(self._pieces, start, line)
+                self._peekable = PeekableStream(stream)
+                rows.go_on(self._peekable, start, line)
             else:
-                pieces.discard(rows.go_on(None, start, line))
+                peekable.discard(rows.go_on(None, start, line))
         return rows

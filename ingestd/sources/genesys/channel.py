@@ -63,10 +63,10 @@ _envelope = msgspec.json.Decoder(Notification).decode
 
 
 class Channel:
-    """``heard_at``: wall time when it last said anything. ``recent``: digests of what came through it."""
+    """``received_at``: wall time when it last said anything. ``recent``: digests of what came through it."""
 
     def __init__(self, api: ChannelApi, sockets: WebSocketClient, clock: Clock) -> None:
-        self.heard_at = clock.wall()
+        self.received_at = clock.wall()
         self.opened_at = clock.monotonic()
         self.recent: OrderedDict[bytes, None] = OrderedDict()
         self.rejected: list[str] = []
@@ -99,7 +99,7 @@ class Channel:
             for one in (answer or {}).get("entities") or ()
             if one.get("state") == "Rejected" or one.get("missingPermissions")
         ]
-        self.heard_at = self._clock.wall()
+        self.received_at = self._clock.wall()
         if len(self.rejected) == len(topics):
             await self.close()
             raise BrokerAway(
@@ -119,7 +119,7 @@ class Channel:
                 asked = True
                 continue
             asked = False
-            self.heard_at = self._clock.wall()
+            self.received_at = self._clock.wall()
             try:
                 envelope = _envelope(text)
             except (msgspec.DecodeError, RecursionError):

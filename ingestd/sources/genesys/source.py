@@ -70,7 +70,7 @@ class NotificationsSource:
         parts = [topics[at : at + MAX_TOPICS] for at in range(0, len(topics), MAX_TOPICS)]
         self._lanes = [_Lane(part) for part in parts]
         self._arrived: list[Message] = []
-        self._arrived_bytes = self._taken = 0
+        self._arrived_bytes = self._last_number = 0
         self._news = asyncio.Event()
         self._room: asyncio.Future[None] | None = None
         self._stopped = False
@@ -83,14 +83,14 @@ class NotificationsSource:
         path = f"Genesys notifications {self.name}"
         state = await self._journal.find_stream(path, b"notifications", now=self._clock.wall())
         self.number, self.numbers = state.number, [state.number]
-        self._taken = max(0, sequence_of(state.position) - 1)
-        self._ended_at = place_of(self._taken + 1)
+        self._last_number = max(0, sequence_of(state.position) - 1)
+        self._ended_at = place_of(self._last_number + 1)
         read = reader_of("event", unwrap=self._settings.unwrapper)
         self._cutter = Cutter(self.number, read, where=lambda one: one.subject)
-        heard_ns = state.mark[0]
+        received_ns = state.mark[0]
         for lane in self._lanes:
             if not lane.channel:
-                lane.gap_since = heard_ns / 1e9
+                lane.gap_since = received_ns / 1e9
                 lane.channel = await self._opened(lane)
         self._note_time()
         loop = asyncio.get_running_loop()
@@ -158,7 +158,7 @@ class NotificationsSource:
                     break
                 except BrokerAway as error:
                     failures += 1
-                    self.counts.trouble = str(error)
+                    self.counts.problem = str(error)
                     if failures in (1, 10, 100):
                         self._warn(f"{self.name}: {error}; it is tried again")
                     await self._clock.sleep(_RETRY.delay(failures, rng=self._rng))
@@ -171,16 +171,16 @@ class NotificationsSource:
         channel = self._make()
         await channel.open(lane.topics)
         if lane.gap_since:
-            self._tell_gap(lane)
-        if channel.rejected and not lane.told_rejected:
-            lane.told_rejected = True
+            self._report_gap(lane)
+        if channel.rejected and not lane.reported_rejected:
+            lane.reported_rejected = True
             shown = ", ".join(printable(one)[:200] for one in channel.rejected[:5])
             self._warn(
                 f"{self.name}: {len(channel.rejected)} topics are not allowed, as {shown}: give the client's"
                 " role their permissions"
             )
         self.counts.connected = not any(other.gap_since for other in self._lanes)
-        self.counts.trouble = "" if self.counts.connected else self.counts.trouble
+        self.counts.problem = "" if self.counts.connected else self.counts.problem
         return channel
 
     async def _read(self, lane: "_Lane", channel: Channel) -> Ended:
@@ -217,14 +217,14 @@ class NotificationsSource:
 
     def _lost(self, lane: "_Lane") -> None:
         if not lane.gap_since and lane.channel:
-            lane.gap_since = lane.channel.heard_at
-            self.counts.trouble = "a WebSocket is lost"
+            lane.gap_since = lane.channel.received_at
+            self.counts.problem = "a WebSocket is lost"
             self._warn(
                 f"{self.name}: a WebSocket is lost; what is sent since {rfc3339(lane.gap_since)} is missed"
             )
         self.counts.connected = False
 
-    def _tell_gap(self, lane: "_Lane") -> None:
+    def _report_gap(self, lane: "_Lane") -> None:
         now = self._clock.wall()
         since, lane.gap_since = lane.gap_since, 0.0
         self.counts.gaps += 1
@@ -263,12 +263,12 @@ class NotificationsSource:
             self.counts.redelivered += 1
             return None
         channel.remember(digest)
-        self._taken += 1
+        self._last_number += 1
         payload = text.encode("utf-8", "surrogatepass")
         correlation = str((envelope.metadata or {}).get("CorrelationId", ""))[:100]
         where = f"topic {envelope.topicName[:300]}, correlation id {printable(correlation) or 'none'}"
         self._arrived.append(
-            Message(self._taken, int(self._clock.wall() * 1e9), payload, {}, printable(where))
+            Message(self._last_number, int(self._clock.wall() * 1e9), payload, {}, printable(where))
         )
         self._arrived_bytes += len(payload)
         self._news.set()
@@ -297,7 +297,7 @@ class _Lane:
         self.reading: asyncio.Task[Ended] | None = None
         self.ending: asyncio.Task[None] | None = None
         self.gap_since = 0.0
-        self.told_rejected = False
+        self.reported_rejected = False
 
 
 def _ignore_store(committing: "asyncio.Future[None]") -> None:

@@ -15,24 +15,24 @@ _MAX_ID = 256
 _MAX_FIELDS = 3
 
 
-def in_full(taken: AcceptedSubmission) -> Response:
-    accepted = taken.accepted if taken.stored else 0
+def in_full(result: AcceptedSubmission) -> Response:
+    accepted = result.accepted if result.stored else 0
     entries, room = list[dict[str, Any]](), _MAX_LIST_BYTES
-    for rejection in taken.rejected[:MAX_LISTED]:
+    for rejection in result.rejected[:MAX_LISTED]:
         entry = _entry(rejection)
         room -= len(encode(entry))
         if room < 0:
             break
         entries.append(entry)
-    content: dict[str, Any] = {"accepted": accepted, "duplicates": taken.duplicates, "rejected": entries}
-    total = len(taken.rejected) + taken.unlisted
+    content: dict[str, Any] = {"accepted": accepted, "duplicates": result.duplicates, "rejected": entries}
+    total = len(result.rejected) + result.unlisted
     if total > len(entries):
         content["rejected_total"] = total
-    if taken.ends is not None:
-        content.update(taken.ends._asdict())
-        if not taken.ends.skipped:
+    if result.ends is not None:
+        content.update(result.ends._asdict())
+        if not result.ends.skipped:
             del content["skipped"]
-    refused = not taken.stored or (taken.rejected and not accepted and not taken.duplicates)
+    refused = not result.stored or (result.rejected and not accepted and not result.duplicates)
     return Response(422 if refused else 202, encode(content), JSON_TYPE)
 
 
@@ -43,10 +43,10 @@ def _entry(rejection: Rejection) -> dict[str, Any]:
     return {"index": rejection.position, "id": name, "errors": rejection.errors}
 
 
-def words_of(taken: AcceptedSubmission) -> str:
+def words_of(result: AcceptedSubmission) -> str:
     """Why nothing of a request was accepted: with the names of fields, without what stands in them."""
-    count = len(taken.rejected) + taken.unlisted
-    names = {error["field"] or "the event itself": None for one in taken.rejected for error in one.errors}
-    told = ", ".join([*names][:_MAX_FIELDS]) + (", …" if len(names) > _MAX_FIELDS else "")
-    of_all = "of an atomic request " if not taken.stored else ""
-    return cut(f"{counted(count, 'event')} {of_all}invalid: {told}")
+    count = len(result.rejected) + result.unlisted
+    names = {error["field"] or "the event itself": None for one in result.rejected for error in one.errors}
+    listed = ", ".join([*names][:_MAX_FIELDS]) + (", …" if len(names) > _MAX_FIELDS else "")
+    of_all = "of an atomic request " if not result.stored else ""
+    return cut(f"{counted(count, 'event')} {of_all}invalid: {listed}")

@@ -212,22 +212,22 @@ def decode(body: bytes, coding: str, *, max_body_bytes: int, max_expansion: int)
     if new is None:
         return body
     limit = min(max_body_bytes, max(SMALL_BYTES, max_expansion * len(body)))
-    pieces, size, rest = list[bytes](), 0, body
+    blocks, size, rest = list[bytes](), 0, body
     for _ in range(_MAX_MEMBERS):
         decompressor = new()
         try:
-            piece = decompressor.decompress(rest, max_length=limit - size + 1)
+            block = decompressor.decompress(rest, max_length=limit - size + 1)
         except (zlib.error, zstd.ZstdError) as error:
             raise RefusedRequest(400, f"the compressed body is damaged: {error}") from None
-        size += len(piece)
+        size += len(block)
         if size > limit:
             raise RefusedRequest(413, f"the body decodes to more than {limit} bytes, the limit for its size")
         if not decompressor.eof:
             raise RefusedRequest(400, "the compressed body is cut off")
-        pieces.append(piece)
+        blocks.append(block)
         rest = decompressor.unused_data
         if not rest:
-            return b"".join(pieces)
+            return b"".join(blocks)
     raise RefusedRequest(400, f"the body consists of more than {_MAX_MEMBERS} compressed streams")
 
 

@@ -153,9 +153,11 @@ class Endpoint:
                 producer = self._by_head(request, query)
                 request.reading = self._read_head(request, query)
         except RefusedRequest as refused:
-            return self._tell(request, producer, refused.response, str(refused))
+            return self._note_refused(request, producer, refused.response, str(refused))
         deferred = self._admission.unavailable() or (self._quotas.check(producer) if producer else None)
-        return self._tell(request, producer, answer_to(deferred), deferred.detail) if deferred else None
+        return (
+            self._note_refused(request, producer, answer_to(deferred), deferred.detail) if deferred else None
+        )
 
     def handle(self, request: Request) -> None:
         """Respond now, or when admission has the answer. For a request whose head was let pass."""
@@ -163,7 +165,7 @@ class Endpoint:
         if known is None and request.path == TOKEN_PATH:
             answer = self._authenticator.tokens.answer(request)
             wanted = answer.status < 400
-            request.reply(answer if wanted else self._tell(request, None, answer, "no access token"))
+            request.reply(answer if wanted else self._note_refused(request, None, answer, "no access token"))
             return
         if known is None and request.method == "OPTIONS":
             settings = self.settings
@@ -176,7 +178,7 @@ class Endpoint:
             query = known.query
             producer = self._by_head(request, query)
         except RefusedRequest as refused:
-            request.reply(self._tell(request, None, refused.response, str(refused)))
+            request.reply(self._note_refused(request, None, refused.response, str(refused)))
             return
         limit = LIGHT_BYTES if known.coding is None else LIGHT_CODED_BYTES
         if len(request.body) <= limit:
@@ -185,7 +187,7 @@ class Endpoint:
             work = partial(self._unpack, request, producer)
             self._aside(work, partial(self._unpacked, request, query, producer))
 
-    def _tell(self, request: Request, producer: str | None, response: Response, why: str) -> Response:
+    def _note_refused(self, request: Request, producer: str | None, response: Response, why: str) -> Response:
         self._refused(producer or "", request.peer, response.status, redact(why))
         return response
 
@@ -209,7 +211,7 @@ class Endpoint:
     ) -> None:
         request.body = b""  # what is needed of it are the events
         if isinstance(found, NotUnpacked):
-            request.reply(self._tell(request, known, *found))
+            request.reply(self._note_refused(request, known, *found))
             return
         producer, events, unreadable = found
         if request.gone:  # its producer still has the events
@@ -219,7 +221,7 @@ class Endpoint:
             return
         deferred = self._quotas.charge(producer, len(events)) if producer else None
         if deferred:
-            request.reply(self._tell(request, producer, answer_to(deferred), deferred.detail))
+            request.reply(self._note_refused(request, producer, answer_to(deferred), deferred.detail))
             return
         compiled = isinstance(events, COMPILED)
         size_bytes = events.size_bytes if compiled else sum(map(len, events))  # type: ignore[attr-defined]

@@ -75,7 +75,7 @@ class Start(NamedTuple):
     offset: int
     epoch: int = NONE
     note: str = ""
-    told: Sequence[str] = ()
+    announced: Sequence[str] = ()
 
 
 def library() -> Any:

@@ -44,8 +44,8 @@ class Commits:
         for place, start in starts.items():
             one = self.partitions.by_place.get(place)
             if one and one.named:
-                one.named.told(start.told)
-                if len(start.told) < len(one.named.open):
+                one.named.announced(start.announced)
+                if len(start.announced) < len(one.named.open):
                     self.moved(place)
 
     def note_refused(self, place: TopicPart) -> None:

@@ -72,7 +72,7 @@ class Group:
         self._assigned: set[TopicPart] = set()
         self._paused: set[TopicPart] = set()
         self._changed: dict[TopicPart, int] = {}
-        self._is_troubled = False
+        self._has_failed = False
         self._joins_again = False
         self._fatal: Any = None
 
@@ -137,9 +137,9 @@ class Group:
                 if found := self._take(consumer):
                     self._give(consumer, found)
         except UserError as error:
-            self._tell(self._owner.ended, error)
+            self._notify(self._owner.ended, error)
         except Exception as error:  # of the library, and of the loop when that has ended
-            self._tell(self._owner.ended, client.ending_of(error, self._settings))
+            self._notify(self._owner.ended, client.ending_of(error, self._settings))
         finally:
             if consumer is not None:
                 self._leave(consumer)
@@ -170,7 +170,7 @@ class Group:
                 self._handle(consumer, error, place, messages[0].offset())
         if runs:
             self._recovered()
-            self._tell(self._owner.came, runs)
+            self._notify(self._owner.came, runs)
 
     def _handle(self, consumer: Any, error: Any, place: TopicPart, offset: int) -> None:
         """What the library tells between messages."""
@@ -257,11 +257,11 @@ class Group:
             due, self._due, self._is_urgent = self._due, {}, False
         mine = {place: start for place, start in due.items() if place in self._assigned or place in leaving}
         if mine and self._settings.exact_takeover:
-            self._commit_and_tell(consumer, mine)
+            self._commit_and_notify(consumer, mine)
         elif mine:
             consumer.commit(offsets=[self._at(*one) for one in mine.items()], asynchronous=True)
 
-    def _commit_and_tell(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
+    def _commit_and_notify(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
         """Waits for the answer: others do, and one that is repeated must not come after a later one."""
         failed: dict[TopicPart, int] = {}
         try:
@@ -274,9 +274,9 @@ class Group:
                 self._due.setdefault(place, due[place])
         for place, code in failed.items():
             if code == _NOTE_TOO_LARGE:
-                self._tell(self._commits.note_refused, place)
+                self._notify(self._commits.note_refused, place)
         if done := {place: start for place, start in due.items() if place not in failed}:
-            self._tell(self._commits.made, done)
+            self._notify(self._commits.made, done)
 
     def _on_commit(self, error: Any, offsets: list[Any]) -> None:
         """Of those that are not waited for."""
@@ -294,7 +294,7 @@ class Group:
             try:
                 consumer.commit(offsets=[self._at(*one) for one in due.items()], asynchronous=False)
             except client.library().KafkaException as error:
-                self._tell(self._owner.troubled, f"offsets are not committed: {client.words_of(error)}")
+                self._notify(self._owner.on_problem, f"offsets are not committed: {client.words_of(error)}")
 
     def _leave(self, consumer: Any) -> None:
         with self._lock:
@@ -316,13 +316,13 @@ class Group:
         if error.code() in (client.FATAL, client.FENCED):
             self._fatal = error
             return
-        self._is_troubled = True
-        self._tell(self._owner.troubled, client.words_of(error))
+        self._has_failed = True
+        self._notify(self._owner.on_problem, client.words_of(error))
 
     def _recovered(self) -> None:
-        if self._is_troubled:
-            self._is_troubled = False
-            self._tell(self._owner.troubled, "")
+        if self._has_failed:
+            self._has_failed = False
+            self._notify(self._owner.on_problem, "")
 
     def _ask(self, question: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()
@@ -338,7 +338,7 @@ class Group:
                     raise
                 self._send_commits(consumer, leaving)
 
-    def _tell(self, what: Any, *words: Any) -> None:
+    def _notify(self, what: Any, *words: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(what, *words)
 

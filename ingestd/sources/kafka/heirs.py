@@ -38,17 +38,17 @@ class Heirs:
 
     def found(self, heir: Heir) -> None:
         self._heir, waiting, self._waiting = heir, self._waiting, []
-        for tell in waiting:
-            tell(heir)
+        for notify in waiting:
+            notify(heir)
 
     def superseded(self, number: int, named: Collection[str]) -> None:
-        self._tell(lambda heir: heir.superseded(number, named))
+        self._notify(lambda heir: heir.superseded(number, named))
 
     def adopt(self, batches: Sequence[FrozenBatch]) -> None:
-        self._tell(lambda heir: heir.adopt(batches))
+        self._notify(lambda heir: heir.adopt(batches))
 
-    def _tell(self, tell: Callable[[Heir], None]) -> None:
+    def _notify(self, notify: Callable[[Heir], None]) -> None:
         if self._heir:
-            tell(self._heir)
+            notify(self._heir)
         else:
-            self._waiting.append(tell)
+            self._waiting.append(notify)

@@ -14,5 +14,5 @@ def count(found: Mapping[TopicPart, tuple[int, int]], partitions: Partitions, co
     if known or not any(one.is_assigned for one in partitions):
         counts.pending = sum(max(0, last - one.read_to) for one, _, last in known)
         mine_open = [one for one, _, _ in known if not one.is_settled]
-        counts.unacked = sum(max(0, one.taken - one.resolved) for one in mine_open)
+        counts.unacked = sum(max(0, one.consumed - one.resolved) for one in mine_open)
         counts.stranded = sum(max(0, first - one.read_to) for one, first, _ in known)

@@ -122,8 +122,8 @@ def write_note(
         _row(numbers, by, msgspec.msgpack.encode((b"", b"", 0, [_segment(*one) for one in chunks.items()])))
         for by, chunks in settled
     ]
-    first, ids = len(rows), sorted(named.open, key=lambda one: not named.open[one].is_told)
-    least = first + sum(one.is_told for one in named.open.values())
+    first, ids = len(rows), sorted(named.open, key=lambda one: not named.open[one].is_announced)
+    least = first + sum(one.is_announced for one in named.open.values())
     rows += [_row(numbers, one.sink, _packed(one)) for one in map(named.open.__getitem__, ids)]
     count = len(rows)
     while count >= least:

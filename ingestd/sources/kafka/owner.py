@@ -12,7 +12,7 @@ class Owner(Protocol):
         """Messages came, each run of one partition, in their order."""
         ...
 
-    def troubled(self, text: str) -> None:
+    def on_problem(self, text: str) -> None:
         """Nothing comes now; the library tries again. Empty: it comes again."""
         ...
 

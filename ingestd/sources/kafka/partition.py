@@ -41,7 +41,7 @@ class OtherMessages(Exception):
 
 class Partition:
     """``number``: of the source that it is to the journal. ``resolved``: the offset before which all is, and
-    ``taken``: before which all was taken; ``cut_to``: before which all has become chunks that were given.
+    ``consumed``: before which all was taken; ``cut_to``: before which all has become chunks that were given.
     ``mark``: of the message before it, 0 if that is not known. ``cuts``: chunks of an earlier process.
     ``is_leaving``: it is given back as soon as it is settled."""
 
@@ -59,8 +59,8 @@ class Partition:
         self.place = place
         self.identity = identity
         self.number = number
-        self.resolved = self.taken = self.read_to = offset
-        self._taken_mark = self.last_mark = self._resolved_mark = mark
+        self.resolved = self.consumed = self.read_to = offset
+        self._consumed_mark = self.last_mark = self._resolved_mark = mark
         self.ended_at = NONE
         """There was nothing more before this offset, the last time that all was read."""
         self.given = 0
@@ -90,21 +90,21 @@ class Partition:
 
     def take(self, messages: MessageColumns, *, skip_tombstones: bool) -> tuple[MessageColumns | None, int]:
         """Those that were not taken before; and how many come again. Raises OtherMessages."""
-        if messages.sequences[0] == self.taken - 1 and self._taken_mark:
-            if messages[0].mark != self._taken_mark:
+        if messages.sequences[0] == self.consumed - 1 and self._consumed_mark:
+            if messages[0].mark != self._consumed_mark:
                 raise OtherMessages
             messages = messages.part(1)
-        self._taken_mark = 0
+        self._consumed_mark = 0
         if not messages:
             return None, 0
         again = bisect_left(messages.sequences, self._again_to)
         last = messages.sequences[-1]
         if last >= self._again_to:
             self._again_to = 0
-        known_to = self.taken
+        known_to = self.consumed
         if last >= known_to:
-            self.taken, self.last_mark = last + 1, messages[-1].mark
-            self.read_to = max(self.read_to, self.taken)
+            self.consumed, self.last_mark = last + 1, messages[-1].mark
+            self.read_to = max(self.read_to, self.consumed)
         if messages.sequences[0] < known_to:
             again = bisect_left(messages.sequences, known_to)
             messages = messages.part(again)
@@ -134,7 +134,7 @@ class Partition:
 
     def pass_gap(self) -> None:
         """What comes next is gone. Messages that came before may still wait to be taken."""
-        self._taken_mark = 0
+        self._consumed_mark = 0
 
     def cut(self, messages: MessageColumns) -> Iterator[Chunk]:
         return self.cutter.cut(messages)
@@ -146,7 +146,7 @@ class Partition:
 
     def pass_over(self, before: "Partition") -> None:
         """What was read of it as it was before, and is still there."""
-        self._passed_before = before.taken, before.last_mark
+        self._passed_before = before.consumed, before.last_mark
 
     # --- what is settled ---
 
@@ -171,13 +171,13 @@ class Partition:
 
     def to_commit(self) -> Start:
         """Behind what holds no event, too, as the mark of a transaction, where all before it is settled."""
-        offset = self.read_to if self.is_settled and self.cut_to == self.taken else self.resolved
+        offset = self.read_to if self.is_settled and self.cut_to == self.consumed else self.resolved
         return Start(offset, epoch_of(self._resolved_mark) if self._resolved_mark else NONE)
 
     def goes_on_at(self) -> Start:
         """At the last message that was taken, if it is known, to see whether it is still that one."""
-        self._taken_mark = self.last_mark
-        return Start(self.taken - 1 if self._taken_mark else self.taken)
+        self._consumed_mark = self.last_mark
+        return Start(self.consumed - 1 if self._consumed_mark else self.consumed)
 
 
 def words_of(places: Sequence[TopicPart]) -> str:

@@ -120,8 +120,8 @@ class Partitions:
     async def out_of_range(self, place: TopicPart, offset: int, first: int) -> Start:
         """The broker does not have the message at ``offset``, which comes next; ``first``: what it has."""
         one = self.by_place[place]
-        if max(offset, one.taken) <= first:
-            if lost := first - max(offset, one.taken):
+        if max(offset, one.consumed) <= first:
+            if lost := first - max(offset, one.consumed):
                 self._counts.lost += lost
                 self._warn(
                     f"{words_of([place])} has lost at most {lost} messages, offsets {first - lost} to"

@@ -99,7 +99,7 @@ class KafkaSource:
                 heirs=self.heirs,
                 counts=self.counts,
                 clock=clock,
-                warn=self._say,
+                warn=self._warn_named,
                 within_s=named_within_s,
             )
         self._partitions = Partitions(
@@ -111,13 +111,13 @@ class KafkaSource:
             changed=self._changed,
             counts=self.counts,
             clock=clock,
-            warn=self._say,
+            warn=self._warn_named,
             drain_s=drain_s,
             heirs=self.heirs,
             takeover=self.takeover,
         )
         self._commits.partitions = self._partitions
-        self._unowned = Unowned(settings, clock, drain_s=drain_s, for_s=unowned_s, warn=self._say)
+        self._unowned = Unowned(settings, clock, drain_s=drain_s, for_s=unowned_s, warn=self._warn_named)
         self._assigned_at = 0.0
         self._runs: deque[Run] = deque()
         self._waiting_bytes = 0
@@ -191,7 +191,7 @@ class KafkaSource:
         if not one.is_assigned:
             return self._is_impatient
         known = one.cutter.known_to or one.cutter.is_waiting
-        return not known and one.given <= reached and max(one.taken, one.ended_at) >= sequence_of(place)
+        return not known and one.given <= reached and max(one.consumed, one.ended_at) >= sequence_of(place)
 
     @property
     def oldest_s(self) -> float:
@@ -222,7 +222,7 @@ class KafkaSource:
         if self._stopped:
             return
         self._failures += 1
-        self.troubled(str(error))
+        self.on_problem(str(error))
         await self._let_go()
         self._news.clear()
         if not self._stopped:
@@ -248,13 +248,13 @@ class KafkaSource:
         self._runs = deque(run for run in self._runs if run.place in mine)
         self._waiting_bytes = sum(run.size_bytes for run in self._runs)
         if mine:
-            self.counts.connected, self.counts.trouble, self._failures = True, "", 0
+            self.counts.connected, self.counts.problem, self._failures = True, "", 0
             self._assigned_at = self._assigned_at or self._clock.monotonic()
         self._steer()
         self._news.set()
 
     def came(self, runs: list[Run]) -> None:
-        self.counts.trouble = ""
+        self.counts.problem = ""
         self.counts.connected = True
         if self._stopped:
             return
@@ -263,13 +263,13 @@ class KafkaSource:
         self._steer()
         self._news.set()
 
-    def _say(self, text: str) -> None:
+    def _warn_named(self, text: str) -> None:
         self._warn(f"{self.name}: {text}")
 
-    def troubled(self, text: str) -> None:
-        if text and text != self.counts.trouble and not self._stopped:
-            self._say(f"{text}; it is tried again")
-        self.counts.trouble = text
+    def on_problem(self, text: str) -> None:
+        if text and text != self.counts.problem and not self._stopped:
+            self._warn_named(f"{text}; it is tried again")
+        self.counts.problem = text
         self.counts.connected = not text
 
     def ended(self, error: UserError) -> None:
@@ -296,7 +296,7 @@ class KafkaSource:
                 chunk.receipt = one.acks.receipt(len(chunk.events), end, self._clock.monotonic())
                 one.noted(chunk, run.stored_at)
                 yield chunk, chunk.receipt
-            one.cut_to = one.taken
+            one.cut_to = one.consumed
             self._steer()
         self._steer()
 
@@ -312,7 +312,7 @@ class KafkaSource:
         except OtherMessages:
             one.is_assigned = False  # the group gives it again
             if self._group:
-                self._group.has_changed(one.place, one.taken)
+                self._group.has_changed(one.place, one.consumed)
             return
         self.counts.redelivered += again
         if fresh:

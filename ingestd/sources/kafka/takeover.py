@@ -63,12 +63,12 @@ class Takeover:
         batches = note.batches(one.number) if is_new else self._frozen(one.number)
         one.named = self._journal.named[one.number] = NamedBatches(
             partial(self._changed, one.place),
-            untold=self._count,
+            unannounced=self._count,
             clock=self._clock,
             within_s=self._within_s,
         )
         spans = [*note.inherited, *(note.spans if is_new else ())]  # what was settled here the journal knows
-        one.skips = _merged([span for span in spans if span[1] > one.taken])
+        one.skips = _merged([span for span in spans if span[1] > one.consumed])
         one.named.known(batches, {named.id for named in note.batches(one.number)})
         if batches and not is_known:
             if is_new:
@@ -89,7 +89,7 @@ class Takeover:
         one.skips = [span for span in one.skips if span[1] > start.offset]
         spans = [(sequence_of(first), sequence_of(last)) for first, last in settled]
         written = write_note(owner, one.named, spans, one.skips, self.max_bytes)
-        return start._replace(note=written[0], told=written[1]) if written else None
+        return start._replace(note=written[0], announced=written[1]) if written else None
 
     def refused(self) -> None:
         """A broker keeps shorter notes."""

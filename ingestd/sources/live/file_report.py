@@ -10,9 +10,9 @@ from ingestd.sources.live.patterns import Listing
 from ingestd.sources.live.reading import Ending
 from ingestd.sources.live.settings import FilesConfig
 
-_HALF_TOLD_S = 60.0
+_REPORT_HALF_S = 60.0
 _MOST_REFUSED = 20
-_MOST_TOLD = 1_000
+_MAX_REPORTED = 1_000
 
 
 class FileReport:
@@ -26,9 +26,9 @@ class FileReport:
         self._settings = settings
         self._counts = counts
         self._warn = warn
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def say_unseen(self, listing: Listing, over: int) -> None:
+    def report_unseen(self, listing: Listing, over: int) -> None:
         errors = [f"cannot look into {shown_path(at)}: {why}" for at, why in listing.unseen.items()]
         if over or not (listing.is_whole or errors):
             errors.append(
@@ -36,43 +36,43 @@ class FileReport:
                 " some are gone; delete or move them when they are done (when_done)"
             )
         for one in errors:
-            self.tell(one)
-        self._told &= {*errors, *(t for t in self._told if t not in errors and "look into" not in t)}
-        self._counts.trouble = errors[0] if errors else ""
+            self.warn_once(one)
+        self._reported &= {*errors, *(t for t in self._reported if t not in errors and "look into" not in t)}
+        self._counts.problem = errors[0] if errors else ""
         self._counts.connected = not listing.unseen
 
-    def tell(self, text: str) -> None:
-        if text not in self._told and len(self._told) < _MOST_TOLD:
-            self._told.add(text)
+    def warn_once(self, text: str) -> None:
+        if text not in self._reported and len(self._reported) < _MAX_REPORTED:
+            self._reported.add(text)
             self._warn(f"{self._name}: {text}")
 
     def count(self, files: Sequence[LiveFile], now: float) -> None:
         counts = self._counts
-        troubled = {shown_path(f.path): f.trouble for f in files if f.trouble}
+        refused = {shown_path(f.path): f.problem for f in files if f.problem}
         unread = [file for file in files if file.unread]
         counts.files = len(files)
         counts.open_files = sum(file.descriptor is not None for file in files)
         counts.rotated_files = sum(file.whereabouts is Whereabouts.AWAY for file in files)
         counts.unread_files = len(unread)
         counts.unread_bytes = sum(file.unread for file in unread)
-        counts.refused_files = len(troubled)
-        counts.refused = dict([*troubled.items()][:_MOST_REFUSED])
+        counts.refused_files = len(refused)
+        counts.refused = dict([*refused.items()][:_MOST_REFUSED])
         unfinished = [f for f in unread if f.read_size == f.size and f.read_ending >= Ending.CLOSED]
         counts.unfinished_files = len(unfinished)
         for file in unfinished:
-            if not file.is_half_told and now - file.changed_at >= _HALF_TOLD_S:
-                file.is_half_told = True
+            if not file.is_half_reported and now - file.changed_at >= _REPORT_HALF_S:
+                file.is_half_reported = True
                 self._warn(
                     f"{self._name}: the last {file.unread} bytes of {shown_path(file.path)} are not a whole"
                     " event: they wait for the rest, or for a newline"
                 )
         self.waits = bool(unread) or any(
-            f.whereabouts is not Whereabouts.PRESENT or (not f.is_at_end and f.size and not f.trouble)
+            f.whereabouts is not Whereabouts.PRESENT or (not f.is_at_end and f.size and not f.problem)
             for f in files
         )
 
     def refused(self, file: LiveFile) -> None:
-        self._warn(f"{self._name}: {shown_path(file.path)}: {file.trouble}")
+        self._warn(f"{self._name}: {shown_path(file.path)}: {file.problem}")
 
     def truncated(self, path: str, copy: str) -> None:
         """``copy``: where what it held is, if that was found."""

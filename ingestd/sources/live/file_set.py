@@ -76,7 +76,7 @@ class FileSet:
     def is_recognised(self) -> bool:
         """Whether it is known of all files what they are."""
         files = self._files.values()
-        return all(file.number or file.copy_of or file.trouble or not file.size for file in files)
+        return all(file.number or file.copy_of or file.problem or not file.size for file in files)
 
     # --- what is there ---
 
@@ -91,7 +91,7 @@ class FileSet:
                 over += 1
             elif file is None or not await self._see(file, found, now):
                 self._add(found, now)
-        self._report.say_unseen(listing, over)
+        self._report.report_unseen(listing, over)
         if listing.is_whole:
             await self._miss(listing, now)
         await self._recognise()
@@ -103,7 +103,7 @@ class FileSet:
     def _add(self, found: FoundFile, now: float) -> LiveFile | None:
         other = self._claims.setdefault(found.identity, self._name)
         if other != self._name:
-            self._report.tell(f"{shown_path(found.path)} is read by {other} already: it is left to that")
+            self._report.warn_once(f"{shown_path(found.path)} is read by {other} already: it is left to that")
             return None
         file = self._files[found.identity] = LiveFile(found, now, self._moved)
         file.changed_at -= min(max(0.0, self._clock.wall() - found.mtime_ns / 1e9), _LONG_AGO_S)
@@ -141,8 +141,8 @@ class FileSet:
 
     def refuse(self, file: LiveFile, why: str) -> None:
         """It is not read until it has changed."""
-        if file.trouble != why:
-            file.trouble = why
+        if file.problem != why:
+            file.problem = why
             self._report.refused(file)
 
     async def lose(self, file: LiveFile) -> None:
@@ -153,8 +153,8 @@ class FileSet:
         file.drop_reading()
         self._files.pop(file.identity, None)
         waiting = [one for one in self._files.values() if one.copy_of is file]
-        taken = {one.identity for one in self._files.values() if one.number or one.copy_of}
-        if await self._identities.find_copy(file, waiting, taken - {one.identity for one in waiting}):
+        followed = {one.identity for one in self._files.values() if one.number or one.copy_of}
+        if await self._identities.find_copy(file, waiting, followed - {one.identity for one in waiting}):
             if before := self._files.get(file.identity):  # it was not found out yet what that is
                 before.close()
             self._files[file.identity] = file
@@ -163,7 +163,7 @@ class FileSet:
             return
         self._report.truncated(path, "")
         if file.number:
-            self._identities.told.add(file.number)
+            self._identities.reported.add(file.number)
         file.whereabouts, file.away_since = Whereabouts.LOST, self._clock.monotonic()
         file.close()
         file.cuts = ()
@@ -189,7 +189,7 @@ class FileSet:
     async def _recognise(self) -> None:
         """Those that were not recognised yet, and are long enough to be."""
         files = [file for file in self._files.values() if self._is_to_be_recognised(file)]
-        before = {file: file.trouble for file in files}
+        before = {file: file.problem for file in files}
         endings = {file: self.ending_of(file) for file in files}
         if files:
             known = {one.number: one for one in self if one.number}
@@ -204,7 +204,7 @@ class FileSet:
         changed = (file.size, file.mtime_ns) != (file.read_size, file.read_mtime_ns)
         return changed or self.ending_of(file) > file.read_ending
 
-    def _is_recognised(self, file: LiveFile, trouble: str, ending: Ending) -> None:
+    def _is_recognised(self, file: LiveFile, problem: str, ending: Ending) -> None:
         if file.number:
             self.by_number[file.number] = file
         elif (lost := file.copy_of) and lost.identity == file.identity:  # it is read on as what it holds
@@ -214,8 +214,8 @@ class FileSet:
         elif not file.copy_of:
             file.read_size, file.read_mtime_ns = file.size, file.mtime_ns
             file.read_ending = ending
-        if file.trouble and file.trouble != trouble:
-            self._report.tell(f"cannot read {shown_path(file.path)}: {file.trouble}")
+        if file.problem and file.problem != problem:
+            self._report.warn_once(f"cannot read {shown_path(file.path)}: {file.problem}")
 
     async def _check_copies(self, now: float) -> None:
         """Copies whose originals are gone, or that have gone on by themselves."""
@@ -261,7 +261,7 @@ class FileSet:
         at_end = file.read_size == file.size and file.read_ending is Ending.ENDED
         is_closed = self.ending_of(file) is not Ending.OPEN  # then it was found out what it is
         unknown = not file.number and (is_closed or not file.size)
-        return at_end or unknown or bool(file.trouble) or file.copy_of is not None
+        return at_end or unknown or bool(file.problem) or file.copy_of is not None
 
     async def _find_again(self, file: LiveFile) -> bool:
         """A file that was not open, renamed to what no pattern matches."""

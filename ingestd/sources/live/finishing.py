@@ -75,7 +75,7 @@ class Finishing:
 
 def _is_done(file: LiveFile) -> bool:
     settled = file.is_at_end and file.is_settled
-    return file.whereabouts is Whereabouts.PRESENT and settled and not file.trouble
+    return file.whereabouts is Whereabouts.PRESENT and settled and not file.problem
 
 
 def delete_or_move(file: LiveFile, move_to: str) -> str:

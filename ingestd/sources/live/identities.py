@@ -42,7 +42,7 @@ class Identities:
     ) -> None:
         self.only_new = False
         self.rewritten = 0
-        self.told = set[int]()  # numbers of files whose truncation was told when it was seen
+        self.reported = set[int]()  # numbers of files whose truncation was told when it was seen
         """Files that had been written again since an earlier process read them."""
         self._rows = rows
         self._journal = journal
@@ -73,11 +73,11 @@ class Identities:
                     )
                 )
             except OSError as error:
-                file.trouble = error.strerror or str(error)
+                file.problem = error.strerror or str(error)
                 continue
             if look is None:
                 continue
-            file.trouble = ""
+            file.problem = ""
             file.kind = look.kind
             if not look.head or (look.kind is not FileKind.FOLLOWED and endings[file] is Ending.OPEN):
                 os.close(look.descriptor)
@@ -139,8 +139,8 @@ class Identities:
             file.mark = FileMark(row.tail_end, row.tail, row.tail_bytes)
         elif begins:
             file.mark = FileMark.of(begins.mark)
-        elif look.was and look.was.number in self.told:
-            self.told.discard(look.was.number)
+        elif look.was and look.was.number in self.reported:
+            self.reported.discard(look.was.number)
         elif look.was and look.was.position and look.was.path == path:
             self.rewritten += 1
             self._warn(
@@ -237,16 +237,16 @@ class Identities:
         self._rows.is_at(lost.number, shown_path(lost.known_as), lost.identity, head, kept)
 
     async def find_copy(
-        self, lost: LiveFile, waiting: Sequence[LiveFile], taken: Container[Identity]
+        self, lost: LiveFile, waiting: Sequence[LiveFile], excluded: Container[Identity]
     ) -> bool:
         """Looks for a copy of what was truncated: among those that wait, then beside it, whatever it is
-        called, but for files that are ``taken``. Whether ``lost`` is read on."""
+        called, but for those that are ``excluded``. Whether ``lost`` is read on."""
 
         def search() -> tuple[LiveFile, Inspection, Mark] | None:
             found = [(one, one.path, one.identity) for one in waiting]
             beside = recognising.others_beside(lost.path, lost.mark.end)
             for one in beside:
-                if one.identity not in taken and one.identity != lost.identity:
+                if one.identity not in excluded and one.identity != lost.identity:
                     made = LiveFile(one, lost.changed_at, lambda file, position: None)
                     made.whereabouts, made.away_since = Whereabouts.AWAY, lost.changed_at
                     found.append((made, one.path, one.identity))

@@ -30,7 +30,7 @@ class LiveFile:
     ``read_size``: how long it was when it was last read to its end, so far as ``read_ending`` took it.
     ``end_mark``: of its end, where its last event does not reach up to that, until it is noted.
     ``copy_of``: it holds what another file holds, that is still there;
-    ``copy_until``: that may be chance, and only so long it is taken for one. ``trouble``: why it is not read.
+    ``copy_until``: that may be chance, and only so long it is taken for one. ``problem``: why it is not read.
     """
 
     __slots__ = (
@@ -48,7 +48,7 @@ class LiveFile:
         "identity",
         "is_deleted",
         "is_done",
-        "is_half_told",
+        "is_half_reported",
         "is_link",
         "kind",
         "known_as",
@@ -57,6 +57,7 @@ class LiveFile:
         "mtime_ns",
         "number",
         "path",
+        "problem",
         "read_ending",
         "read_mtime_ns",
         "read_size",
@@ -64,7 +65,6 @@ class LiveFile:
         "same_to",
         "size",
         "sweep",
-        "trouble",
         "unread_since",
         "whereabouts",
     )
@@ -95,8 +95,8 @@ class LiveFile:
         self.same_to = 0
         self.copy_until: float | None = None
         self.sweep = 0
-        self.trouble = ""
-        self.is_deleted = self.is_done = self.is_half_told = False
+        self.problem = ""
+        self.is_deleted = self.is_done = self.is_half_reported = False
         self.acks = OrderedAcks[Position](lambda position: moved(self, position))
 
     def is_seen(self, size: int, mtime_ns: int, now: float) -> bool:
@@ -111,7 +111,7 @@ class LiveFile:
     @property
     def unread(self) -> int:
         """Bytes, as they are on disk."""
-        if self.whereabouts is Whereabouts.LOST or self.copy_of or self.trouble:
+        if self.whereabouts is Whereabouts.LOST or self.copy_of or self.problem:
             return 0
         return max(0, self.size - self.mark.end)
 
@@ -143,7 +143,7 @@ class LiveFile:
             return bool(self.cuts)
         if self.size != self.read_size or self.cuts:
             return True
-        return ending > self.read_ending and self.mark.end < self.size and not self.trouble
+        return ending > self.read_ending and self.mark.end < self.size and not self.problem
 
     def open(self) -> bool:
         """False: there is another file under its name. Raises OSError. In a worker thread."""

@@ -107,19 +107,19 @@ def kind_of(head: bytes, options: ReadOptions) -> FileKind:
 class _Part:
     """Of a stream: up to ``limit`` bytes more. ``is_open``: its end may be the middle of a line."""
 
-    def __init__(self, pieces: PeekableStream, limit: int | None, *, is_open: bool) -> None:
-        self._pieces = pieces
+    def __init__(self, peekable: PeekableStream, limit: int | None, *, is_open: bool) -> None:
+        self._peekable = peekable
         self._left = limit
         self._is_open = is_open
 
     @property
     def cut_off(self) -> bool:
-        return self._is_open or self._pieces.cut_off
+        return self._is_open or self._peekable.cut_off
 
     def read(self, size: int, /) -> bytes:
         if self._left is None:
-            return self._pieces.read(size)
-        data = self._pieces.read(min(size, self._left)) if self._left else b""
+            return self._peekable.read(size)
+        data = self._peekable.read(min(size, self._left)) if self._left else b""
         self._left -= len(data)
         return data
 
@@ -181,9 +181,9 @@ class Reading(JsonSource):
         return self._splitting.half if self._splitting else None
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Why the stream ended before its end."""
-        return self._pieces.trouble
+        return self._peekable.problem
 
     def turn(self) -> list[tuple[Region, Mark]]:
         """The next regions, each with what stands before its end; none: see ``at_end``. Raises Damaged for
@@ -232,12 +232,12 @@ class Reading(JsonSource):
         self._splitting = self._open(start, line)
 
     def _splitter(
-        self, pieces: PeekableStream, position: int, line: int, layout: StreamFormat
+        self, peekable: PeekableStream, position: int, line: int, layout: StreamFormat
     ) -> Lines | JsonArray:
         whole = self._items or layout.array or layout.loose
         named = self._unwrap is not None and self._unwrap.name == layout.envelope != ""
         if self.kind is not FileKind.FOLLOWED and (whole or named):
-            return super()._splitter(pieces, position, line, layout)
+            return super()._splitter(peekable, position, line, layout)
         return self._lines(position, line)
 
     def _lines(self, position: int, line: int) -> Lines:
@@ -246,7 +246,7 @@ class Reading(JsonSource):
         is_free = self._limit is None
         size = None if self._limit is None else self._limit - position
         return Lines(
-            _Part(self._pieces, size, is_open=is_free and self.ending is Ending.OPEN),
+            _Part(self._peekable, size, is_open=is_free and self.ending is Ending.OPEN),
             start=position,
             line=line,
             chunk_bytes=self.chunk_bytes,

@@ -100,8 +100,8 @@ def _is_again(row: FileRow, status: os.stat_result) -> bool:
 
 
 def _content_of(descriptor: int, options: ReadOptions) -> bytes:
-    with _unpacked(descriptor, options) as (pieces, _):
-        return _read(pieces, MARK_BYTES)
+    with _unpacked(descriptor, options) as (peekable, _):
+        return _read(peekable, MARK_BYTES)
 
 
 class _unpacked:  # noqa: N801 - a context
@@ -121,9 +121,9 @@ class _unpacked:  # noqa: N801 - a context
         self._input.close()
 
 
-def _read(pieces: PeekableStream, size: int) -> bytes:
+def _read(peekable: PeekableStream, size: int) -> bytes:
     data = b""
-    while len(data) < size and (more := pieces.read(size - len(data))):
+    while len(data) < size and (more := peekable.read(size - len(data))):
         data += more
     return data
 
@@ -166,11 +166,11 @@ def mark_in(
         return mark_at(look.descriptor, mark.end)
     if look.head == look.content or mark.end != position:
         return None
-    with _unpacked(look.descriptor, options) as (pieces, archive):
-        pieces.discard(position - mark.size)
-        if pieces.cut_off or digest(_read(pieces, mark.size)) != mark.digest:
+    with _unpacked(look.descriptor, options) as (peekable, archive):
+        peekable.discard(position - mark.size)
+        if peekable.cut_off or digest(_read(peekable, mark.size)) != mark.digest:
             return None
-        ended = not pieces.read(1)
+        ended = not peekable.read(1)
         return mark_at(look.descriptor, look.size if ended else min(archive.count, look.size - 1))
 
 

@@ -140,11 +140,11 @@ class FilesSource:
             raise_failure(self._tasks)
             async with self._busy:
                 found = None if self._stop.is_set() else self._set.turns.next(only_known=self._is_awaiting)
-                taken = await self._turn(*found) if found else []
+                read = await self._turn(*found) if found else []
             if found is None:
                 await wait_until_set(self._news, self._pause_s, self._clock)
                 self._news.clear()
-            for chunk in taken:
+            for chunk in read:
                 if self._stop.is_set():
                     return
                 self.counts.messages += len(chunk.events)
@@ -259,15 +259,15 @@ class FilesSource:
         """``last``: the mark behind its last chunk, if there is one."""
         self._set.turns.has_turn(file)
         was_known, file.cuts = bool(file.cuts), ()
-        half, trouble = reading.half, reading.trouble
+        half, problem = reading.half, reading.problem
         file.drop_reading()
         if was_known:
             return  # what comes behind it is still to be read
         file.read_size, file.read_ending = reading.goal, reading.ending
         file.read_mtime_ns = reading.written_ns
-        file.trouble = ""
-        if trouble:
-            self._set.refuse(file, trouble)
+        file.problem = ""
+        if problem:
+            self._set.refuse(file, problem)
         elif file.kind is FileKind.WHOLE and half:
             self._set.refuse(
                 file,
@@ -323,8 +323,8 @@ class FilesSource:
 
     async def _keep_looking(self) -> None:
         while not self._stop.is_set():
-            told = self._watcher.is_told and not self._set.waits
-            await wait_until_set(self._changed, _LOOK_ALL_S if told else self._pause_s, self._clock)
+            is_notified = self._watcher.is_notified and not self._set.waits
+            await wait_until_set(self._changed, _LOOK_ALL_S if is_notified else self._pause_s, self._clock)
             self._changed.clear()
             listing = await self._look()
             async with self._busy:

@@ -62,7 +62,7 @@ class Watcher:
         self._stop = threading.Event()
 
     @property
-    def is_told(self) -> bool:
+    def is_notified(self) -> bool:
         return self._notify is not None
 
     def watch(self, directories: Collection[str]) -> bool:
@@ -77,7 +77,7 @@ class Watcher:
             self.watched = f"polled: on {on}"
             return False
         self._start(sorted(there))
-        return self.is_told
+        return self.is_notified
 
     def _start(self, directories: list[str]) -> None:
         if not directories:

@@ -126,8 +126,8 @@ class Consumer:
         self._came: list[Delivery] = []
         self._asked = 0  # messages that a pull may still bring
         self._counted = 0
-        self._trouble = ""
-        self._heard_at = 0.0
+        self._problem = ""
+        self._received_at = 0.0
         self._inbox = ""
         self._pull: dict[str, int] = {}
         self.is_cumulative = True
@@ -165,8 +165,8 @@ class Consumer:
         self.delivered_before = int(info["delivered"]["stream_seq"])
         self._pull = _pull_of(config, self._connection.max_payload)
         await self._reset(after if self.is_cumulative else None)
-        self._heard_at = self._clock.monotonic()
-        self._inbox = await self._connection.listen(self._hear)
+        self._received_at = self._clock.monotonic()
+        self._inbox = await self._connection.listen(self._receive)
         floor = int(info["ack_floor"]["stream_seq"])
         return max(floor, int(config.get("opt_start_seq") or 0) - 1) if after is None else after
 
@@ -214,35 +214,35 @@ class Consumer:
 
     async def deliveries(self) -> list[Delivery]:
         """What has come, in order; nothing if another task set ``news``. Raises BrokerAway."""
-        if self._asked <= 0 and not self._trouble:
+        if self._asked <= 0 and not self._problem:
             await self._ask_for_more()
-        if not self._came and not self._trouble:
+        if not self._came and not self._problem:
             await wait_until_set(self._news, _SILENT_S, self._clock)
         self._news.clear()
-        if not self._came and not self._trouble and self._clock.monotonic() - self._heard_at > _SILENT_S:
-            self._trouble = "the server is silent"
-        if self._trouble:
-            raise BrokerAway(f"consumer {self._named}: {self._trouble}")
+        if not self._came and not self._problem and self._clock.monotonic() - self._received_at > _SILENT_S:
+            self._problem = "the server is silent"
+        if self._problem:
+            raise BrokerAway(f"consumer {self._named}: {self._problem}")
         came, self._came = self._came, []
         return came
 
     def end(self, why: str) -> None:
         """No more comes."""
-        self._trouble = self._trouble or why
+        self._problem = self._problem or why
         self._news.set()
 
     async def _ask_for_more(self) -> None:
         self._asked = self._pull["batch"]
-        self._heard_at = self._clock.monotonic()
+        self._received_at = self._clock.monotonic()
         subject = f"{self._connection.api_prefix}.CONSUMER.MSG.NEXT.{self._named}"
         await self._connection.publish(subject, json.dumps(self._pull).encode(), self._inbox)
 
-    def _hear(self, one: Any) -> None:
-        self._heard_at = self._clock.monotonic()
+    def _receive(self, one: Any) -> None:
+        self._received_at = self._clock.monotonic()
         if not one.reply.startswith("$JS.ACK."):  # a producer may give a message the header Status, too
-            self._hear_status(one.headers or {})
+            self._receive_status(one.headers or {})
             return
-        if self._trouble:
+        if self._problem:
             return
         # $JS.ACK.<stream>.<consumer>.<times>.<sequence>.<count>.<time>.<pending>; behind ACK may be two more
         parts = one.reply.split(".")
@@ -256,7 +256,7 @@ class Consumer:
         self._came.append(Delivery(message, one.reply))
         self._news.set()
 
-    def _hear_status(self, headers: Mapping[Any, str]) -> None:
+    def _receive_status(self, headers: Mapping[Any, str]) -> None:
         found = {str(getattr(name, "value", name)): value for name, value in headers.items()}
         status, words = found.get("Status", ""), found.get("Description", "").strip()
         if status == "100":

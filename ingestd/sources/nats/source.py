@@ -122,7 +122,7 @@ class NatsSource:
         await _end(self._tasks)
         with suppress(BrokerAway, TimeoutError, StoreFailed):
             async with self._clock.timeout(_CLOSE_S):
-                await self._tell_resolved()
+                await self._ack_resolved()
         await self._let_go("closed")
 
     async def nothing_before(self, number: int, place: int, reached: int) -> bool:
@@ -133,7 +133,7 @@ class NatsSource:
             lag = await self._consumer.lag()
         except (BrokerAway, JetStreamError):
             return False
-        return lag.pending == 0 and self._life.taken < sequence_of(place) and self._given <= reached
+        return lag.pending == 0 and self._life.consumed < sequence_of(place) and self._given <= reached
 
     @property
     def oldest_s(self) -> float:
@@ -158,14 +158,14 @@ class NatsSource:
             life = self._life
             stands = await consumer.begin(stream, after=None if life.is_new else life.resolved)
             if life.is_new:
-                life.is_new, life.resolved, life.taken = False, stands, stands
+                life.is_new, life.resolved, life.consumed = False, stands, stands
                 self._journal.moved(life.number, place_of(stands + 1), 1)
                 await self._journal.commit()
         except BaseException:
             await self._let_go("it was not opened")
             raise
         self._consumer = consumer
-        self.counts.connected, self.counts.trouble = True, ""
+        self.counts.connected, self.counts.problem = True, ""
         self._failures = 0
 
     async def _recognise(self, connection: NatsConnection, stream: StreamState) -> None:
@@ -205,7 +205,7 @@ class NatsSource:
         if self._stopped:
             return
         self._failures += 1
-        self.counts.trouble = str(error)
+        self.counts.problem = str(error)
         if self._failures in (1, 10, 100):
             self._warn(f"{self.name}: {error}; it is tried again")
         await self._let_go(str(error))
@@ -238,13 +238,13 @@ class NatsSource:
         self.counts.messages += 1
         self._replies[sequence] = delivery.reply, message.mark
         assert self._consumer is not None
-        if sequence <= max(life.taken, self._consumer.delivered_before):
+        if sequence <= max(life.consumed, self._consumer.delivered_before):
             self.counts.redelivered += 1
-        if sequence > life.taken:
+        if sequence > life.consumed:
             if not life.is_over:
-                life.taken, life.taken_at = sequence, message.mark
+                life.consumed, life.consumed_at = sequence, message.mark
                 return message
-        elif message.mark > life.taken_at:
+        elif message.mark > life.consumed_at:
             life.is_over = True
             self._warn(f"{self.name}: {_other_messages(self._settings)}")
             self._consumer.end("its stream is to be recognised")
@@ -274,14 +274,14 @@ class NatsSource:
             await self._to_ack.wait()
             self._to_ack.clear()
             try:
-                await self._tell_resolved()
+                await self._ack_resolved()
             except BrokerAway as error:
                 self._ended(str(error))  # they come again, and are acknowledged then
             except StoreFailed:
                 return
             await self._clock.sleep(_ACK_EVERY_S)
 
-    async def _tell_resolved(self) -> None:
+    async def _ack_resolved(self) -> None:
         """What is resolved becomes durable here first: a dead letter, and that a batch was delivered."""
         resolved = self._life.resolved
         await self._journal.commit()
@@ -320,8 +320,8 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 class _Life:
-    """A stream that is recognised. ``is_new``: for the first time. ``taken``: the last message that was given
-    out, stored at ``taken_at``; ``resolved``: the last of those before which all are."""
+    """A stream that is recognised. ``is_new``: for the first time. ``consumed``: the last message that was
+    given out, stored at ``consumed_at``; ``resolved``: the last of those before which all are."""
 
     def __init__(
         self,
@@ -334,8 +334,8 @@ class _Life:
         self.identity = identity
         self.number = number
         self.acks = OrderedAcks(ack)
-        self.taken = self.resolved = resolved
-        self.taken_at = read_at or _EVER
+        self.consumed = self.resolved = resolved
+        self.consumed_at = read_at or _EVER
         self.is_over = False
         self.is_new = False
 

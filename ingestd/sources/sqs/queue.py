@@ -140,9 +140,9 @@ class SqsQueue:
         code = str(found.get("__type") or "").rpartition("#")[2]
         if answer.status in (401, 403) or code in _OF_CREDENTIALS:
             self._auth.drop(generation)
-        said = found.get("message") or found.get("Message") or ""
-        told = f"{code}: {said}" if code else answer.error or f"{answer.status}, and no answer of SQS"
-        raise SqsError(f"{self.url}: {printable(told)[:_MAX_SHOWN]}", code)
+        message = found.get("message") or found.get("Message") or ""
+        text = f"{code}: {message}" if code else answer.error or f"{answer.status}, and no answer of SQS"
+        raise SqsError(f"{self.url}: {printable(text)[:_MAX_SHOWN]}", code)
 
 
 _OF_CREDENTIALS = {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidSecurity"}

@@ -82,7 +82,7 @@ class SqsSource:
         self._arrived: list[Message] = []
         self._arrived_bytes = self._asked = 0
         self._ids: dict[int, str] = {}  # by the number of a message that is not in a receipt yet
-        self._taken = 0
+        self._last_number = 0
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
@@ -102,7 +102,7 @@ class SqsSource:
         identity = hashlib.blake2b(path.encode(), digest_size=16).digest()
         state = await self._journal.find_stream(path, identity, now=self._clock.wall())
         self.number, self.numbers = state.number, [state.number]
-        self._taken = max(0, sequence_of(state.position) - 1)
+        self._last_number = max(0, sequence_of(state.position) - 1)
         read = reader_of(self._settings.format, unwrap=self._settings.unwrapper)
         self._cutter = Cutter(
             self.number, read, where=lambda one: one.subject, max_messages=self._chunk_messages
@@ -180,7 +180,7 @@ class SqsSource:
                 continue
             finally:
                 self._asked -= most
-            self.counts.connected, self.counts.trouble, self._failures = True, "", 0
+            self.counts.connected, self.counts.problem, self._failures = True, "", 0
             self._is_busy = len(messages) == most
             for message in messages:
                 self._take(message)
@@ -204,18 +204,18 @@ class SqsSource:
             if one.settled:
                 self._to_be_deleted([message.id])
             return
-        self._taken += 1
+        self._last_number += 1
         self._held[message.id] = _Held(message.handle, until, message.sent_ms)
         self.counts.unacked = len(self._held)
-        self._ids[self._taken] = message.id
+        self._ids[self._last_number] = message.id
         where = f"message {message.id} of {self._queue.url}"
         payload = message.body.encode("utf-8", "surrogatepass")
         now_ns = int(self._clock.wall() * 1e9)
         self._arrived_bytes += len(payload)
-        self._arrived.append(Message(self._taken, now_ns, payload, message.headers, where))
+        self._arrived.append(Message(self._last_number, now_ns, payload, message.headers, where))
 
     async def _pause(self, error: BrokerAway) -> None:
-        self.counts.connected, self.counts.trouble = False, str(error)
+        self.counts.connected, self.counts.problem = False, str(error)
         self._failures += 1
         if self._failures in (1, 10, 100):
             self._warn(f"{self.name}: {error}; it is tried again")

@@ -133,7 +133,7 @@ def test_who_dies_at_once_is_started_again_later_and_later_and_not_for_ever() ->
         children.start_due()
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10, 10, 10]
     assert (children.last_code, child.starts) == (3, 13)
-    children.tell(signal.SIGKILL, "worker")
+    children.send_signal(signal.SIGKILL, "worker")
     os.waitpid(child.pid, 0)
 
 

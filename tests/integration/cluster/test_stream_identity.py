@@ -92,8 +92,8 @@ def test_what_came_since_the_end_was_lost_is_begun_with_whatever_else_is_there(d
     found = result_of(look_at_stream(cast("NatsConnection", stream), NAMES, OWN, state))
     first_new = new[0] if new else len(kept) + len(since) + 1
     if reached and first_new <= reached:
-        assert found.trouble
+        assert found.problem
         assert found.first == first_new
     else:
-        assert not found.trouble
+        assert not found.problem
     assert stream.asked < 20

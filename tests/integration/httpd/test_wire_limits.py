@@ -106,10 +106,10 @@ async def test_of_very_many_connections_above_the_limit_the_rest_is_closed_witho
         serve(application, ServerLimits(max_connections=1, max_surplus=1), "127.0.0.1", 0) as server,
         await connect(server.port) as one,
         await connect(server.port) as told,
-        await connect(server.port) as untold,
+        await connect(server.port) as unannounced,
     ):
         assert (await told.answer()).status == 503
-        assert await untold.closed() == b""
+        assert await unannounced.closed() == b""
         one.send(post(b"served"))
         assert (await one.answer()).body == b"served"
         assert (server.connections, server.refused_connections) == (2, 2)

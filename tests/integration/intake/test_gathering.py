@@ -135,7 +135,7 @@ def test_every_event_is_accepted_a_duplicate_or_rejected_and_only_one_of_these(
     everything: list[tuple[int, Event]] = []
     for number, (some, atomic, _) in enumerate(asked):
         expected = take(some, atomic=atomic, seen=seen)
-        taken = gathering.taken(number)
+        taken = gathering.result(number)
         assert replace(expected, new=[]) == Expected(
             taken.accepted, taken.duplicates, [r.position for r in taken.rejected], [], taken.stored
         )
@@ -143,7 +143,7 @@ def test_every_event_is_accepted_a_duplicate_or_rejected_and_only_one_of_these(
             assert taken.accepted + taken.duplicates + len(taken.rejected) == len(some)
         everything += [(number, one) for one in expected.new]
     assert_pieces(gathering, pieces, everything, max_bytes)
-    told = [gathering.taken(number) for number in range(len(asked))]
+    told = [gathering.result(number) for number in range(len(asked))]
     assert len(gathering.refused) == gathering.reasons.total() == sum(len(one.rejected) for one in told)
     assert gathering.duplicates.total() == sum(one.duplicates for one in told)
 
@@ -170,7 +170,7 @@ def assert_pieces(
 def test_a_rejection_names_the_event_by_its_request_its_field_and_what_was_expected() -> None:
     asked = [([Event("valid", 9, BARE)], False, 0.0), ([Event("invalid", 12, BARE)], False, 0.0)]
     gathering, _ = gather(asked, 1000)
-    (rejection,) = gathering.taken(1).rejected
+    (rejection,) = gathering.result(1).rejected
     assert (rejection.position, rejection.id) == (0, "i-12")
     assert rejection.errors[0]["field"] == "schemaVersion"
     assert "less than or equal to 3" in rejection.errors[0]["message"]
@@ -179,7 +179,7 @@ def test_a_rejection_names_the_event_by_its_request_its_field_and_what_was_expec
 def test_what_is_too_large_for_a_request_is_rejected_before_it_is_stored() -> None:
     large = Event("valid", 9, MAX_EVENT_BYTES + 1)
     gathering, pieces = gather([([large, Event("valid", 10, BARE)], False, 0.0)], MAX_CHUNK_BYTES)
-    taken = gathering.taken(0)
+    taken = gathering.result(0)
     assert taken[:2] == (1, 0)
     assert f"{len(large.raw)} bytes" in taken.rejected[0].errors[0]["message"]
     assert [len(events) for _, events, *_ in pieces] == [1]
@@ -191,8 +191,8 @@ def test_an_atomic_submission_with_an_invalid_event_claims_no_key() -> None:
         ([Event("valid", 9, BARE)], False, 0.0),
     ]
     gathering, pieces = gather(asked, 1000)
-    assert not gathering.taken(0).stored
-    assert gathering.taken(1) == AcceptedSubmission(1, 0, [])
+    assert not gathering.result(0).stored
+    assert gathering.result(1) == AcceptedSubmission(1, 0, [])
     assert len(pieces) == 1
 
 
@@ -227,7 +227,7 @@ def test_nothing_is_made_of_an_event_before_its_size_is_judged() -> None:
     sizes = [10, 1_001, 1_000, 2_000_000, 20]
     gathering, _ = gather_with(schema, [b"x" * size for size in sizes])
     assert schema.asked == [10, 1_000, 20]
-    taken = gathering.taken(0)
+    taken = gathering.result(0)
     assert taken.accepted == 3
     assert [one.position for one in taken.rejected] == [1, 3]
 
@@ -244,7 +244,7 @@ def test_many_events_are_checked_in_steps_that_are_short(size: int) -> None:
 
 def test_what_is_told_of_rejected_events_is_bounded() -> None:
     gathering, _ = gather_with(Spy(valid=False), [*[b"x" * 10] * 5_000, *[b"y" * 1_001] * 5_000, b"z"])
-    taken = gathering.taken(0)
+    taken = gathering.result(0)
     assert [one.position for one in taken.rejected] == list(range(100))
     assert (taken.accepted, taken.unlisted) == (0, 9_901)
     assert len(gathering.refused) == gathering.reasons.total() == 10_001
@@ -253,7 +253,7 @@ def test_what_is_told_of_rejected_events_is_bounded() -> None:
 
 def test_the_first_rejected_events_are_told_also_where_they_are_too_large() -> None:
     gathering, _ = gather_with(Spy(valid=False), [*[b"y" * 1_001] * 60, *[b"x"] * 300, b"y" * 1_001])
-    assert [one.position for one in gathering.taken(0).rejected] == list(range(100))
+    assert [one.position for one in gathering.result(0).rejected] == list(range(100))
 
 
 @each(

@@ -42,7 +42,7 @@ def work_on_letters(life: Life) -> None:
 def ask_for(life: Life) -> None:
     """A person wants all letters sent."""
     with LetterChanges.open(life.directory) as changes:
-        for piece in changes.pieces(Filter(), now := life.pipeline.clock.wall()):
+        for piece in changes.pages(Filter(), now := life.pipeline.clock.wall()):
             changes.request([letter.id for letter in piece], now=now)
 
 

@@ -206,7 +206,7 @@ async def test_a_letter_is_sent_as_it_was_sent_and_one_that_was_not_is_transform
 def ask(directory: Path) -> None:
     """A person wants all letters sent that wait."""
     with LetterChanges.open(directory) as changes:
-        for piece in changes.pieces(Filter(), 2e9):
+        for piece in changes.pages(Filter(), 2e9):
             changes.request([letter.id for letter in piece], now=1.9e9)
 
 

@@ -19,7 +19,7 @@ from ingestd.sources.kafka.source import KafkaSource
 from ingestd.store.database import Database
 from ingestd.store.frozen_batches import FrozenBatch, body_digest, unpack_positions
 from ingestd.store.journal import Journal
-from ingestd.store.named_batches import UntilTold
+from ingestd.store.named_batches import UntilAnnounced
 from tests.machine import patience
 from tests.scripted_kafka import ALL_DOWN, FENCED, NO_MORE, REBALANCING, KafkaError, Message, ScriptedKafka
 
@@ -66,7 +66,7 @@ class Reader:
         for chunk in chunks:
             chunk.receipt.settle(len(chunk.events))
 
-    def freeze(self, chunk: Chunk, positions: range, batch_id: str) -> tuple[Batch, UntilTold]:
+    def freeze(self, chunk: Chunk, positions: range, batch_id: str) -> tuple[Batch, UntilAnnounced]:
         batch = Batch(
             [chunk.events[at] for at in positions],
             [None] * len(positions),
@@ -75,9 +75,9 @@ class Reader:
             batch_id=batch_id,
         )
         batch.freeze(b"".join(batch.events))
-        until_told = self.journal.freeze(batch, sink="api", now=1_700_000_000.0)
-        assert until_told
-        return batch, until_told
+        until_announced = self.journal.freeze(batch, sink="api", now=1_700_000_000.0)
+        assert until_announced
+        return batch, until_announced
 
     async def named(self, chunk: Chunk, positions: range) -> Batch:
         batch, told = self.freeze(chunk, positions, f"00000000-0000-4000-8000-{positions.start:012x}")
@@ -210,8 +210,8 @@ async def test_a_note_that_the_brokers_refuse_gets_shorter_and_what_has_no_room_
             one.freeze(chunk, range(5), f"00000000-0000-4000-8000-{number:012x}")
             for number, chunk in enumerate(one.chunks)
         ]
-        for _, until_told in frozen:
-            await until_told()
+        for _, until_announced in frozen:
+            await until_announced()
         batches = [batch for batch, _ in frozen]
         told = named(kafka)
         assert 0 < len(told) < len(batches)
@@ -315,8 +315,8 @@ async def test_what_was_named_stays_named_whatever_is_settled_beyond_it(
     async with reader(tmp_path / "one", kafka, T0, within_s=0.2) as one:
         await until(lambda: len(one.events) == 800)
         batch = await one.named(one.chunks[0], range(2))
-        other, until_told = one.freeze(one.chunks[1], range(5), "00000000-0000-4000-8000-00000000ffff")
-        await until_told()
+        other, until_announced = one.freeze(one.chunks[1], range(5), "00000000-0000-4000-8000-00000000ffff")
+        await until_announced()
         one.settle(*one.chunks[2::2])
         one.source._commits.moved(T0)
         (partition,) = one.source._partitions
@@ -343,8 +343,8 @@ async def test_a_batch_that_an_earlier_process_froze_and_did_not_name_is_named_b
     async with reader(tmp_path / "one", kafka, T0) as one:
         await until(lambda: len(one.events) == 5)
         again = Batch(batch.events, batch.digests, [Segment(one.chunks[0], range(5))], str, batch_id=batch.id)
-        if until_told := one.journal.waits(again):
-            await until_told()
+        if until_announced := one.journal.waits(again):
+            await until_announced()
         assert named(kafka) == {batch.id: [0, 1, 2, 3, 4]}
         assert one.journal.waits(again) is None
 
@@ -407,13 +407,13 @@ async def test_errors_are_told_and_end_and_that_of_a_copied_member_ends_the_sour
         member = kafka.member
         await until(lambda: T0 in kafka.committed)  # so that the end of the partition was told
         member.do(lambda: member.fail(ALL_DOWN, "all brokers are down"))
-        await until(lambda: one.source.counts.trouble == "all brokers are down")
+        await until(lambda: one.source.counts.problem == "all brokers are down")
         assert not one.source.counts.connected
         assert warnings == ["kafka.k: all brokers are down; it is tried again"]
         kafka.produce("t", 0, b'{"n":1}')
         await until(lambda: one.events == [b'{"n":1}'])
         assert one.source.counts.connected
-        assert not one.source.counts.trouble
+        assert not one.source.counts.problem
         member.do(lambda: member.fail(FENCED))
         await until(lambda: one.error is not None)
         assert "it has a copy of this state directory" in str(one.error)

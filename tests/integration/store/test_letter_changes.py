@@ -98,8 +98,8 @@ def purge(directory: Path, where: Filter, **limits: Any) -> PurgeResult:
 def mark_all(directory: Path, **limits: Any) -> int:
     """As ``dlq retry --all`` does it."""
     with LetterChanges.open(directory, **limits) as changes:
-        pieces = changes.pieces(Filter(), NOW)
-        return sum(changes.request([one.id for one in piece], now=NOW).marked for piece in pieces)
+        pages = changes.pages(Filter(), NOW)
+        return sum(changes.request([one.id for one in page], now=NOW).marked for page in pages)
 
 
 def commits(directory: Path) -> tuple[int, int]:
@@ -277,8 +277,8 @@ async def test_pieces_end_with_the_letters_that_were_there_and_hold_only_so_many
     directory = await fill(database, *(letter(n) for n in range(10)), *large)
     found = []
     with LetterChanges.open(directory, step_letters=4, step_bytes=25) as changes:
-        for piece in changes.pieces(Filter(), NOW):
-            found.append([one.id for one in piece])
+        for page in changes.pages(Filter(), NOW):
+            found.append([one.id for one in page])
             await fill(database, letter(100 + len(found)))
     assert found == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14]]
 
@@ -291,8 +291,8 @@ async def test_what_an_interrupted_change_has_done_so_far_stays_and_is_told(data
     done = PurgeResult()
 
     class Interrupting(LetterChanges):
-        def pieces(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[Any]:
-            yield next(super().pieces(Filter(ids=(2,)), now, payloads=payloads))
+        def pages(self, where: Filter, now: float, *, payloads: bool = True) -> Iterator[Any]:
+            yield next(super().pages(Filter(ids=(2,)), now, payloads=payloads))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), closing(connect(directory / "state.db")) as connection:
@@ -392,8 +392,8 @@ async def test_a_letter_whose_sink_is_no_text_any_more_holds_up_no_other(databas
     await fill(database, letter(4), letter(5))
     await database.run(lambda c: c.execute("UPDATE envelopes SET sink = CAST(x'61FF' AS TEXT) WHERE id = 1"))
     with LetterChanges.open(directory) as changes:
-        pieces = [*changes.pieces(Filter(), NOW)]
-        assert [(one.id, one.sink) for one in pieces[0]] == [
+        pages = [*changes.pages(Filter(), NOW)]
+        assert [(one.id, one.sink) for one in pages[0]] == [
             *((number, "a\ufffd") for number in (1, 2, 3)),
             *((number, "") for number in (4, 5)),
         ]

@@ -72,10 +72,10 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
 ) -> None:
     ended: list[tuple[int, int]] = []
 
-    def tell(number: int, dead: int, skipped: int) -> None:
+    def on_resolved(number: int, dead: int, skipped: int) -> None:
         ended.append((number, dead))
 
-    async with opened(tmp_path, tell=tell) as (spool, database):
+    async with opened(tmp_path, on_resolved=on_resolved) as (spool, database):
         one, two = await append(spool, b"a", b"b"), await append(spool, b"c")
         for spooled in (one, two):
             spool.open_chunk("ingest_api", spooled, lambda events: {})

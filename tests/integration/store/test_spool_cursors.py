@@ -30,7 +30,7 @@ async def opened(directory: Path, *sinks: str) -> AsyncIterator[tuple[Spool, lis
     spool = Spool(
         database,
         sinks=sinks or SINKS,
-        tell=lambda number, dead_letters, skipped: told.append((number, dead_letters)),
+        on_resolved=lambda number, dead_letters, skipped: told.append((number, dead_letters)),
     )
     await spool.open(now=NOW)
     try:

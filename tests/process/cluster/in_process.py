@@ -133,7 +133,7 @@ class Process:
     @property
     def has_share(self) -> bool:
         worker = self.service.worker
-        return bool(worker and any(one.owner.taken for one in worker.owned.values()))
+        return bool(worker and any(one.owner.is_active for one in worker.owned.values()))
 
     @property
     def owner(self) -> ShareOwner:

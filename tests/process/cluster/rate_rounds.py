@@ -71,7 +71,7 @@ def most_within(came: list[float], seconds: float) -> int:
 
 def allowed(seconds: float) -> float:
     """What had gathered, and leases from before."""
-    return LIMIT.piece + (seconds + LEASE_S) * LIMIT.requests_per_second
+    return LIMIT.burst + (seconds + LEASE_S) * LIMIT.requests_per_second
 
 
 async def play(

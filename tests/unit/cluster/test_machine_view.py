@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ingestd.app.cluster.machine_view import CarriedCounts, MachineView, SpoolFigures, ToldByProcess
+from ingestd.app.cluster.machine_view import CarriedCounts, MachineView, ProcessStatus, SpoolFigures
 from ingestd.cluster.parked_sinks import Parked
 from ingestd.core.clock import SystemClock
 
@@ -50,12 +50,12 @@ def test_processes_are_shown_as_one_service_with_the_worst_of_their_circuits() -
     assert (view.overview()["ready"], view.overview()["state"]) == (False, "starting")
     for turn, delivered in enumerate((0, 50)):
         told = [
-            ToldByProcess(
+            ProcessStatus(
                 "edge-1", "edge", 1, {"edge": {"stored": 10 * turn}, "producers": {"p": 10 * turn}}
             ),
-            ToldByProcess("edge-2", "edge", 1, {}),  # it does not answer
-            ToldByProcess("worker-1", "worker", 1, {"sinks": [sink(delivered)], "shares": [share(4)]}),
-            ToldByProcess(
+            ProcessStatus("edge-2", "edge", 1, {}),  # it does not answer
+            ProcessStatus("worker-1", "worker", 1, {"sinks": [sink(delivered)], "shares": [share(4)]}),
+            ProcessStatus(
                 "worker-2",
                 "worker",
                 1,
@@ -89,9 +89,9 @@ def test_a_sink_is_parked_as_workers_say_and_what_somebody_has_just_done_is_newe
     clock = ManualClock()
     view = MachineView(clock, "/state")
 
-    def told(at: float | None, *, connected: bool = True) -> ToldByProcess:
+    def told(at: float | None, *, connected: bool = True) -> ProcessStatus:
         states = {"sinks": [sink(0) | {"parked": at}], "shares": [], "worker": {"connected": connected}}
-        return ToldByProcess("worker-1", "worker", 1, states)
+        return ProcessStatus("worker-1", "worker", 1, states)
 
     def parked() -> tuple[str, str | None, float]:
         (found,) = view.overview()["sinks"]

@@ -29,7 +29,7 @@ class _Worker:
         self.out = [ends for ends in self.out if ends > now]
         left = sum(count for until, count in self.leases if until > now)
         more = limit.in_flight - len(self.out)
-        wish = RateWish(max(0, limit.piece - left), 0.0, more, len(self.out))
+        wish = RateWish(max(0, limit.burst - left), 0.0, more, len(self.out))
         entry, given = grant(entry, limit, self.name, wish, now)
         self.leases.append((now + LEASE_S, given.requests))
         self.slots, self.slots_until = given.slots, now + LEASE_S

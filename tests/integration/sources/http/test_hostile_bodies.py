@@ -91,7 +91,7 @@ class Intake:
         for _ in gathering.check(self.validator, window, max_event_bytes=MAX_EVENT_BYTES):
             self.steps += 1
         gathering.claim(window, 0.0, max_bytes=MAX_EVENT_BYTES)
-        taken = gathering.taken(0)
+        taken = gathering.result(0)
         assert isinstance(taken, AcceptedSubmission)
         rejected = len(taken.rejected) + taken.unlisted
         assert taken.accepted + taken.duplicates + rejected == len(submission.events) or not taken.stored

@@ -156,14 +156,14 @@ async def test_two_sources_and_bounds(tmp_path: Path) -> None:
         await service.settled(8)
         await looked(service)
         assert counts(service).open_files == 4
-        assert "there are more files than max_files (8)" in counts(service).trouble
+        assert "there are more files than max_files (8)" in counts(service).problem
         for number in range(4):
             (tmp_path / f"{number:02}.log").unlink()
         await service.settled(12)
         append(tmp_path / "05.log", event(12))
         await service.settled(13)
         assert_once(api, events(13))
-        assert counts(service).trouble == ""
+        assert counts(service).problem == ""
 
 
 async def test_the_system_tells_of_changes(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def chunk_of(offset: int, count: int) -> Chunk:
 
 def names(batches: dict[str, tuple[str, list[tuple[int, int, list[int]]], bool]]) -> NamedBatches:
     """As the journal notes them; of some it is known what became of them."""
-    found = NamedBatches(lambda urgent: None, untold=lambda count: None, clock=SystemClock(), within_s=1)
+    found = NamedBatches(lambda urgent: None, unannounced=lambda count: None, clock=SystemClock(), within_s=1)
     for name, (sink, segments, is_settled) in batches.items():
         made = [Segment(chunk_of(offset, count), positions) for offset, count, positions in segments]
         found.froze(name, sink, DIGEST, made, 1_700_000_000.0)
@@ -65,9 +65,9 @@ def test_what_is_written_is_read(
     assert note.is_readable
     assert ([*note.spans], [*note.inherited]) == (spans, inherited)
     assert told == [*named.open]
-    again = NamedBatches(lambda urgent: None, untold=lambda count: None, clock=SystemClock(), within_s=1)
+    again = NamedBatches(lambda urgent: None, unannounced=lambda count: None, clock=SystemClock(), within_s=1)
     again.known(note.batches(7), told)
-    assert all(one.is_told for one in again.open.values())
+    assert all(one.is_announced for one in again.open.values())
     assert {by: chunks for by, chunks in again.settled.items() if chunks} == {
         by: chunks for by, chunks in named.settled.items() if chunks
     }
@@ -92,7 +92,7 @@ def test_it_is_never_longer_than_it_may_be_and_names_all_that_was_named_before_a
     """What was named before may have been sent. Of the others those that came first."""
     named = names(batches)
     before = data.draw(st.sets(st.sampled_from([*named.open]))) if named.open else set()
-    named.told(before)
+    named.announced(before)
     found = write_note(OWNER, named, spans, max_bytes=max_bytes)
     if found is None:
         assert len(written(named, spans, max_bytes=1 << 30)[0]) > max_bytes

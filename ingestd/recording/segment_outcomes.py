@@ -9,12 +9,12 @@ from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import Outcomes
 from ingestd.recording.make_letters import letters_of_batch
 
-Piece = tuple[Segment, Digests, Failures, Sequence[int]]
+SegmentOutcome = tuple[Segment, Digests, Failures, Sequence[int]]
 """Events of a chunk that are resolved, the keys of those that have not failed, those that failed, and the
 positions of those that were dropped."""
 
 
-def pieces_of(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[Piece]:
+def segment_outcomes(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator[SegmentOutcome]:
     """What is resolved of a batch, by the chunks that its events came from."""
     lost = letters_of_batch(batch, outcomes.failed, sink=sink)
     if not outcomes.delivered and not outcomes.dropped:  # as where an answer refuses all
