@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.architecture.modules import modules, nodes_of, tree_of
+from tests.each import each
 
 ROOT = Path(__file__).parents[2]
 LIST = "## Words that are not used"
@@ -26,25 +27,43 @@ def words_of(name: str) -> list[str]:
 
 
 @cache
-def avoided() -> dict[str, str]:
+def avoided(heading: str = "Words that are not used") -> dict[str, str]:
     """Word that is not used -> what is said instead."""
-    return {
-        word.strip(): instead
-        for words, instead in rows("Words that are not used")
-        for word in words.split(",")
-    }
+    return {word.strip(): instead for words, instead in rows(heading) for word in words.split(",")}
 
 
 def test_nothing_is_named_with_a_word_that_is_not_used() -> None:
-    offenders = []
-    for module, path in modules().items():
-        for name in {module.rpartition(".")[2], *names_in(tree_of(path))}:
-            offenders += [
-                f"{module}: {name} ({word}: say {avoided()[word]})"
-                for word in words_of(name)
-                if word in avoided()
-            ]
+    words = avoided() | avoided("Names that are not used")
+    offenders = [
+        f"{module}: {name} ({word}: say {words[word]})"
+        for module, path in modules().items()
+        for name in sorted({module.rpartition(".")[2], *names_in(tree_of(path))})
+        for word in words_of(name)
+        if word in words
+    ]
     assert offenders == []
+
+
+@each(
+    "code, named",
+    [
+        ("def tell(trouble: str) -> None: ...", ["tell", "trouble"]),
+        ("class ToldByProcess:\n    pieces: int = 0", ["ToldByProcess", "pieces"]),
+        ("said, (self.taken, x.y) = a, b", ["said", "self", "taken", "x", "y"]),
+        ("for told in a: ...", ["told"]),
+        ("async def f():\n    async for told in a: ...", ["f", "told"]),
+        ("with a as told: ...", ["told"]),
+        ("[piece for piece in a if (heard := piece)]", ["heard", "piece"]),
+        ("try: ...\nexcept OSError as trouble: ...", ["trouble"]),
+        ("lambda told, *said, **heard: 0", ["heard", "said", "told"]),
+        ("match a:\n    case [told, *said] | {'a': told, **said}: ...", ["said", "told"]),
+        ("match a:\n    case str() as told: ...", ["told"]),
+        ("import a as told\nfrom b import c as said", ["said", "told"]),
+        ("told(said.heard, key='told')", []),
+    ],
+)
+def test_a_name_is_found_wherever_it_is_given(code: str, named: list[str]) -> None:
+    assert sorted({*names_in(ast.parse(code))}) == sorted(named)
 
 
 def names_in(tree: ast.Module) -> Iterator[str]:
@@ -54,15 +73,25 @@ def names_in(tree: ast.Module) -> Iterator[str]:
             yield node.name
         elif isinstance(node, ast.arg):
             yield node.arg
-        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr | ast.For | ast.withitem):
-            targets = node.targets if isinstance(node, ast.Assign) else [_target(node)]
-            for one in (one for target in targets if target for one in nodes_of(target)):
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            yield node.rest
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname
+        else:
+            for one in (one for target in _targets(node) for one in nodes_of(target)):
                 if isinstance(one, ast.Name | ast.Attribute):
                     yield one.id if isinstance(one, ast.Name) else one.attr
 
 
-def _target(node: ast.AnnAssign | ast.NamedExpr | ast.For | ast.withitem) -> ast.expr | None:
-    return node.optional_vars if isinstance(node, ast.withitem) else node.target
+def _targets(node: ast.AST) -> list[ast.expr]:
+    """What an assignment, a loop, a comprehension or a ``with`` sets."""
+    if isinstance(node, ast.Assign):
+        return node.targets
+    if isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.For | ast.AsyncFor | ast.comprehension):
+        return [node.target]
+    return [node.optional_vars] if isinstance(node, ast.withitem) and node.optional_vars else []
 
 
 @cache
