@@ -308,7 +308,7 @@ async def register_sinks(
     mine = {share.sink: share.partition == ALL for share in shares}
     for sink, is_whole in mine.items():
         data = await read_entry(connection, names, f"sink.{sink}")
-        if data is None:
+        if not data:
             await connection.append(names.entry(f"sink.{sink}"), b"all" if is_whole else b"each", {})
         elif (data == b"all") != is_whole:
             raise UserError(
@@ -320,16 +320,18 @@ async def register_sinks(
     return await known_sinks(connection, names) | mine
 
 
+async def withdraw_sink(connection: NatsConnection, names: StreamNames, sink: str) -> None:
+    """No events wait for it from now on. The entry stays, empty: after a purge nats-server 2.15.1 gives an
+    entry back that a second worker had replaced, when it is killed. Then nobody is ever done with the chunks
+    (``findings/nats-server-replaced-message-back-after-kill.sh``). Raises JetStreamError, BrokerAway."""
+    await connection.append(names.entry(f"sink.{sink}"), b"", {})
+
+
 async def known_sinks(connection: NatsConnection, names: StreamNames) -> dict[str, bool]:
     """By name whether one worker owns all partitions of it. Raises JetStreamError, BrokerAway."""
+    found = await connection.ask(f"STREAM.INFO.{names.state}", {"subjects_filter": names.entry("sink.*")})
     sinks: dict[str, bool] = {}
-    for sink in await sink_names(connection, names):
+    for sink in sorted(subject.rpartition(".")[2] for subject in found["state"].get("subjects") or ()):
         if data := await read_entry(connection, names, f"sink.{sink}"):
             sinks[sink] = data == b"all"
     return sinks
-
-
-async def sink_names(connection: NatsConnection, names: StreamNames) -> list[str]:
-    """Of all sinks that wait for events, in their order. Raises JetStreamError, BrokerAway."""
-    found = await connection.ask(f"STREAM.INFO.{names.state}", {"subjects_filter": names.entry("sink.*")})
-    return sorted(subject.rpartition(".")[2] for subject in found["state"].get("subjects") or ())

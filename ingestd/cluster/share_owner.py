@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ingestd.cluster.generations import learn_older
-from ingestd.cluster.installation import known_sinks, sink_names
+from ingestd.cluster.installation import known_sinks
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.letter_stream import StreamLetter
 from ingestd.cluster.names import ALL, Share
@@ -311,8 +311,8 @@ class ShareOwner:
             given = await floors(spool.connection, spool.names, [one.consumer for one in shares]) or 0
             settled = await durable_floor(spool.connection, spool.names, shares, self._clock) if given else 0
             done[number] = min(given, settled)
-        if await sink_names(spool.connection, spool.names) != sorted(self._sinks):
-            self._sinks = await known_sinks(spool.connection, spool.names)
+        if (sinks := await known_sinks(spool.connection, spool.names)) != self._sinks:
+            self._sinks = sinks
             return
         for number, floor in done.items():
             if floor:

@@ -319,7 +319,7 @@ class Worker:
             await owner.run()
         except* (LogFenced, LetGo) as group:
             why = first_cause(group)
-            self._inform(f"let go of {share}: {why or 'another worker wrote its log'}")
+            self._inform(f"let go of {share}: {str(why) or 'another worker owns it now'}")
             self._not_before[share] = self._clock.monotonic() + _AGAIN_S
         finally:
             self.owned.pop(share, None)

@@ -39,6 +39,6 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
             except JetStreamError as error:
                 if error.code not in NOT_FOUND:
                     raise
-    await connection.ask(f"STREAM.PURGE.{names.state}", {"filter": names.entry(f"sink.{sink}")})
+    await installation.withdraw_sink(connection, names, sink)
     await set_parked(connection, names, sink, ParkEntry(0.0))
     await make_room(connection, settings)

@@ -1,5 +1,6 @@
 """``ingestd spool resize``: other partitions while events come; see ``cluster/generations.py``."""
 
+from ingestd.app.cluster.server_at_hand import while_it_runs
 from ingestd.app.cluster.spool import on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.names import StreamNames
@@ -14,7 +15,10 @@ _LISTEN_S = 1.0
 
 def resize(settings: Settings, partitions: int) -> int:
     """Gives how many there were. Raises UserError."""
-    return on_nats(settings, lambda connection: _resize(connection, settings, partitions))
+    with while_it_runs(
+        settings, "start `ingestd run`, whose workers drain the old partitions, and try it again"
+    ):
+        return on_nats(settings, lambda connection: _resize(connection, settings, partitions))
 
 
 async def _resize(connection: NatsConnection, settings: Settings, partitions: int) -> int:

@@ -65,6 +65,15 @@ def at_hand(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
+def while_it_runs(settings: Settings, instead: str) -> Iterator[None]:
+    """For commands that mean nothing while nothing runs; ``instead``: what to do then. Raises UserError."""
+    if nothing_runs(settings):
+        raise UserError(f"nothing runs here: {instead}")
+    with with_restart_advice(settings):
+        yield
+
+
+@contextmanager
 def with_restart_advice(settings: Settings) -> Iterator[None]:
     """What to do about a server out of reach that somebody else keeps running. Raises UserError."""
     try:

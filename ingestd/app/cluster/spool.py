@@ -8,7 +8,7 @@ import msgspec
 
 from ingestd.app.checks.finding import Finding
 from ingestd.app.cluster.judgement import judge_spool, open_connection
-from ingestd.app.cluster.server_at_hand import at_hand
+from ingestd.app.cluster.server_at_hand import at_hand, while_it_runs
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
 from ingestd.cluster.chunk_message import EVENTS
@@ -38,7 +38,8 @@ def init(settings: Settings) -> bool:
         more = await more_bytes(connection, settings)
         return await installation.create(connection, settings, system_rng(), more_bytes=more)
 
-    return on_nats(settings, make)
+    with at_hand(settings):
+        return on_nats(settings, make)
 
 
 def check(settings: Settings) -> list[Finding]:
@@ -55,7 +56,10 @@ def stat(settings: Settings) -> dict[str, Any]:
 
 def workers(settings: Settings) -> dict[str, Any]:
     """Who is there, and who owns which share of which sink; for machines. Raises UserError."""
-    return on_nats(settings, lambda connection: _workers(connection, settings))
+    with while_it_runs(
+        settings, "`ingestd run` starts the workers, and `ingestd spool stat` says what waits"
+    ):
+        return on_nats(settings, lambda connection: _workers(connection, settings))
 
 
 def on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) -> T:

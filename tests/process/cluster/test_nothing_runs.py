@@ -61,6 +61,14 @@ async def test_what_waits_is_told_and_dropped_while_nothing_runs(place: Path) ->
             True,
             False,
         ), err
+        for words in (("spool", "resize", "3"), ("workers",)):
+            code, _, err = await command(machine, *words)
+            assert (code, err.startswith("ingestd: nothing runs here: "), "`ingestd run`" in err) == (
+                2,
+                True,
+                True,
+            ), err
+        assert (await command(machine, "spool", "init"))[0] == 0
         if os.geteuid() == 0:
             assert owners(streams) == {SERVICE}
         async with machine.start() as serving:  # nobody has the directory any more, and nothing is lost
