@@ -177,16 +177,16 @@ def _unpacked(segment: _Segment) -> tuple[ChunkPlace, Bits]:
 
 
 def _short(key: str) -> bytes:
-    """Of a UUID its 16 bytes; else T and the text."""
-    digits = key.replace("-", "")
-    if len(digits) == 32 and len(key) == 36:
-        with suppress(ValueError):
-            return bytes.fromhex(digits)
-    return b"T" + key.encode()
+    """Of a UUID its 16 bytes; else T and the text, or t, the text and a zero where that would be 16, too."""
+    with suppress(ValueError):
+        if len(packed := bytes.fromhex(key.replace("-", ""))) == 16 and _text_of(packed) == key:
+            return packed
+    text = key.encode()
+    return b"t%b\0" % text if len(text) == 15 else b"T" + text
 
 
 def _text_of(key: bytes) -> str:
     if len(key) != 16:
-        return key[1:].decode("utf-8", "replace")
+        return key[1 : -1 if key[:1] == b"t" else None].decode("utf-8", "replace")
     digits = key.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
