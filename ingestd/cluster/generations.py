@@ -4,7 +4,9 @@ Events of a key are in another partition since. So for each sink the partitions 
 before those of the next are begun: a sink that is away holds up itself alone.
 """
 
+import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from ingestd.cluster import installation
 from ingestd.cluster.installation import Installation
@@ -14,10 +16,13 @@ from ingestd.cluster.share_log import LoggedRecord, ShareLog, last_record
 from ingestd.cluster.share_state import restore
 from ingestd.cluster.shared_spool import SharedSpool
 from ingestd.cluster.stream_window import StreamWindow
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, wait_until_set
+from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 
 _LOOK_S = 0.5
+_CHANGED_S = 5.0
+"""How often it is asked whether the partitions are others, in case that nobody was heard to say so."""
 _FENCE_S = 3.0
 """So long edges have, to hear of the change, before the server refuses the older partitions."""
 _SLACK_S = 3_600.0
@@ -99,6 +104,21 @@ class Generations:
         records = await ShareLog(spool.connection, spool.names, share, self._clock).read()
         state = restore(records, window, share.sink)
         return not (state.open or state.again or state.letters or state.changes)
+
+
+async def watch_partitions(spool: SharedSpool, clock: Clock) -> None:
+    """Raises BrokerAway when they are changed: then all is begun again with those that are."""
+    changed = asyncio.Event()
+
+    def on_message(message: Any) -> None:
+        if (found := installation.decode(message.data)) and found != spool.installation:
+            changed.set()
+
+    await spool.connection.listen(on_message, spool.names.entry("installation"))
+    while not await wait_until_set(changed, _CHANGED_S, clock):
+        if await installation.read_installation(spool.connection, spool.names) != spool.installation:
+            break
+    raise BrokerAway(f"the spool {spool.names.spool} has other partitions now")
 
 
 async def learn_older(

@@ -62,6 +62,7 @@ class ShareOwner:
         )
         self.ledger = Ledger()
         self.is_active = False
+        self.may_purge = True  # chunks; the owner before may have ended in between
         self.since = 0.0
         self._journal: StreamJournal
         self.recorder: SinkRecorder
@@ -226,6 +227,12 @@ class ShareOwner:
         if self.is_active:
             self._letters.news.set()
 
+    def look_at_sinks(self) -> None:
+        """One came, or was forgotten: of a full stream nothing else tells that chunks can go."""
+        if self.is_active:
+            self.may_purge = True
+            self._journal.news.set()
+
     async def _compare_stream(self, state: ShareState) -> list[str]:
         """Whether the log is of what is in the stream: one that was made again, or lost its end in a power
         cut, gives its numbers to other chunks, and to pass these over would lose events without a word. Gives
@@ -270,9 +277,9 @@ class ShareOwner:
     async def _settle(self) -> None:
         """What was noted becomes durable although nothing is sent; then it is acknowledged, and forgotten. It
         sleeps while there is nothing: a worker has many shares."""
-        news, turn = False, 0
+        turn = 0
         while True:
-            if not (news or self._chunks.waits_for_chunks):
+            if not (self.may_purge or self._chunks.waits_for_chunks):
                 await self._journal.news.wait()
             self._journal.news.clear()
             await self._clock.sleep(_SETTLE_S)
@@ -280,9 +287,10 @@ class ShareOwner:
             if turn % _LOOK_EVERY == 0 and self._chunks.waits_for_chunks:
                 await self._look_for_more()
             await self._journal.commit()
-            news = await self._consumer.settled(self._journal.durable_floor) or news
-            if turn % _PURGE_EVERY == 0 and news:
-                news = False
+            if await self._consumer.settled(self._journal.durable_floor):
+                self.may_purge = True
+            if turn % _PURGE_EVERY == 0 and self.may_purge:
+                self.may_purge = False
                 await self._purge()
 
     async def _look_for_more(self) -> None:
@@ -312,7 +320,7 @@ class ShareOwner:
             settled = await durable_floor(spool.connection, spool.names, shares, self._clock) if given else 0
             done[number] = min(given, settled)
         if (sinks := await known_sinks(spool.connection, spool.names)) != self._sinks:
-            self._sinks = sinks
+            self._sinks, self.may_purge = sinks, True
             return
         for number, floor in done.items():
             if floor:

@@ -8,14 +8,13 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import anyio
 import msgspec
 
 from ingestd.cluster import installation
 from ingestd.cluster.event_splitter import EventSplitter
-from ingestd.cluster.generations import Generations
+from ingestd.cluster.generations import Generations, watch_partitions
 from ingestd.cluster.membership import Member, Membership, OwnedShare, ParkedHere, assign, shares_of
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.parked_sinks import SharedParking
@@ -43,8 +42,6 @@ _AGAIN_S = 0.3
 _RETRY = Backoff(base_s=0.1, cap_s=2.0)
 _HAND_OVER_S = 5.0
 """What is on its way when a share goes to another worker is finished, as far as that works in this time."""
-_CHANGED_S = 5.0
-"""How often it is asked whether the partitions are others, in case that nobody was heard to say so."""
 _LISTEN_S = 0.6
 """Before it takes anything a worker hears who is there: longer than a beat."""
 _SHARE_BYTES, _ALL_BYTES = 8 * 1024 * 1024, 256 * 1024 * 1024
@@ -188,7 +185,8 @@ class Worker:
                 for rate in self.rates.values():
                     tasks.start_soon(rate.run, connection, self._names)
                 await connection.listen(self._receive_letter_news, self._names.letter_news)
-                tasks.start_soon(self._watch_partitions, spool)
+                await connection.listen(self._receive_sink_news, self._names.entry("sink.*"))
+                tasks.start_soon(watch_partitions, spool, self._clock)
                 await self._keep_shares(spool, tasks)
                 tasks.cancel_scope.cancel()
             await self.membership.announce(connection)
@@ -243,23 +241,13 @@ class Worker:
         for one in self.owned.values():
             one.owner.look_at_letters()
 
+    def _receive_sink_news(self, message: object) -> None:
+        for one in self.owned.values():
+            one.owner.look_at_sinks()
+
     async def _watch(self, connection: NatsConnection, ended: anyio.Event) -> None:
         await ended.wait()
         raise BrokerAway(f"the connection to NATS at {connection.shown} is lost")
-
-    async def _watch_partitions(self, spool: SharedSpool) -> None:
-        """Raises BrokerAway when they are changed: then all is begun again with those that are."""
-        changed = asyncio.Event()
-
-        def on_message(message: Any) -> None:
-            if (found := installation.decode(message.data)) and found != spool.installation:
-                changed.set()
-
-        await spool.connection.listen(on_message, self._names.entry("installation"))
-        while not await wait_until_set(changed, _CHANGED_S, self._clock):
-            if await installation.read_installation(spool.connection, self._names) != spool.installation:
-                break
-        raise BrokerAway(f"the spool {self._names.spool} has other partitions now")
 
     async def _keep_shares(self, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
         """Take what this worker should own, and hand over what it should not, until it is to stop."""

@@ -8,11 +8,13 @@ from anyio import to_thread
 
 from ingestd.app.cluster.forget import forget
 from ingestd.app.cluster.judgement import open_connection
-from ingestd.app.cluster.spool import init
+from ingestd.app.cluster.spool import init, stat_of
 from ingestd.cluster.installation import known_sinks, read_entry, register_sinks
 from ingestd.cluster.names import ALL, Share, StreamNames
 from ingestd.config import Settings
-from tests.nats_server import nats_server
+from tests.event_api import EventApi, events
+from tests.nats_server import NatsServer, nats_server
+from tests.process.cluster.in_process import Process, Spool, spool, until
 
 pytestmark = pytest.mark.anyio
 NAMES = StreamNames("t")
@@ -38,3 +40,27 @@ async def test_a_forgotten_sink_stays_forgotten_though_the_server_is_killed(tmp_
             again = [Share("two", 0)]  # without its limit: it is a new sink
             assert await register_sinks(connection, NAMES, again) == {"one": False, "two": False}
             assert await read_entry(connection, NAMES, "sink.two") == b"each"
+
+
+@pytest.mark.parametrize("when", ["while a worker owns the share", "while nobody does"])
+async def test_chunks_of_a_forgotten_sink_go_though_nothing_comes(shared_nats: NatsServer, when: str) -> None:
+    """A full stream takes nothing: who waited for more to come before it frees some would wait for ever."""
+    async with EventApi() as api, spool(shared_nats) as stream:
+        await register_sinks(stream.connection, stream.names, [Share("two", 0)])
+        async with stream.serving(api) as process:
+            await process.take(events(3))
+            await until(lambda: is_at_rest(stream, process))
+            assert await stream.first_chunk() == 1
+            if when == "while a worker owns the share":
+                await to_thread.run_sync(forget, stream.settings(), "two")
+                await until(lambda: stream.is_purged_to(2))
+                return
+        await to_thread.run_sync(forget, stream.settings(), "two")
+        async with stream.serving(api):
+            await until(lambda: stream.is_purged_to(2))
+
+
+async def is_at_rest(stream: Spool, process: Process) -> bool:
+    """One has all, which was noted, and the owner of its share has looked what can go."""
+    sinks = {one["name"]: one for one in (await stat_of(stream.connection, stream.settings()))["sinks"]}
+    return sinks["one"]["delivered"] == 3 and not (sinks["one"]["in_flight"] or process.owner.may_purge)
