@@ -53,7 +53,7 @@ SOURCE_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     ),
     "ingestd_source_lost_messages_total": (
         "counter",
-        "Offsets that were passed over, because a topic's retention had deleted them, by source",
+        "Offsets or sequences that were passed over, because the topic or stream had deleted them, by source",
     ),
     "ingestd_source_partitions": (
         "gauge",

@@ -43,12 +43,15 @@ class Delivery(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """``created``: it has the same name and is another one if that differs."""
+    """``created``: it has the same name and is another one if that differs. ``first``, ``last``: sequences of
+    messages; of an empty one ``first`` is the next."""
 
     created: str
     retention: str
+    first: int
     last: int
     messages: int
+    subjects: tuple[str, ...] = ()
 
 
 class Lag(NamedTuple):
@@ -72,7 +75,9 @@ async def read_stream(connection: NatsConnection, settings: NatsConfig) -> Strea
         ) from None
     state = info["state"]
     retention = str(info["config"]["retention"])
-    return StreamState(str(info["created"]), retention, int(state["last_seq"]), int(state["messages"]))
+    subjects = tuple(info["config"].get("subjects") or ())
+    first, last = int(state["first_seq"]), int(state["last_seq"])
+    return StreamState(str(info["created"]), retention, first, last, int(state["messages"]), subjects)
 
 
 async def timestamp_of(connection: NatsConnection, settings: NatsConfig, sequence: int) -> int:

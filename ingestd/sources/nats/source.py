@@ -15,7 +15,7 @@ from functools import partial
 from ingestd.core.backoff import Backoff
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
-from ingestd.core.receipt import OrderedAcks, Receipt
+from ingestd.core.receipt import Receipt
 from ingestd.core.text import printable
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
@@ -23,6 +23,7 @@ from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
 from ingestd.sources.nats.settings import NatsConfig
+from ingestd.sources.nats.stream_life import StreamLife, lost_words
 from ingestd.sources.source import Position
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import Journal
@@ -33,7 +34,6 @@ _LAG_EVERY_S = 5.0
 _HELD_S = 5.0
 """How long to wait, while nothing comes, for the rest of a chunk that an earlier process had cut."""
 _CLOSE_S = 5.0
-_EVER = 2**63
 """It is not known when the last message was stored that is settled."""
 
 
@@ -74,7 +74,7 @@ class NatsSource:
         self._stopped = False
         self._connection: NatsConnection | None = None
         self._consumer: Consumer | None = None
-        self._life = _Life(b"", 0, self._ack_of(0))
+        self._life = StreamLife(b"", 0, self._ack_of(0))
         self._cutter = self._cutter_of(0)
         self._replies: dict[int, tuple[str, int]] = {}  # sequence -> reply, time; of this session, in order
         self._to_ack = asyncio.Event()
@@ -156,6 +156,9 @@ class NatsSource:
             self._cutter.again()
             consumer = Consumer(connection, self._settings, self._clock, self._news, owner=self._owner)
             life = self._life
+            if deleted := life.pass_deleted(stream, self._settings.subjects):
+                self.counts.lost += len(deleted)
+                self._warn(f"{self.name}: {lost_words(self._settings.stream, deleted)}")
             stands = await consumer.begin(stream, after=None if life.is_new else life.resolved)
             if life.is_new:
                 life.is_new, life.resolved, life.consumed = False, stands, stands
@@ -188,7 +191,9 @@ class NatsSource:
                 f"{self.name}: stream {settings.stream} was deleted and made again: it is read from its start"
             )
         self.number, self.numbers = state.number, [state.number]
-        self._life = _Life(identity, state.number, self._ack_of(state.number), max(0, position - 1), read_at)
+        self._life = StreamLife(
+            identity, state.number, self._ack_of(state.number), max(0, position - 1), read_at
+        )
         self._life.is_new = not state.position
         self._cutter = self._cutter_of(state.number, known=self._cuts(state.number))
 
@@ -317,27 +322,6 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=0.1)
-
-
-class _Life:
-    """A stream that is recognised. ``is_new``: for the first time. ``consumed``: the last message that was
-    given out, stored at ``consumed_at``; ``resolved``: the last of those before which all are."""
-
-    def __init__(
-        self,
-        identity: bytes,
-        number: int,
-        ack: Callable[[Position], None],
-        resolved: int = 0,
-        read_at: int = 0,
-    ) -> None:
-        self.identity = identity
-        self.number = number
-        self.acks = OrderedAcks(ack)
-        self.consumed = self.resolved = resolved
-        self.consumed_at = read_at or _EVER
-        self.is_over = False
-        self.is_new = False
 
 
 def _other_messages(settings: NatsConfig) -> str:

@@ -1,0 +1,36 @@
+"""Messages that a stream deleted before they were read, with a real NATS server."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.event_api import EventApi, events
+from tests.process.sources.nats.support import NatsServer, running, settings, stream, until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(("subjects", "lost"), [([], 15), (["a"], 0)])
+async def test_what_was_deleted_before_it_was_read_is_told_and_counted(
+    tmp_path: Path,
+    shared_nats: NatsServer,
+    caplog: pytest.LogCaptureFixture,
+    subjects: list[str],
+    lost: int,
+) -> None:
+    """Where other subjects are in the stream, too, nobody can tell whose messages they were."""
+    async with EventApi() as api, stream(shared_nats.url) as made:
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        source["subjects"] = [f"{made.name}.{one}" for one in subjects]
+        for one in events(10):
+            await made.publish(one, subject="a")
+        async with running(settings(tmp_path, api.url, source)) as service:
+            await service.settled(10)
+        for one in events(20, first=10):
+            await made.publish(one, subject="a")
+        assert "error" not in await made.ask(f"STREAM.PURGE.{made.name}", {"seq": 26})
+        async with running(settings(tmp_path, api.url, source)) as service:
+            await until(lambda: len(api.events) == 15)
+            assert await service.metric("ingestd_source_lost_messages_total") == lost
+        assert api.events == [*events(10), *events(5, first=25)]
+    assert ("has lost at most 15 messages, sequences 11 to 25, deleted" in caplog.text) is bool(lost)
