@@ -34,7 +34,6 @@ _LAG_EVERY_S = 5.0
 _HELD_S = 5.0
 """How long to wait, while nothing comes, for the rest of a chunk that an earlier process had cut."""
 _CLOSE_S = 5.0
-"""It is not known when the last message was stored that is settled."""
 
 
 class NatsSource:

@@ -7,6 +7,7 @@ from ingestd.sources.nats.consumer import StreamState
 from ingestd.sources.source import Position
 
 _EVER = 2**63
+"""It is not known when the last message was stored that is settled."""
 
 
 class StreamLife:
