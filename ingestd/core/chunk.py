@@ -41,9 +41,11 @@ class Chunk:
     which only the head was kept, by index. ``dismissed``: positions of events that were resolved without a
     sink, where that had to be noted. ``mark``: what stands before its end. Where their source knows it:
     ``digests`` of the events' keys, ``routed``: which sinks get which events, ``accepted_at``: wall time,
-    ``owners``: whose they are (``store/trail.py``). ``size_bytes``: of its events, or a little more. Of a
-    broker's messages: ``unreadable``: why the source could make no event of what stands at an index;
-    ``about(i)``: the message that event i came in, and its headers, in words for a dead letter.
+    ``owners``: whose they are (``store/trail.py``). ``settled_keys``: sink -> keys, with their positions, of
+    events that are accepted again though that sink settled them in an earlier process, and does not get them.
+    ``size_bytes``: of its events, or a little more. Of a broker's messages: ``unreadable``: why the source
+    could make no event of what stands at an index; ``about(i)``: the message that event i came in, and its
+    headers, in words for a dead letter.
     """
 
     __slots__ = (
@@ -61,6 +63,7 @@ class Chunk:
         "place",
         "receipt",
         "routed",
+        "settled_keys",
         "size_bytes",
         "source",
         "start",
@@ -101,6 +104,7 @@ class Chunk:
         self.digests: Digests = digests or []
         self.accepted_at = accepted_at
         self.routed: Routed = {}
+        self.settled_keys: dict[str, dict[bytes, int]] = {}
         self.unreadable = unreadable or {}
         self.about = about
         self.owners = ""

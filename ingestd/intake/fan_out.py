@@ -123,6 +123,11 @@ class FanOut:
         recovered: RecoveredPositions = _UNKNOWN,
     ) -> None:
         """Events of the chunk, with their keys and places in it, that are on their way now."""
+        for name, found in recovered.by_sink.items():
+            if found.settled:  # where a sink is alone, they are resolved, and none of these
+                there = ((at, key) for at, key in zip(positions, digests, strict=True) if at in found.settled)
+                if keys_there := {key: at for at, key in there if key}:
+                    chunk.settled_keys[name] = keys_there
         routed, unmatched = self._routes.route(events) if self._routes else self._to_all(events)
         parts = {name: _pick(chosen, events, digests, positions) for name, chosen in routed.items()}
         sinks = [sink for sink in self._sinks if not sink.lost or chunk.keeper is Keeper.JOURNAL]
@@ -179,6 +184,7 @@ class FanOut:
         now, safe = self._clock.wall(), [digest for digest in digests if digest]
         letters = self._recorder.resolve_keys(safe, ())
         self._journal.safe(safe, letters, now=now)
+        self._recorder.known_elsewhere(chunk, safe)
         self._journal.processed(EVERYWHERE, chunk, positions, now=now)
         self._recorder.unmatched(chunk, len(digests))
 

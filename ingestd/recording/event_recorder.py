@@ -20,6 +20,7 @@ from ingestd.processing.dedup import WaitingCopy, Window
 from ingestd.recording.make_letters import letter_of_copy, letter_of_event
 from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
+from ingestd.store.absent_sinks import send_settled_anyway
 from ingestd.store.dead_letters import mark_keys_released
 from ingestd.store.journal import EVERYWHERE
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
@@ -154,9 +155,20 @@ class EventRecorder:
         """``count`` events of the chunk were resolved at this sink, and ``resolved`` with that."""
         if resolved.in_store:
             self._journal.note(partial(mark_keys_released, letters=resolved.in_store))
+        if chunk.settled_keys and resolved.keys:
+            self.known_elsewhere(chunk, resolved.keys)
         if resolved.positions and resolved.durable:
             self._journal.processed(EVERYWHERE, chunk, resolved.positions, now=self._clock.wall())
         chunk.receipt.finish(sink, count)
+
+    def known_elsewhere(self, chunk: Chunk, keys: Sequence[bytes]) -> None:
+        """Events with these keys are safe, and the keys noted in the same breath. Sinks that had settled some
+        of them in an earlier process did not get these: see ``absent_sinks``."""
+        for sink, there in chunk.settled_keys.items():
+            if positions := [there[key] for key in keys if key in there]:
+                offsets = sorted({chunk.place(position)[0] for position in positions})
+                work = partial(send_settled_anyway, sink=sink, source=chunk.source, offsets=offsets)
+                self._journal.note(work)
 
     def free(self, digests: Iterable[bytes | None]) -> None:
         """Events with these keys are accepted again."""

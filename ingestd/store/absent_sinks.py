@@ -1,10 +1,13 @@
 """Letters of sinks that are out of the configuration. An event that is accepted meanwhile does not go there:
-that its key is known then says nothing of such a letter, which is sent all the same when its sink is back."""
+that its key is known then says nothing of such a letter, which is sent all the same when its sink is back.
+The same holds for a sink that is there, where a file is read again for the others alone."""
 
 import json
 import sqlite3
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+
+from ingestd.store.envelopes import keep_keys_at
 
 _STEP_LETTERS = 10_000
 _DIGEST_BYTES = 16
@@ -28,6 +31,22 @@ def send_anyway(
         numbers = [number for number, digest in letters if not is_known(digest)]
         for table in _TABLES:
             connection.execute(_SENT_ANYWAY.format(table), (json.dumps(numbers),))
+
+
+def send_settled_anyway(
+    connection: sqlite3.Connection, *, sink: str, source: int, offsets: Sequence[int]
+) -> None:
+    """The events at these places (ascending) of a source became known by other sinks alone, since this one
+    had settled them before. Of whichever reading its letters are: one that waits stands for later ones."""
+    if offsets[-1] < 0:
+        return  # events without a place
+    connection.execute(
+        "UPDATE single_letters SET key_released = 0 WHERE source = ?1 AND offset BETWEEN ?2 AND ?3"
+        " AND likely(offset >= 0) AND sink = ?4 AND key_released AND state <> 'delivered'"
+        " AND offset IN (SELECT value FROM json_each(?5))",
+        (source, max(offsets[0], 0), offsets[-1], sink, json.dumps(offsets)),
+    )
+    keep_keys_at(connection, source, offsets, sink)
 
 
 def forget_chunks(

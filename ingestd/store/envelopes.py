@@ -222,6 +222,16 @@ def keep_keys(connection: sqlite3.Connection, events: Iterable[tuple[int, int, i
             )
 
 
+def keep_keys_at(connection: sqlite3.Connection, source: int, offsets: Collection[int], sink: str) -> None:
+    """The keys of the events at these places are known, and not by what this sink has of them."""
+    if around := _around(connection, source, offsets):
+        connection.execute(
+            "UPDATE sealed_letters SET key_released = 0 WHERE key_released AND id IN"  # noqa: S608
+            f" (SELECT one.id FROM {_OF_PLACES} AND envelope.sink = ?3)",
+            (around, json.dumps([*offsets]), sink),
+        )
+
+
 WORDS_OF_LOST = "what it shared with other dead letters is damaged: its sink, its request and why it failed"
 _NO_SOURCE = -1
 
