@@ -180,6 +180,7 @@ class SimulatedWorld:
         writer.transact([lambda connection: forgotten.append(forget_sink(connection, sink))])
         writer.close()
         self.trace.note(f"spool forget {sink}: {forgotten}")
+        self.parked.discard(sink)  # it is sent to again when it is back
         self._damaged_chunks.clear()  # some of these may be gone with it
         for number, owed in self.producers.owed.items():
             self.producers.owed[number] = owed - {sink}

@@ -117,7 +117,7 @@ class Watchdog:
             if self._stop.wait(wait_s):
                 return
             before, looked_at = looked_at, time.monotonic()
-            if looked_at - before > wait_s + self._threshold_s / 2:
+            if looked_at - before > wait_s + min(self._beat_s, self._threshold_s / 4):
                 continue  # this thread stood as well: the loop's stack would accuse the wrong one
             with self._lock:
                 silent_s = looked_at - self._beat_at

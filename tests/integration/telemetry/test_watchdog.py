@@ -56,7 +56,7 @@ async def test_one_warning_says_for_how_long_and_in_which_function() -> None:
         assert str(health[0]).startswith("the event loop has been blocked for"), "said while it stood"
         assert health[1] is None
         assert dog.blocked == 1
-        assert dog.lag_s >= 4 * THRESHOLD_S - module.BEAT_S
+        assert dog.lag_s >= 4 * THRESHOLD_S - 1.125 * module.BEAT_S  # the longest time to the next beat
 
 
 async def test_each_time_is_counted_anew() -> None:
