@@ -185,7 +185,8 @@ async def load(connection: NatsConnection, settings: Settings) -> Installation:
     found = await read_installation(connection, StreamNames(settings.spool.name))
     if found is None:
         raise UserError(
-            f"there is no spool {settings.spool.name} at {connection.shown}: `ingestd spool init` makes one"
+            f"there is no spool {settings.spool.name} at {connection.shown}:"
+            " `ingestd spool init --config FILE` makes one"
         )
     return found
 
@@ -222,9 +223,16 @@ def check(found: Installation, settings: Settings) -> None:
         for field, name in settings_of.items()
         if getattr(mine, field) != getattr(found, field)
     ]
+    only_partitions = msgspec.structs.replace(mine, partitions=found.partitions) == found
+    change = (
+        f"with {found.partitions} in FILE `ingestd spool resize {mine.partitions} --config FILE` changes it"
+        " while events come"
+        if only_partitions
+        else "to change it let it run empty and make another, with a new spool.name"
+    )
     raise UserError(
         f"the spool {settings.spool.name} was made otherwise: {'; '.join(differences)}. All edges and workers"
-        " of a spool need the same; to change it let it run empty and make another, with a new spool.name"
+        f" of a spool need the same; {change}"
     )
 
 

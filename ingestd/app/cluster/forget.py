@@ -28,7 +28,10 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
     if sink not in sinks:
         raise UserError(f"no events of the spool {settings.spool.name} wait for a sink named {sink}")
     if there := [one.name for one in await list_members(connection, names) if sink in one.sinks]:
-        raise UserError(f"{', '.join(there)} sends to {sink}: stop it, or take the sink out of it, first")
+        sends, it = ("sends", "it") if len(there) == 1 else ("send", "them")
+        raise UserError(
+            f"{' and '.join(there)} {sends} to {sink}: stop {it}, or take the sink out of {it}, first"
+        )
     for share in shares_of({sink: sinks[sink]}, found.numbers):
         for request, body in (
             (f"CONSUMER.DELETE.{names.events}.{share.consumer}", None),

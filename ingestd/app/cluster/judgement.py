@@ -51,7 +51,9 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
         except JetStreamError as error:
             if error.code not in NOT_FOUND:
                 raise
-            found.append(fail("spool", f"there is no stream {name}: `ingestd spool init` makes it"))
+            found.append(
+                fail("spool", f"there is no stream {name}: `ingestd spool init --config FILE` makes it")
+            )
             continue
         found += _judge(name, config, there, more)
         replicas.append(int(there.get("num_replicas") or 1))

@@ -477,13 +477,17 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
     first = config("first")
     code, _, err = await first.command("run", "--worker", "--admin-listen", "127.0.0.1:0")
     assert code == 2
-    assert "`ingestd spool init` makes one" in err
+    assert "`ingestd spool init --config FILE` makes one" in err
     code, out, _ = await first.command("spool", "init")
     assert (code, out.splitlines()[0]) == (0, "spool words: made")
     assert "sync_interval: always" in out
     assert (await first.command("spool", "init"))[1].startswith("spool words: it is there")
     for found, words in (
-        (config("partitions", partitions=3), "spool.partitions is 3 here and 2 there"),
+        (
+            config("partitions", partitions=3),
+            "spool.partitions is 3 here and 2 there. All edges and workers of a spool need the same;"
+            " with 2 in FILE `ingestd spool resize 3 --config FILE` changes it while events come",
+        ),
         (config("key", "", '[schema]\ndedup_key = "eventId"'), "schema.dedup_key is ['eventId'] here"),
         (config("order", 'order_by = "eventType"'), "sinks.one.order_by is not delivery.order_by"),
         (config("bound", 'max_backlog = "1MiB"'), "sinks.one.max_backlog is not there"),
