@@ -317,7 +317,7 @@ async def test_with_kip_848_the_newer_process_of_a_copied_state_directory_waits(
             await until(lambda: first.service.brokers.feeds[0].source.counts.partitions)
             async with running(settings(tmp_path / "two", api.url, made, source)) as second:
                 counts = second.service.brokers.feeds[0].source.counts
-                await until(lambda: "this member's id belongs to another process" in counts.trouble)
+                await until(lambda: "this member's id belongs to another process" in counts.problem)
                 made.produce(event(1))
                 await first.settled(1)
                 assert not second.service.error
