@@ -180,7 +180,8 @@ class SimulatedWorld:
         writer.transact([lambda connection: forgotten.append(forget_sink(connection, sink))])
         writer.close()
         self.trace.note(f"spool forget {sink}: {forgotten}")
-        self.parked.discard(sink)  # it is sent to again when it is back
+        if forgotten != [None]:  # else the command refuses, and leaves the sink as it is
+            self.parked.discard(sink)  # it is sent to again when it is back
         self._damaged_chunks.clear()  # some of these may be gone with it
         for number, owed in self.producers.owed.items():
             self.producers.owed[number] = owed - {sink}
