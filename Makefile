@@ -9,11 +9,12 @@ DEMO   := $(if $(wildcard $(READY)),$(VENV),build/demo)
 # with compiled files, whatever the environment says: each process would compile everything again
 KAFKA  := $(CURDIR)/.cache/kafka
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+SPREAD := -n $(or $(WORKERS),6) --dist worksteal $(if $(COST),--cost $(COST))
 
 # setuptools warns of each editable install, which pip prints since 26
 QUIET  := PYTHONWARNINGS="ignore:Editable installation"
 
-.PHONY: setup accelerator fuzz-accelerator demo test check docs reference deploy-check rehearse-image kafka models sdk-check constraints bench bench-cluster simulate soak soak-cluster fuzz clean
+.PHONY: setup accelerator fuzz-accelerator demo test test-slow check docs reference deploy-check rehearse-image kafka models sdk-check constraints bench bench-cluster simulate soak soak-cluster fuzz clean
 .DEFAULT_GOAL := help
 
 help:              ## this list
@@ -38,8 +39,11 @@ build/demo/.ready: pyproject.toml
 	    --editable . | sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/  + \1/p; s/^Installing.*/  installing/p'
 	@touch $@
 
-test: $(READY)     ## the test suite, WORKERS=4 processes; SLOW=0.25 prints the tests that took as many seconds of CPU
-	$(PYTEST) -n $(or $(WORKERS),4) --dist worksteal $(if $(SLOW),--slow $(SLOW))
+test: $(READY)     ## the test suite, WORKERS=6 processes; COST=0.25 prints the tests that took as many seconds of CPU
+	$(PYTEST) -m "not slow" $(SPREAD)
+
+test-slow: $(READY) ## the tests of the suite that take long: more kills, more rounds, all of the console in a browser
+	$(PYTEST) -m slow $(SPREAD)
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ pytest_plugins = (
     "tests.limits",
     "tests.directories",  # after it, and so asked before it: limits measure the disk that tests use
     "tests.reports",
-    "tests.slow",
+    "tests.cost",
     "tests.warm",
     "tests.moto_of_run",
 )
@@ -45,6 +45,7 @@ LONG = (
 """Files with a test that takes seconds, most of them waiting: the longest first."""
 
 
+@pytest.hookimpl(trylast=True)  # of what is left once markers have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest starts first, and on all workers: nobody waits for it in the end.
 

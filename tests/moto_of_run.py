@@ -17,7 +17,7 @@ VARIABLE = "TESTS_MOTO"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if getattr(config.option, "numprocesses", None) and not config.getoption("slow"):
+    if getattr(config.option, "numprocesses", None) and not config.getoption("cost"):
         port, close = start()
         os.environ[VARIABLE] = str(port)
         config.add_cleanup(close)

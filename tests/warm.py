@@ -6,7 +6,7 @@ executable ``ingestd`` that it makes for the shells of the pages. That each comm
 that an interpreter ends quietly, is what ``tests/process/cli/test_cold.py`` tests.
 
 A plugin of pytest: where several workers run tests beside each other, one process serves them all. Under
-``--slow`` each has its own, so that what commands cost is a cost of their test.
+``--cost`` each has its own, so that what commands cost is a cost of their test.
 """
 
 import asyncio
@@ -173,7 +173,7 @@ def _open() -> tuple[Path, Callable[[], None]]:
 
 
 def pytest_configure(config: "pytest.Config") -> None:
-    if getattr(config.option, "numprocesses", None) and not config.getoption("slow"):
+    if getattr(config.option, "numprocesses", None) and not config.getoption("cost"):
         directory, close = _open()
         os.environ[VARIABLE] = str(directory)
         config.add_cleanup(close)

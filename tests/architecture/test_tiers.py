@@ -1,6 +1,7 @@
 """What tests of a tier may do: see docs/contributing.md."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ TOOLS = {
     "tests.each": "runs a table of cases, in the loop of its test if that has one",
     "tests.machine": "measures the machine, once a run",
     "tests.limits": "ends what does not end",
-    "tests.slow": "measures what a test costs",
+    "tests.cost": "measures what a test costs",
 }
 
 
@@ -102,6 +103,69 @@ def test_a_unit_test_has_no_loop_no_thread_and_no_socket() -> None:
 
 def test_only_tests_of_processes_start_processes() -> None:
     assert offenders({"unit", "contract", "integration"}, "processes") == []
+
+
+def slow_tests() -> dict[str, list[str]]:
+    """Test -> those that are named as holding the same in ``make test``."""
+    found = {}
+    for path in modules_of_tests().values():
+        tree = tree_of(path)
+        of_all = [mark for node in tree.body if _is_pytestmark(node) for mark in _slow_marks(node)]
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                marks = [mark for one in node.decorator_list for mark in _slow_marks(one)] + of_all
+                if marks:
+                    found[f"{path.relative_to(TESTS.parent)}::{node.name}"] = [
+                        word.value if isinstance(word, ast.Constant) else ast.unparse(word)
+                        for mark in marks
+                        for word in getattr(mark, "args", ())
+                    ]
+    return found
+
+
+def _is_pytestmark(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+
+
+def _slow_marks(tree: ast.AST) -> Iterator[ast.AST]:
+    """``pytest.mark.slow(…)``; without the call it names nothing."""
+    calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(ast.Attribute(ast.Name("pytest"), "mark"), "slow"):
+                yield calls.get(id(node), node)
+
+
+def test_what_a_slow_test_promises_is_held_by_tests_that_are_not_slow() -> None:
+    slow = slow_tests()
+    wrong = {test: named for test, named in slow.items() if not named or slow.keys() & {*named}}
+    for test, named in slow.items():
+        for path, _, function in (name.partition("::") for name in named):
+            file = TESTS.parent / path
+            if not file.is_file() or function not in {getattr(one, "name", "") for one in tree_of(file).body}:
+                wrong[test] = [path, function]
+    assert wrong == {}
+    assert len(slow) > 5
+
+
+def test_slow_tests_have_a_verb_of_their_own_and_what_counts_runs_both() -> None:
+    verbs = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
+    chosen = re.findall(r'^(test\S*): .*\n\t\$\(PYTEST\) -m ("not slow"|slow) ', verbs, re.MULTILINE)
+    assert chosen == [("test", '"not slow"'), ("test-slow", "slow")]
+    assert {"make test", "make test-slow"} <= set((TESTS.parent / ".ci/run").read_text().splitlines())
+
+
+@each(
+    ("line", "found"),
+    [
+        ("@pytest.mark.slow", 1),
+        ("@pytest.mark.slow('a')", 1),
+        ("@pytest.mark.parametrize('x', [1, pytest.param(2, marks=pytest.mark.slow('a'))])", 1),
+        ("@pytest.mark.timeout(3)", 0),
+    ],
+)
+def test_a_slow_test_is_found(line: str, found: int) -> None:
+    assert len(list(_slow_marks(ast.parse(f"{line}\ndef test(): ...")))) == found
 
 
 @each(

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 PAGE = 4096
 EVENTS, EACH = 240, 6
+HERE_AND_THERE = 9
 REFUSED = json.dumps({"errors": [{"index": 0, "status": 422, "message": "no"}]}).encode()
 
 
@@ -146,6 +147,15 @@ async def _broken(before: Crashed, lost: dict[str, list[int]]) -> dict[str, str]
     return broken
 
 
+async def test_pages_of_zeros_here_and_there(tmp_path: Path) -> None:
+    """The first ones, which hold all the others together, and some of each table; two at once, too."""
+    before = await crashed(tmp_path, ("a", "b"))
+    some = [1, 2, *range(3, before.pages + 1, HERE_AND_THERE)]
+    lost = {f"page {page}": [page] for page in some} | {"two": [some[3], some[-2]]}
+    assert await _broken(before, lost) == {}
+
+
+@pytest.mark.slow("tests/integration/intake/test_zeroed_pages.py::test_pages_of_zeros_here_and_there")
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])
 async def test_each_page_of_zeros(tmp_path: Path, names: tuple[str, ...]) -> None:
     before = await crashed(tmp_path, names)
@@ -154,6 +164,7 @@ async def test_each_page_of_zeros(tmp_path: Path, names: tuple[str, ...]) -> Non
     assert await _broken(before, {f"page {page}": [page] for page in range(1, before.pages + 1, every)}) == {}
 
 
+@pytest.mark.slow("tests/integration/intake/test_zeroed_pages.py::test_pages_of_zeros_here_and_there")
 async def test_several_pages_of_zeros(tmp_path: Path) -> None:
     before = await crashed(tmp_path, ("a", "b"))
     rng = random.Random(4711)

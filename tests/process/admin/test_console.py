@@ -170,6 +170,8 @@ async def who_may_only_look_changes_nothing(place: Place, chromium: Any) -> None
             assert "a console token with the role operator is needed" in await one.text()
             await one.page.get_by_role("button", name="Log out").click()
             assert "Log in" in await one.text()
+            assert "owned" not in await one.page.title()
+            assert not [words for words in one.trouble if "403" not in words and "401" not in words]
 
 
 async def an_operator_corrects_many_with_jq_and_parks_a_sink(place: Place, chromium: Any) -> None:
@@ -198,13 +200,22 @@ async def an_operator_corrects_many_with_jq_and_parks_a_sink(place: Place, chrom
             assert one.trouble == []
 
 
+async def test_a_short_look_in_a_browser(chromium: Any, tmp_path: Path) -> None:
+    """A letter with markup in it, which nothing runs; who may look only is told so, logs in and out."""
+    await who_may_only_look_changes_nothing(Place(tmp_path), chromium)
+
+
+@pytest.mark.slow(
+    "tests/process/admin/test_console.py::test_a_short_look_in_a_browser",
+    "tests/process/admin/test_api.py::test_every_answer_is_as_the_document_says",
+    "tests/process/cluster/test_one_machine.py::test_top_the_console_and_the_audit_file_tell_of_all_processes",
+)
 @each(
     "deed",
     [
         every_page_is_readable_at_every_size_and_runs_nothing_of_an_event,
         an_operator_finds_corrects_and_sends_letters_with_the_keyboard_alone,
         a_sink_that_is_away_is_tried_at_once_when_an_operator_asks,
-        who_may_only_look_changes_nothing,
         an_operator_corrects_many_with_jq_and_parks_a_sink,
     ],
 )

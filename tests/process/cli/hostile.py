@@ -119,5 +119,5 @@ QUICK = (
     *("honest array", "unknown members", "lists", "objects", "top level members", "half a pair in lists"),
     *("too many tiny arrays", "bomb of lists, zstd", "bomb beyond the limit, gzip"),
 )
-"""Those that take most memory, for every run of the tests; ``make fuzz`` sends all. Small ones of every shape
+"""Those that take most memory; ``make fuzz`` sends all. Small ones of every shape
 are what ``tests/integration/sources/http/test_hostile_bodies.py`` makes."""

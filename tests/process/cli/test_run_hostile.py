@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.anyio]
 AT_ONCE = 4
 MOST_BYTES = 350_000_000
 MOST_ANSWER_BYTES = 300_000
+WORST = ("unknown members", "bomb of lists, zstd")
 NAMES: Sequence[str] = list(BODIES) if FUZZ else QUICK
 
 
@@ -35,9 +36,21 @@ def peak_bytes(serving: Serving) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
+async def test_requests_that_cost_most_do_not_end_the_service_or_take_its_memory(place: Place) -> None:
+    await _answered(place, WORST)
+
+
+@pytest.mark.slow(
+    "tests/process/cli/test_run_hostile.py::test_requests_that_cost_most_do_not_end_the_service_or_take_its_memory",
+    "tests/integration/sources/http/test_hostile_bodies.py::test_every_body_is_answered_in_bounded_memory_and_time",
+)
 async def test_no_request_ends_the_service_or_takes_its_memory(place: Place) -> None:
+    await _answered(place, NAMES)
+
+
+async def _answered(place: Place, names: Sequence[str]) -> None:
     async with EventApi() as api, serve(place, api) as serving:
-        for number, name in enumerate(NAMES):
+        for number, name in enumerate(names):
             body = BODIES[name]()
             async with asyncio.timeout(patience(60)):
                 answers = await asyncio.gather(*(send(serving.ingest_port, body) for _ in range(AT_ONCE)))

@@ -428,6 +428,11 @@ async def test_workers_share_the_rate_of_an_api_and_its_retry_after(tmp_path: Pa
         await second.kill()
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_cluster.py::test_workers_share_the_rate_of_an_api_and_its_retry_after",
+    "tests/unit/cluster/test_shared_rate.py::test_in_no_minute_do_workers_send_more_than_the_limit_and_each_has_a_part",
+    "tests/integration/cluster/test_shared_rate.py::test_a_request_that_had_to_wait_for_its_log_goes_only_while_its_lease_is_there",
+)
 async def test_a_shared_rate_holds_while_workers_and_the_broker_are_killed_and_stopped(
     tmp_path: Path,
 ) -> None:
@@ -437,6 +442,12 @@ async def test_a_shared_rate_holds_while_workers_and_the_broker_are_killed_and_s
     assert done["requests"] > 60
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_cluster.py::test_letters_are_sent_again_by_themselves_once_although_their_worker_is_killed",
+    "tests/process/cluster/test_letters.py::test_a_letter_that_is_gone_stays_gone_though_the_server_is_killed",
+    "tests/process/cluster/test_letters.py::test_a_person_deletes_a_letter_of_a_request_that_is_out_and_the_others_wait",
+    "tests/process/cluster/test_letters.py::test_a_letter_that_is_delivered_is_deleted_though_a_person_marks_it_before_that_is_stored",
+)
 async def test_letters_have_one_end_though_persons_change_them_and_everything_is_killed(
     tmp_path: Path,
 ) -> None:
@@ -554,6 +565,11 @@ async def test_partitions_are_changed_while_events_come_and_a_copy_is_known_stil
         await both.stop()
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_cluster.py::test_partitions_are_changed_while_events_come_and_a_copy_is_known_still",
+    "tests/process/cluster/test_resize.py::test_workers_finish_a_change_that_was_begun_and_old_events_go_first",
+    "tests/process/cluster/test_resize.py::test_a_sink_with_one_owner_reads_old_and_new_partitions_in_the_order_of_the_stream",
+)
 async def test_partitions_are_changed_while_everything_is_killed(tmp_path: Path) -> None:
     """Again and again, and `resize` is killed too; order by key is kept, and nothing is lost or doubled."""
     verdict, done = await play(tmp_path, 5, 9.0, resize=True, pause_s=_PAUSE_S)

@@ -373,6 +373,11 @@ async def owns_some(worker: Serving) -> bool:
     return bool((await worker.status()).get("shares"))
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_parked_sinks.py::test_a_parked_sink_stays_so_though_everything_dies_and_begins_again",
+    "tests/process/cluster/test_parked_sinks.py::test_requests_that_were_out_when_a_sink_was_parked_wait_for_the_next_owner",
+    "tests/process/cluster/test_parked_sinks.py::test_workers_of_a_spool_on_other_machines_obey_too",
+)
 async def test_what_was_promised_is_kept_while_sinks_are_parked_and_everything_is_killed(
     tmp_path: Path,
 ) -> None:

@@ -49,6 +49,12 @@ def warmed(modules: Path) -> Iterator[Warm]:
             server.close()
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_upgrade.py::test_a_version_with_another_format_is_refused_and_the_others_go_on",
+    "tests/process/cluster/test_cluster.py::test_the_next_owner_repeats_the_batches_of_a_killed_worker_within_seconds",
+    "tests/process/cluster/test_cluster.py::test_shares_are_spread_and_one_worker_owns_all_of_a_sink_with_a_rate",
+    "tests/integration/cluster/test_membership.py::test_what_was_heard_before_a_loss_and_what_another_version_says_do_not_count",
+)
 async def test_a_new_version_is_rolled_out_while_producers_are_answered(tmp_path: Path) -> None:
     """Workers first, then edges, one after the other; what each acknowledged is delivered once."""
     with warmed(other_version(tmp_path / "other")) as other:

@@ -43,6 +43,15 @@ def test_prometheus_takes_its_configuration_and_the_rules() -> None:
     passes(tool("promtool", package=APT), "check", "config", PROMETHEUS / "prometheus.yml")
 
 
+def test_every_alert_is_silent_for_hours_in_which_all_is_well() -> None:
+    passes(tool("promtool", package=APT), "test", "rules", PROMETHEUS / "alerts_hours_test.yml")
+
+
+@pytest.mark.slow(
+    "tests/process/deploy/test_lint.py::test_every_alert_is_silent_for_hours_in_which_all_is_well",
+    "tests/process/deploy/test_lint.py::test_prometheus_takes_its_configuration_and_the_rules",
+    "tests/process/cli/test_prometheus.py::test_alerts_notice_an_api_that_is_down_and_a_service_that_is_gone",
+)
 def test_every_alert_passes_its_unit_tests() -> None:
     passes(tool("promtool", package=APT), "test", "rules", *sorted(PROMETHEUS.glob("alerts*_test.yml")))
 

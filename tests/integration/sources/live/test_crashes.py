@@ -192,6 +192,7 @@ class Story:
             old.unlink()
 
 
+@pytest.mark.slow("tests/integration/sources/live/test_crashes.py::test_a_crash_behind_any_commit")
 @pytest.mark.parametrize("seed", seeds(2, 20))
 async def test_a_crash_behind_any_commit_of_any_story(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -1,4 +1,4 @@
-"""What a test costs: ``make test SLOW=0.25`` prints those that took as many CPU seconds, a plugin of pytest.
+"""What a test costs: ``make test COST=0.25`` prints those that took as many CPU seconds, a plugin of pytest.
 
 CPU and not the clock's time, which tells more about the machine: a test's own, and what the processes took
 that it started and waited for. Fixtures count with the test that they were made for.
@@ -20,7 +20,7 @@ _started = pytest.StashKey[float]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--slow",
+        "--cost",
         type=float,
         default=0.0,
         metavar="S",
@@ -30,20 +30,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    if item.config.getoption("slow"):
+    if item.config.getoption("cost"):
         item.stash[_started] = _cpu_s()
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    if call.when == "teardown" and item.config.getoption("slow"):
+    if call.when == "teardown" and item.config.getoption("cost"):
         item.user_properties.append((COST, round(_cpu_s() - item.stash[_started], 3)))
     return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    limit = config.getoption("slow")
+    limit = config.getoption("cost")
     if not limit:
         return
     costs = {
