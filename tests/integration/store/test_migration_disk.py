@@ -16,7 +16,7 @@ from tests.integration.store.tmpfs import fill, small_disk
 
 pytestmark = pytest.mark.anyio
 
-LETTERS = 3_000
+LETTERS = 1_200
 
 
 def old_store(path: Path, version: int) -> None:

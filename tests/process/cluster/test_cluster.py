@@ -13,6 +13,9 @@ from typing import Any
 import nats.js.errors
 import pytest
 
+from ingestd.app.cluster.judgement import open_connection
+from ingestd.app.cluster.spool import stat_of
+from ingestd.config import load
 from tests.event_api import INVALID, EventApi, events, events_of, key
 from tests.machine import patience, patience_of_test
 from tests.nats_server import NatsServer, nats_server
@@ -149,15 +152,17 @@ def knows_others(worker: Serving) -> Callable[[], Awaitable[bool]]:
 
 
 async def settled(cluster: Cluster) -> dict[str, Any]:
-    """Of the one sink, when nothing is in flight any more."""
-    stat: dict[str, Any] = {}
+    """Of the one sink, when nothing is in flight any more, as the command says. To wait for that, the spool
+    is asked from here: each command costs a process."""
+    settings, stat = load(str(cluster.config), {}), dict[str, Any]()
+    async with open_connection(settings) as connection:
 
-    async def is_so() -> bool:
-        stat.update(await cluster.json("spool", "stat"))
-        return bool(stat["sinks"]) and stat["sinks"][0]["in_flight"] == 0
+        async def is_so() -> bool:
+            stat.update(await stat_of(connection, settings))
+            return bool(stat["sinks"]) and stat["sinks"][0]["in_flight"] == 0
 
-    await until(is_so, state=lambda: stat)
-    return dict(stat["sinks"][0])
+        await until(is_so, state=lambda: stat)
+    return dict((await cluster.json("spool", "stat"))["sinks"][0])
 
 
 async def test_a_copy_is_known_at_any_edge_and_after_a_take_over_and_a_failed_event_may_come_again(

@@ -17,7 +17,9 @@ import msgspec
 import pytest
 from anyio import to_thread
 
+from ingestd.app.cluster.judgement import open_connection
 from ingestd.app.cluster.park import change
+from ingestd.app.cluster.spool import stat_of
 from ingestd.app.console.service_model import PARKED
 from ingestd.cluster.membership import Member, ParkedHere
 from ingestd.config import load
@@ -110,7 +112,7 @@ async def test_a_parked_sink_stays_so_though_everything_dies_and_begins_again(tm
                 os.kill((await pids(serving))[name], signal.SIGKILL)
                 await until(partial(restarted, serving, name))
                 await give(serving)
-            await until(partial(in_spool, machine, two=180))
+            await until_in_spool(machine, two=180)
             await until(partial(is_shown, client, "one", "person"))
             assert (await sink_of(client, "one"))["parked"] == "person"
             assert await serving.metric("ingestd_sink_parked", sink="one") == 1
@@ -118,14 +120,14 @@ async def test_a_parked_sink_stays_so_though_everything_dies_and_begins_again(tm
             await serving.stop()
         async with machine.start() as serving, asking(serving) as client:
             await give(serving)
-            await until(partial(in_spool, machine, two=210))
+            await until_in_spool(machine, two=210)
             await until(partial(is_shown, client, "one", "person"))
             assert (await sink_of(client, "one"))["parked"] == "person"
             assert (await machine.json("spool", "stat"))["parked"].keys() == {"one"}
             assert came(api, "one") == before
             assert await command(machine, "spool", "resume", "one") == (0, "one is resumed\n", "")
             await until(lambda: came(api, "one") > before)
-            await until(partial(in_spool, machine, one=210, two=210))
+            await until_in_spool(machine, one=210, two=210)
             assert (await machine.json("spool", "stat"))["parked"] == {}
             await until(partial(is_shown, client, "one", None))
             await serving.stop()
@@ -133,10 +135,17 @@ async def test_a_parked_sink_stays_so_though_everything_dies_and_begins_again(tm
         assert noted == [("person", "ann"), ("resumed", None)]
 
 
-async def in_spool(machine: OneMachine, **delivered: int) -> bool:
+async def until_in_spool(machine: OneMachine, **delivered: int) -> None:
     """So many events of these sinks are delivered, as the spool says: processes that died know nothing."""
-    sinks = {one["name"]: one["delivered"] for one in (await machine.json("spool", "stat"))["sinks"]}
-    return sinks | delivered == sinks
+    settings = load(str(machine.config), {})
+    async with open_connection(settings) as connection:
+
+        async def is_so() -> bool:
+            found = (await stat_of(connection, settings))["sinks"]
+            sinks = {one["name"]: one["delivered"] for one in found}
+            return sinks | delivered == sinks
+
+        await until(is_so)
 
 
 async def test_requests_that_were_out_when_a_sink_was_parked_wait_for_the_next_owner(tmp_path: Path) -> None:
@@ -158,7 +167,7 @@ async def test_requests_that_were_out_when_a_sink_was_parked_wait_for_the_next_o
             for name in ("worker-1", "worker-2"):
                 await until(partial(restarted, serving, name))
             api.gate.set()
-            await until(partial(in_spool, machine, two=40))
+            await until_in_spool(machine, two=40)
             assert came(api, "one") == before
             await serving.stop()
         # while nothing runs, too
@@ -169,7 +178,7 @@ async def test_requests_that_were_out_when_a_sink_was_parked_wait_for_the_next_o
         async with machine.start() as serving:
             more = Maker("q", random.Random(4), ill=0.0).many(40, pad=0)
             assert (await post(serving.ingest_port, more)).status == 202
-            await until(partial(in_spool, machine, one=80, two=40))
+            await until_in_spool(machine, one=80, two=40)
             assert all(len(bodies) == 1 for bodies in api.bodies.values())
             assert sorted(api.taken) == sorted([*given, *given, *more])
             assert came(api, "two") == before
