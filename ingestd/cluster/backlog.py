@@ -21,10 +21,20 @@ class Backlogs(NamedTuple):
     @property
     def fullest(self) -> str:
         """For which sink most of it waits, in words; empty: for none."""
-        sink = max(sorted(self.chunks), key=self.chunks.__getitem__, default="")
-        if not self.chunks.get(sink):
-            return ""
+        sink = self._sink
         return f"{sink}, which is parked" if sink in self.parked else sink
+
+    @property
+    def words(self) -> str:
+        """How much of it that is."""
+        if not (sink := self._sink):
+            return ""
+        return f"{self.chunks[sink]} of {self.held} chunks wait for {self.fullest}"
+
+    @property
+    def _sink(self) -> str:
+        sink = max(sorted(self.chunks), key=self.chunks.__getitem__, default="")
+        return sink if self.chunks.get(sink) else ""
 
 
 async def read_backlogs(connection: NatsConnection, names: StreamNames) -> Backlogs:

@@ -22,6 +22,7 @@ from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.group_keys import GroupKeys
 from ingestd.cluster.link import FULL, JetStreamLink
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.stream_room import StreamRoom
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests
@@ -40,7 +41,6 @@ _MOST_EVENTS = 8_192
 _MOST_GROUPS = 2
 """On their way at a time. What arrives meanwhile goes together: a large chunk costs less than many."""
 _AWAY_S, _FULL_S, _CLOSING_S = 5, 30, 1
-_FULL_KNOWN_S = 5.0
 _DONE = object()
 
 
@@ -82,9 +82,7 @@ class EdgeAdmission:
         self.counts = EdgeCounts()
         self.deferred: Counter[int] = Counter()
         self.closing = False
-        self._full_at = float("-inf")
-        self.filled_by = ""
-        """While it is full: for which sink most of it waits, in words, once that is known."""
+        self.room = StreamRoom(names, clock, chunk_bytes=MAX_CHUNK_BYTES)
         self._link = link
         self._names = names
         self._edge = edge
@@ -121,15 +119,6 @@ class EdgeAdmission:
         self._unanswered_bytes += submission.size_bytes
         self._idle.clear()
         self._schedule()
-
-    @property
-    def full(self) -> bool:
-        """Whether producers should go elsewhere. That is only known of what was tried a moment ago."""
-        return self._clock.monotonic() - self._full_at < _FULL_KNOWN_S
-
-    @property
-    def full_words(self) -> str:
-        return f"is full, most of it waits for {self.filled_by}" if self.filled_by else "is full"
 
     async def finished(self) -> None:
         """Wait until every submission has been answered."""
@@ -248,15 +237,15 @@ class EdgeAdmission:
         if not isinstance(error, BrokerAway | JetStreamError):
             raise error
         if isinstance(error, JetStreamError) and error.code in FULL:
-            self._full_at = self._clock.monotonic()
-            deferred = DeferredSubmission(503, _FULL_S, f"the spool {self.full_words}: try again later")
+            self.room.refused()
+            whose = f", most of it waits for {self.room.filled_by}" if self.room.filled_by else ""
+            deferred = DeferredSubmission(503, _FULL_S, f"the spool is full{whose}: try again later")
         else:
             deferred = DeferredSubmission(503, _AWAY_S, "the spool did not answer in time: send it again")
         for submission in group.submissions:
             self._defer(submission, deferred)
 
     def _answer(self, group: SubmissionGroup) -> None:
-        self._full_at = float("-inf")
         for number, submission in enumerate(group.submissions):
             result = group.result(number)
             self.counts.stored += result.accepted

@@ -23,6 +23,7 @@ from ingestd.app.cluster.machine_view import MachineView, ProcessStatus, SpoolFi
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_sinks import read_parked
+from ingestd.cluster.stream_room import FULL
 from ingestd.config import Settings, find_state_directory
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
@@ -147,6 +148,8 @@ class MachineOverview:
         self._started = carried.started_s
         self._sums = SumOfMetrics(carried.sums)
         self.keep = keep
+        self._why: dict[str, str] = {}
+        """By sink: why it takes nothing, as workers said last."""
 
     def edges_and_workers(self) -> dict[str, int]:
         """Process ids by name; 0: it does not run now."""
@@ -174,6 +177,12 @@ class MachineOverview:
             for one, (_, _, starts), text in answers
             if one.kind in _ASKED
         ]
+        self._why = {
+            sink["name"]: sink["why"]
+            for one in statuses
+            for sink in one.status.get("sinks", ())
+            if sink.get("why")
+        }
         return statuses, self._reasons(answers)
 
     async def health(self, request: web.Request) -> web.Response:
@@ -220,7 +229,11 @@ class MachineOverview:
         return _json(summed)
 
     def _reasons(self, answers: "Sequence[_Answer]") -> list[str]:
-        """Why producers should not send here: of broker, edges and workers one each must be ready."""
+        """Why producers should not send here: of broker, edges and workers one each must be ready, and the
+        stream, which all edges share, has room."""
+        if full := next(filter(None, (_full(text) for one, _, text in answers if one.kind == "edge")), ""):
+            why = next((why for sink, why in self._why.items() if full.endswith(f" wait for {sink}")), "")
+            return [f"{full}: {why}" if why else full]
         reasons = []
         for kind in ("broker", "edge", "worker"):
             mine = [(one, found, text) for one, found, text in answers if one.kind == kind]
@@ -272,6 +285,11 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _full(text: str) -> str:
+    """What an edge says of a stream that has no room; empty: nothing."""
+    return next((one for one in _object(text).get("reasons") or () if one.startswith(f"spool: {FULL}")), "")
 
 
 def _first_reason(text: str) -> str:

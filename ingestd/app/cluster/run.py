@@ -21,7 +21,6 @@ from ingestd.app.cluster.reload import reload
 from ingestd.app.cluster.service import ClusterService, Handed, describe
 from ingestd.app.event_loop import run_loop
 from ingestd.app.service_parts import Load, authenticator, endpoint_settings, limits, open_certificates
-from ingestd.cluster.backlog import read_backlogs
 from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.membership import Member, Membership
 from ingestd.cluster.names import StreamNames
@@ -35,7 +34,6 @@ from ingestd.httpd.server import serve
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
-from ingestd.sources.nats.connection import JetStreamError
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import Audit, no_audit
 from ingestd.telemetry.refusals import Refusals
@@ -46,7 +44,6 @@ from ingestd.wiring.open_cluster import open_edge, open_sink_parts
 EXIT_SECOND_SIGNAL = 130
 _ANSWER_S = 5.0
 _LOOK_S = 1.0
-_FILLED_S = 10.0
 
 
 def serve_on_nats(
@@ -222,7 +219,7 @@ async def _run_edge(service: ClusterService) -> None:
     assert server
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(link.run)
-        tasks.start_soon(_watch_full, service)
+        tasks.start_soon(edge.room.watch, link)
         if service.worker is None:
             tasks.start_soon(_announce_member, service)
             tasks.start_soon(_show_events, service)
@@ -235,23 +232,6 @@ async def _run_edge(service: ClusterService) -> None:
             async with service.clock.timeout(timeout_s):
                 await edge.finished()
         tasks.cancel_scope.cancel()
-
-
-async def _watch_full(service: ClusterService) -> None:
-    """While it is full: for which sink most of it waits. That asks for every share, so it is done now and
-    then."""
-    edge, link = service.edge, service.link
-    assert edge
-    assert link
-    names = StreamNames(service.settings.spool.name)
-    while True:
-        if not edge.full:
-            edge.filled_by = ""
-        elif connection := link.connection:
-            with suppress(BrokerAway, JetStreamError):
-                edge.filled_by = (await read_backlogs(connection, names)).fullest
-                await service.clock.sleep(_FILLED_S)
-        await service.clock.sleep(until_turn(_LOOK_S, service.clock.monotonic()))
 
 
 async def _announce_member(service: ClusterService) -> None:

@@ -89,6 +89,7 @@ class ClusterService:
         self.metrics.registry.register(ClusterCensus(partial(read_cluster, self)))
         self.trace = EventTrace(Tap(clock, redacted_paths(settings)))
         self.states = StateWatch(log.warning, clock, report=log.change)
+        self.states.add_check("spool", self._full)
         self.readiness = Readiness()
         self.watchdog = Watchdog(log.warning, beat_s=_BEAT_S)
         self.systemd = Systemd()
@@ -123,11 +124,14 @@ class ClusterService:
             return None
         return "is shutting down" if self.closing else "is starting"
 
+    def _full(self) -> str | None:
+        return self.edge.room.words if self.edge and self.edge.room.full else None
+
     def _out_of_reach(self) -> str | None:
         if self.link is not None and self.link.connection is None:
             return self.link.problem or "there is no connection to NATS"
-        if self.edge and self.edge.full:
-            return f"it {self.edge.full_words}"
+        if full := self._full():
+            return full
         if self.worker and not self.edge and not self.worker.connected:
             return self.worker.problem
         return None

@@ -335,7 +335,10 @@ async def test_a_full_stream_and_a_broker_that_is_away_are_told_with_503(tmp_pat
                 break
         assert (answer.status, answer.headers["retry-after"]) == (503, "30")
         assert b"full" in answer.body
-        assert await edge.reasons() == ["spool: it is full"]
+        (reason,) = await edge.reasons()
+        assert reason.startswith("spool: holds ")
+        line = await edge.said("producers are told to wait")
+        assert (line["condition"], line["state"]) == ("spool", "not ready")
         cluster.nats.kill()
         await until(edge_is_away(edge))
         answer = await post(edge.ingest_port, events(1))

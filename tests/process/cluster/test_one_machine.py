@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import socket
 import time
@@ -387,3 +388,35 @@ async def cold(machine: OneMachine) -> AsyncIterator[Serving]:
     finally:
         serving.send(signal.SIGKILL)
         await process.wait()
+
+
+async def test_a_full_stream_is_told_at_the_one_address_with_the_sink_that_holds_it(tmp_path: Path) -> None:
+    """One of the edges was told so by the server; nobody was sent to the other."""
+    async with StrictApi() as api:
+        machine, maker = OneMachine(tmp_path, api), Maker("p", random.Random(3), ill=0.0)
+        machine.config.write_text(machine.config.read_text().replace('"64MiB"', '"1MiB"'))
+        api.busy = True
+        async with machine.start() as serving:
+            while (answer := await post(serving.ingest_port, maker.many(100, pad=300))).status == 202:
+                pass
+            assert (answer.status, b"is full" in answer.body) == (503, True)
+
+            async def names_it() -> bool:
+                reasons = await serving.reasons()
+                return bool(reasons) and re.search(r"wait for one: .*500", reasons[0]) is not None
+
+            await until(names_it)
+            words = r"spool: holds \d+ of 1048576 bytes; \d+ of \d+ chunks wait for one: .*500.*"
+            admin = f"http://127.0.0.1:{serving.admin_port}"
+
+            async def top_names_it() -> bool:
+                found = await machine.ask("top", admin, "--once", "--json")
+                return not found["ready"] and re.fullmatch(words, *found["reasons"]) is not None
+
+            (reason,) = await serving.reasons()
+            assert re.fullmatch(words, reason), reason
+            await until(top_names_it)
+            assert (await serving.metric("ingestd_ready")) == 0
+            api.busy = False
+            await until(partial(is_ready, serving))
+            await serving.stop()
