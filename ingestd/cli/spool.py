@@ -136,22 +136,23 @@ def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: 
     Chunks that no other sink waits for are deleted. If the sink is configured again, it gets the events that
     are accepted from then on. Its dead letters stay: see `ingestd dlq list --sink`.
     """
-    if settings:
-        from ingestd.app.cluster import forget as cluster
-
-        if not yes:
-            click.confirm(f"Drop the events that wait for {sink}?", abort=True, err=True)
-        cluster.forget(settings, sink)
-        click.echo(json.dumps({"sink": sink}) if as_json else f"{sink} is forgotten")
-        return
-    from ingestd.app import spool as app
 
     def confirm(would: dict[str, int]) -> None:
         click.confirm(f"Drop {_words(would, sink)}?", abort=True, err=True)
 
-    dropped = app.forget(state_dir, sink, confirm=None if yes else confirm)
+    ask = None if yes else confirm
+    if settings:
+        from ingestd.app.cluster import forget as cluster
+
+        dropped = cluster.forget(settings, sink, confirm=ask)
+        if sink in settings.sinks:
+            click.echo(f"{sink} is in this configuration: it gets what is accepted from its start on", err=True)
+    else:
+        from ingestd.app import spool as app
+
+        dropped = app.forget(state_dir, sink, confirm=ask)
     if as_json:
-        click.echo(json.dumps(dropped))
+        click.echo(json.dumps({"sink": sink} | dropped if settings else dropped))
     else:
         click.echo(f"dropped {_words(dropped, sink)}")
 
@@ -263,6 +264,11 @@ def _stat_on_nats(settings: Any, *, as_json: bool) -> None:
             f" {sink['in_flight']} in flight ({sink['bytes_waiting']} bytes wait)"
             + (f"; {sink['retried']} of the dead-lettered were delivered later" if sink["retried"] else "")
         )
+        if not sink["configured"]:
+            click.echo(
+                f"{sink['name']} is not in this configuration, and its events go on to gather:"
+                f" `ingestd spool forget {sink['name']} --config FILE` drops them"
+            )
         if not app.is_balanced(sink):
             click.echo(f"{sink['name']}: the ledger does not balance", err=True)
 
@@ -280,8 +286,8 @@ def _print_findings(findings: Sequence[Any], *, as_json: bool) -> int:
 def _words(found: dict[str, int], sink: str) -> str:
     text = f"up to {found['events']} events of sink {sink}"
     text += f" ({found['chunks']} chunks; no other sink waits for {found['gone']} of them)"
-    text += f", {found['in_batches']} events in batches on their way" if found["in_batches"] else ""
-    return text + (f" and {found['unconfirmed']} unconfirmed events" if found["unconfirmed"] else "")
+    text += f", {found['in_batches']} events in batches on their way" if found.get("in_batches") else ""
+    return text + (f" and {found['unconfirmed']} unconfirmed events" if found.get("unconfirmed") else "")
 
 
 def _since(age_s: float | None) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from ingestd.cluster import installation
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.generations import Generations, watch_partitions
+from ingestd.cluster.left_sinks import LeftSinks
 from ingestd.cluster.membership import Member, Membership, OwnedShare, ParkedHere, assign, shares_of
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.parked_sinks import SharedParking
@@ -89,6 +90,7 @@ class Worker:
         self.parking = SharedParking(self._names, clock)
         self._obeyed = self.parking.parked
         self._probes = Probes(self._names, self._probe)
+        self._left = LeftSinks(member.name, self._workers, clock=clock, warn=warn)
         self.connected = False
         self.problem = "it is not connected yet"
         self.partitions = 0
@@ -187,6 +189,7 @@ class Worker:
                 await connection.listen(self._receive_letter_news, self._names.letter_news)
                 await connection.listen(self._receive_sink_news, self._names.entry("sink.*"))
                 tasks.start_soon(watch_partitions, spool, self._clock)
+                tasks.start_soon(self._left.run, spool)
                 await self._keep_shares(spool, tasks)
                 tasks.cancel_scope.cancel()
             await self.membership.announce(connection)
@@ -208,11 +211,6 @@ class Worker:
         sinks = await installation.register_sinks(connection, self._names, mine)
         for share in mine:
             await ShareConsumer(connection, self._names, share, self._clock, max_bytes=0).make()
-        if others := sorted(sinks.keys() - self.parts.keys()):
-            self._inform(
-                f"the spool also keeps events for {', '.join(others)}: sinks of other workers, or of none any"
-                " more (`ingestd spool forget NAME --config FILE`)"
-            )
         await installation.keep_all_versions(connection, self._names)
         order_by = settings.delivery.order_by
         order = KeyPaths.parse(order_by) if order_by else None
@@ -277,8 +275,7 @@ class Worker:
         """Whether this worker had all that it should have, and nothing else."""
         others = [one for one in self.membership.others if one.kind != "edge"]
         name = self._member.name
-        workers = {name: [*self.parts]} | {one.name: one.sinks for one in others if not one.leaving}
-        wanted = {share for share, who in assign(everything, workers).items() if who == name}
+        wanted = {share for share, who in assign(everything, self._workers()).items() if who == name}
         now, steady = self._clock.monotonic(), wanted == self.owned.keys()
         for share, one in self.owned.items():
             if share not in wanted and not one.leaving:
@@ -293,6 +290,11 @@ class Worker:
             self._waiting_since.pop(share, None)
             self._take(share, spool, tasks)
         return steady
+
+    def _workers(self) -> dict[str, list[str]]:
+        """Those that are there, and not about to go: by name the sinks of each."""
+        others = [one for one in self.membership.others if one.kind != "edge" and not one.leaving]
+        return {self._member.name: [*self.parts]} | {one.name: one.sinks for one in others}
 
     def _take(self, share: Share, spool: SharedSpool, tasks: anyio.abc.TaskGroup) -> None:
         window = self._settings.window

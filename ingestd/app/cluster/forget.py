@@ -1,5 +1,7 @@
 """``ingestd spool forget`` where the spool is on JetStream."""
 
+from collections.abc import Callable
+
 from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.server_at_hand import at_hand
 from ingestd.app.cluster.spool import list_members, on_nats
@@ -8,20 +10,30 @@ from ingestd.cluster.membership import shares_of
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_room import make_room
 from ingestd.cluster.parked_sinks import ParkEntry, set_parked
+from ingestd.cluster.stock import count_waiting
 from ingestd.config import Settings
 from ingestd.core.errors import UserError
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 from ingestd.telemetry.audit_entry import AuditEntry
 
 
-def forget(settings: Settings, sink: str) -> None:
-    """Events need not wait for a sink any more. Raises UserError: there is none, or a worker sends to it."""
+def forget(
+    settings: Settings, sink: str, *, confirm: Callable[[dict[str, int]], object] | None = None
+) -> dict[str, int]:
+    """Events need not wait for a sink any more; gives how many did: ``chunks``, ``events``, ``gone``.
+
+    ``confirm`` is called with what would be dropped, and may raise. Raises UserError: there is no such sink,
+    or a worker sends to it.
+    """
     with at_hand(settings), noting(settings) as audit:
-        on_nats(settings, lambda connection: _forget(connection, settings, sink))
-        audit(AuditEntry.SINK_FORGOTTEN, sink=sink)
+        if confirm:
+            confirm(on_nats(settings, lambda connection: _count(connection, settings, sink)))
+        dropped = on_nats(settings, lambda connection: _forget(connection, settings, sink))
+        audit(AuditEntry.SINK_FORGOTTEN, sink=sink, **dropped)
+    return dropped
 
 
-async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> None:
+async def _count(connection: NatsConnection, settings: Settings, sink: str) -> dict[str, int]:
     names = StreamNames(settings.spool.name)
     found = await installation.load(connection, settings)
     sinks = await installation.known_sinks(connection, names)
@@ -32,6 +44,14 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
         raise UserError(
             f"{' and '.join(there)} {sends} to {sink}: stop {it}, or take the sink out of {it}, first"
         )
+    return (await count_waiting(connection, names, sinks, found.numbers))[sink]._asdict()
+
+
+async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> dict[str, int]:
+    dropped = await _count(connection, settings, sink)
+    names = StreamNames(settings.spool.name)
+    found = await installation.load(connection, settings)
+    sinks = await installation.known_sinks(connection, names)
     for share in shares_of({sink: sinks[sink]}, found.numbers):
         for request, body in (
             (f"CONSUMER.DELETE.{names.events}.{share.consumer}", None),
@@ -45,3 +65,4 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
     await installation.withdraw_sink(connection, names, sink)
     await set_parked(connection, names, sink, ParkEntry(0.0))
     await make_room(connection, settings)
+    return dropped

@@ -122,6 +122,7 @@ class MachineView:
         self._reasons: Sequence[str] = ("it is starting",)
         self._spool = SpoolFigures()
         self._totals: dict[str, float] = {}
+        self._sinks_of: dict[str, list[str]] = {}
         self._parked: dict[str, float] = {}
         self._just_parked: dict[str, tuple[float, Parked]] = {}
 
@@ -158,6 +159,8 @@ class MachineView:
         self._statuses, self._reasons, self._spool = statuses, reasons, spool
         self._look_at_parked(statuses, spool)
         for one in statuses:
+            if "sinks" in one.status:
+                self._sinks_of[one.name] = [sink["name"] for sink in one.status["sinks"]]
             for name, value in _counters(one.status):
                 self._counts.note(one.name, one.starts, name, value)
             if "refused" in one.status:
@@ -207,7 +210,9 @@ class MachineView:
 
     @property
     def sinks(self) -> list[str]:
-        return self._named("sink ")
+        """That workers send to, as each said last: not those that were taken out of the configuration, which
+        stay in the sums."""
+        return sorted({name for names in self._sinks_of.values() for name in names})
 
     def _named(self, kind: str) -> list[str]:
         return sorted(name.removeprefix(kind) for name in self._totals if name.startswith(kind))

@@ -1,8 +1,7 @@
 """``ingestd spool init | check | stat`` and ``ingestd workers`` where the spool is on JetStream."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,15 +10,15 @@ from ingestd.app.cluster.judgement import judge_spool, open_connection
 from ingestd.app.cluster.server_at_hand import at_hand, while_it_runs
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
-from ingestd.cluster.chunk_message import EVENTS
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
 from ingestd.cluster.messages import decoded
-from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_room import more_bytes
 from ingestd.cluster.parked_sinks import read_parked
-from ingestd.cluster.share_log import Reached, Record, last_record
+from ingestd.cluster.share_log import last_record
+from ingestd.cluster.stock import ledger_of, read_heads, read_records
 from ingestd.config import Settings
-from ingestd.core.clock import SystemClock, system_rng, wait_until_set
+from ingestd.core.clock import SystemClock, system_rng
 from ingestd.core.errors import UserError
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.telemetry.cluster_metrics import OUTCOMES
@@ -90,13 +89,12 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
         "parked": {sink: one.at for sink, one in (await read_parked(connection, names)).items()},
         "sinks": [],
     }
-    records = {
-        share: await last_record(connection, names, share) for share in shares_of(sinks, found.numbers)
-    }
-    headers = await _headers(connection, names)
+    records = await read_records(connection, names, sinks, found.numbers)
+    heads = await read_heads(connection, names)
     for sink in sinks:
         mine = {share: record for share, record in records.items() if share.sink == sink}
-        status["sinks"].append(_ledger(sink, mine, headers))
+        ledger = ledger_of(sink, mine, heads)
+        status["sinks"].append(ledger | {"configured": sink in settings.sinks})
     return status
 
 
@@ -108,78 +106,6 @@ def outcomes(sink: Mapping[str, Any]) -> dict[str, int]:
 def is_balanced(sink: Mapping[str, Any]) -> bool:
     """Of one sink in ``stat``."""
     return bool(sink["accepted"] == sum(sink[name] for name in (*OUTCOMES, "in_flight")))
-
-
-def _ledger(sink: str, records: Mapping[Share, Record | None], headers: "list[_Header]") -> dict[str, Any]:
-    """``accepted`` is counted by chunks, ``in_flight`` by what owners wait for: that they balance with the
-    outcomes is a statement that can be wrong. ``bytes_waiting``: of chunks that it is not done with."""
-    ledger = dict.fromkeys(OUTCOMES, 0)
-    accepted = in_flight = behind = retried = held = 0
-    for share, record in records.items():
-        reached = record.reached if record else Reached()
-        for name in ledger:
-            ledger[name] += getattr(record.counts, name) if record else 0
-        retried += record.counts.retried if record else 0
-        mine = [one for one in headers if share.partition in (ALL, one.partition)]
-        unread = [one.events for one in mine if one.sequence > reached.read]
-        held += sum(one.size for one in mine if one.sequence > reached.floor)
-        accepted += reached.at_floor + reached.events + sum(unread)
-        in_flight += reached.in_flight - reached.ahead + sum(unread)
-        behind += len(unread)
-    found = {"name": sink, "accepted": accepted, **ledger, "in_flight": in_flight}
-    return found | {"retried": retried, "chunks_behind": behind, "bytes_waiting": held}
-
-
-class _Header(NamedTuple):
-    """Of a chunk; ``size``: of its body."""
-
-    sequence: int
-    partition: int
-    events: int
-    size: int
-
-
-async def _headers(connection: NatsConnection, names: StreamNames) -> list[_Header]:
-    """Of all chunks. Read by a consumer of its own, which is gone then."""
-    came: list[_Header] = []
-    news = asyncio.Event()
-    last = int((await connection.ask(f"STREAM.INFO.{names.events}"))["state"]["last_seq"])
-    reached = 0
-
-    def on_message(one: Any) -> None:
-        nonlocal reached
-        if one.reply.startswith("$JS.ACK."):
-            parts = one.reply.split(".")
-            numbers = parts[5:9] if len(parts) < 11 else parts[7:11]
-            sequence, pending = int(numbers[0]), int(numbers[3])
-            headers = one.headers or {}
-            count, size = int(headers.get(EVENTS, 1)), int(headers.get("Nats-Msg-Size", 0))
-            came.append(_Header(sequence, int(one.subject.rpartition(".")[2]), count, size))
-            reached = last if not pending else sequence
-            news.set()
-
-    if not int((await connection.ask(f"STREAM.INFO.{names.events}"))["state"]["messages"]):
-        return came
-    inbox = await connection.listen(on_message)
-    config = {
-        "deliver_subject": inbox,
-        "deliver_policy": "all",
-        "ack_policy": "none",
-        "headers_only": True,
-        "mem_storage": True,
-        "num_replicas": 1,
-        "inactive_threshold": 5 * 10**9,
-    }
-    made = await connection.ask(
-        f"CONSUMER.CREATE.{names.events}", {"stream_name": names.events, "config": config}
-    )
-    while reached < last:
-        news.clear()
-        if not await wait_until_set(news, _SILENT_S, SystemClock()):
-            break
-    await connection.unlisten(inbox)
-    await connection.ask(f"CONSUMER.DELETE.{names.events}.{made['name']}")
-    return came
 
 
 async def list_members(connection: NatsConnection, names: StreamNames) -> list[Member]:

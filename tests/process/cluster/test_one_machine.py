@@ -420,3 +420,59 @@ async def test_a_full_stream_is_told_at_the_one_address_with_the_sink_that_holds
             api.busy = False
             await until(partial(is_ready, serving))
             await serving.stop()
+
+
+async def test_a_sink_that_was_taken_out_is_shown_no_more_and_what_gathers_for_it_is_told(
+    tmp_path: Path,
+) -> None:
+    async with StrictApi() as api:
+        url = f'url = "{api.url}/two/api/v2/events/ingest"'
+        table = f'[sinks.two]\ntype = "ingest_api"\n{url}\nauth = {{ type = "none" }}\n'
+        machine, maker = OneMachine(tmp_path, api), Maker("p", random.Random(3), ill=0.0)
+        file = machine.config.read_text()
+        machine.config.write_text(file + table)
+        async with machine.start() as serving:
+            assert (await post(serving.ingest_port, maker.many(20, pad=0))).status == 202
+            await until(partial(are_shown, machine, serving, {"one": 20, "two": 20}))
+            before = await pids(serving)
+            machine.config.write_text(file)
+            serving.send(signal.SIGHUP)
+            await until(all_new(serving, before))
+            assert (await post(serving.ingest_port, maker.many(30, pad=0))).status == 202
+            await until(partial(are_shown, machine, serving, {"one": 50}))
+            assert [sink["name"] for sink in (await serving.status())["sinks"]] == ["one"]
+            line = await serving.said("though no worker sends to it")
+            words = r"(0|30) events wait for two, .*`ingestd spool forget two --config FILE` drops them"
+            assert re.fullmatch(words, line["message"]), line
+            assert line["level"] == "warning"
+            os.kill((await pids(serving))["nats-server"], signal.SIGKILL)  # they join again
+            await until(partial(started_again, serving, "nats-server"))
+            await serving.stop()
+            assert serving.raw.count("though no worker sends to it") == 1
+
+        async def command(*words: str, answer: bytes = b"") -> tuple[int, str, str]:
+            (tmp_path / "answer").write_bytes(answer)
+            with (tmp_path / "answer").open("rb") as given:
+                words = (*words, "--config", str(machine.config))
+                process = await warm().start(words, env={"PATH": ""}, stdin=given.fileno())
+            out, err = await process.communicate()
+            return process.returncode or 0, out.decode(), err.decode()
+
+        sinks = (await machine.json("spool", "stat"))["sinks"]
+        assert [(one["name"], one["configured"], one["in_flight"]) for one in sinks] == [
+            ("one", True, 0),
+            ("two", False, 30),
+        ]
+        assert "\ntwo is not in this configuration, " in (await command("spool", "stat"))[1]
+        words = r"Drop up to 30 events of sink two \((\d+) chunks; no other sink waits for \1 of them\)\?"
+        code, _, err = await command("spool", "forget", "two", answer=b"n\n")
+        assert code == 1
+        assert re.match(words, err), err
+        _, out, _ = await command("spool", "forget", "two", answer=b"y\n")
+        assert out.startswith("dropped up to 30 events of sink two ("), out
+        assert [one["name"] for one in (await machine.json("spool", "stat"))["sinks"]] == ["one"]
+
+
+async def are_shown(machine: OneMachine, serving: Serving, delivered: dict[str, int]) -> bool:
+    found = await machine.ask("top", f"http://127.0.0.1:{serving.admin_port}", "--once", "--json")
+    return {one["name"]: one["delivered"] for one in found["sinks"]} == delivered
