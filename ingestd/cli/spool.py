@@ -146,7 +146,8 @@ def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: 
 
         dropped = cluster.forget(settings, sink, confirm=ask)
         if sink in settings.sinks:
-            click.echo(f"{sink} is in this configuration: it gets what is accepted from its start on", err=True)
+            begins = "it gets what is accepted from its next start on"
+            click.echo(f"{sink} is in this configuration: {begins}", err=True)
     else:
         from ingestd.app import spool as app
 

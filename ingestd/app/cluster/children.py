@@ -83,6 +83,10 @@ class Children:
     def is_open(self, child: Child) -> bool:
         return bool(child.pid and self._board.read(child.place)[1])
 
+    def all_open(self, *kinds: str) -> bool:
+        """Whether every one of these lives and is open."""
+        return all(map(self.is_open, self.of(*kinds)))
+
     def start(self, child: Child) -> None:
         child.starts += 1
         child.started_s = self._clock.monotonic()
@@ -138,7 +142,7 @@ class Children:
 
     def roll_on(self) -> None:
         """The next one, when the one before is open again: one that does not open stops it."""
-        if not self._rolling or any(not self.is_open(one) for one in self.of("edge", "worker")):
+        if not self._rolling or not self.all_open("edge", "worker"):
             return
         for one in self.all:
             one.fresh = False

@@ -246,7 +246,7 @@ class Supervisor:
         children.roll_on()
         if self._broker.pid and not children.is_open(self._broker) and self._server.answers():
             self._board.opened(self._broker.place, self._server.port)
-        if not self._ready and all(any(map(children.is_open, children.of(k))) for k in ("edge", "worker")):
+        if not self._ready and children.all_open("edge", "worker"):
             self._ready = True
             self._log_ready(now - started)
         return None

@@ -137,6 +137,25 @@ def test_who_dies_at_once_is_started_again_later_and_later_and_not_for_ever() ->
     os.waitpid(child.pid, 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_it_is_ready_when_the_last_of_its_edges_and_workers_listens() -> None:
+    """The line that says so names the number of all of them."""
+    board = Board(5)
+    children = Children(board, ManualClock())
+    for name in ("edge-1", "edge-2", "worker-1", "worker-2", "admin"):
+        child = children.add(name, name.partition("-")[0], lambda: signal.pause() or 0)
+        if name != "admin":
+            children.start(child)
+    found = []
+    for place in range(4):
+        found.append(children.all_open("edge", "worker"))
+        board.opened(place, 1)
+    assert (found, children.all_open("edge", "worker")) == ([False] * 4, True)
+    children.send_signal(signal.SIGKILL, "edge", "worker")
+    for child in children.alive("edge", "worker"):
+        os.waitpid(child.pid, 0)
+
+
 @pytest.mark.anyio
 async def test_a_process_that_stands_still_is_told_at_healthz() -> None:
     said = "ok"
