@@ -56,11 +56,14 @@ class StreamState(NamedTuple):
 
 class Lag(NamedTuple):
     """Messages of the stream: that are yet to be delivered, that are on their way, and that no consumer will
-    give to any consumer (of a work queue only: in other streams what was read stays)."""
+    give to any consumer (of a work queue only: in other streams what was read stays). ``all_came``:
+    nothing was on its way to us, at a moment after that of which ``stream`` is."""
 
     pending: int = 0
     unacked: int = 0
     stranded: int = 0
+    stream: StreamState | None = None
+    all_came: bool = False
 
 
 async def read_stream(connection: NatsConnection, settings: NatsConfig) -> StreamState:
@@ -136,6 +139,9 @@ class Consumer:
         self._inbox = ""
         self._pull: dict[str, int] = {}
         self.is_cumulative = True
+        self.is_filtered = False
+        self.received = 0
+        """The last message that came."""
         self.ack_wait_s = 30.0
         self.delivered_before = 0
         """The last message that was given before: up to there messages come again."""
@@ -166,6 +172,7 @@ class Consumer:
                 f"consumer {self._settings.consumer} of {self._settings.stream}: {'; '.join(refused)}"
             )
         self.is_cumulative = config["ack_policy"] == "all"
+        self.is_filtered = _is_filtered(config)
         self.ack_wait_s = int(config.get("ack_wait") or 30e9) / 1e9
         self.delivered_before = int(info["delivered"]["stream_seq"])
         self._pull = _pull_of(config, self._connection.max_payload)
@@ -257,6 +264,7 @@ class Consumer:
             self.end("a message got lost on its way")
             return
         self._asked -= 1
+        self.received = max(self.received, sequence)
         message = Message(sequence, timestamp, one.data, one.headers or {}, one.subject)
         self._came.append(Delivery(message, one.reply))
         self._news.set()
@@ -288,13 +296,16 @@ class Consumer:
 
     async def lag(self) -> Lag:
         """Raises BrokerAway, JetStreamError."""
-        info = await self._connection.ask(f"CONSUMER.INFO.{self._named}")
         stream = await read_stream(self._connection, self._settings)
+        info = await self._connection.ask(f"CONSUMER.INFO.{self._named}")
         pending, unacked = int(info["num_pending"]), int(info["num_ack_pending"])
-        alone = stream.retention == "workqueue" and not (
-            info["config"].get("filter_subject") or info["config"].get("filter_subjects")
-        )
-        return Lag(pending, unacked, max(0, stream.messages - pending - unacked) if alone else 0)
+        alone = stream.retention == "workqueue" and not _is_filtered(info["config"])
+        stranded = max(0, stream.messages - pending - unacked) if alone else 0
+        return Lag(pending, unacked, stranded, stream, info["delivered"]["consumer_seq"] == self._counted)
+
+
+def _is_filtered(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("filter_subject") or config.get("filter_subjects"))
 
 
 def _pull_of(config: Mapping[str, Any], max_payload: int) -> dict[str, int]:

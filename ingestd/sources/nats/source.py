@@ -23,7 +23,7 @@ from ingestd.sources.broker.source import BrokerAway, SourceCounts
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
 from ingestd.sources.nats.settings import NatsConfig
-from ingestd.sources.nats.stream_life import StreamLife, lost_words
+from ingestd.sources.nats.stream_life import StreamLife, keeps_all, lost_words, other_words
 from ingestd.sources.source import Position
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import Journal
@@ -74,6 +74,7 @@ class NatsSource:
         self._connection: NatsConnection | None = None
         self._consumer: Consumer | None = None
         self._life = StreamLife(b"", 0, self._ack_of(0))
+        self._stream = StreamState("", "", 0, 0, 0)
         self._cutter = self._cutter_of(0)
         self._replies: dict[int, tuple[str, int]] = {}  # sequence -> reply, time; of this session, in order
         self._to_ack = asyncio.Event()
@@ -97,6 +98,8 @@ class NatsSource:
                     await self._begin()
                 assert self._consumer is not None
                 deliveries = await self._consumer.deliveries()
+                if gaps := self._life.gaps(one.message.sequence for one in deliveries):
+                    await self._look_for_deleted(gaps)
             except BrokerAway as error:
                 await self._pause(error)
                 continue
@@ -155,12 +158,11 @@ class NatsSource:
             self._cutter.again()
             consumer = Consumer(connection, self._settings, self._clock, self._news, owner=self._owner)
             life = self._life
-            if deleted := life.pass_deleted(stream, self._settings.subjects):
-                self.counts.lost += len(deleted)
-                self._warn(f"{self.name}: {lost_words(self._settings.stream, deleted)}")
+            self._stream = stream
+            self._report_lost(life.pass_deleted(stream, self._settings.subjects))
             stands = await consumer.begin(stream, after=None if life.is_new else life.resolved)
             if life.is_new:
-                life.is_new, life.resolved, life.consumed = False, stands, stands
+                life.begin(stands)
                 self._journal.moved(life.number, place_of(stands + 1), 1)
                 await self._journal.commit()
         except BaseException:
@@ -169,6 +171,26 @@ class NatsSource:
         self._consumer = consumer
         self.counts.connected, self.counts.problem = True, ""
         self._failures = 0
+
+    async def _look_for_deleted(self, gaps: Sequence[tuple[int, int]]) -> None:
+        """The stream may have deleted what was to come next. Raises BrokerAway."""
+        connection, consumer, settings = self._connection, self._consumer, self._settings
+        if not connection or not consumer or not self._tells_deleted(consumer):
+            return
+        stream = await read_stream(connection, settings)
+        for after, before in gaps:
+            self._report_lost(self._life.pass_deleted(stream, settings.subjects, after=after, before=before))
+
+    def _tells_deleted(self, consumer: Consumer) -> bool:
+        """Whether it gives out all that the stream has: then what it leaves out was deleted."""
+        subjects = self._settings.subjects
+        is_all = bool(subjects) or not consumer.is_filtered
+        return is_all and not self._life.is_over and keeps_all(self._stream, subjects)
+
+    def _report_lost(self, deleted: range) -> None:
+        if deleted:
+            self.counts.lost += len(deleted)
+            self._warn(f"{self.name}: {lost_words(self._settings.stream, deleted)}")
 
     async def _recognise(self, connection: NatsConnection, stream: StreamState) -> None:
         """Whether it is the stream that was read before, and still has what was read of it."""
@@ -182,7 +204,7 @@ class NatsSource:
         )
         position, (read_at, _) = sequence_of(state.position), state.mark
         if position > 1 and not await self._still_has(connection, stream, position - 1, read_at):
-            self._warn(f"{self.name}: {_other_messages(settings)}")
+            self._warn(f"{self.name}: {other_words(settings.stream)}")
             state = await self._journal.find_stream(path, identity, now=self._clock.wall(), as_new=True)
             position, read_at = 0, 0
         elif self._life.identity not in (b"", identity):
@@ -250,7 +272,7 @@ class NatsSource:
                 return message
         elif message.mark > life.consumed_at:
             life.is_over = True
-            self._warn(f"{self.name}: {_other_messages(self._settings)}")
+            self._warn(f"{self.name}: {other_words(self._settings.stream)}")
             self._consumer.end("its stream is to be recognised")
         elif sequence <= life.resolved:
             self._to_ack.set()
@@ -307,10 +329,14 @@ class NatsSource:
 
     async def _measure(self) -> None:
         while True:
-            if self._consumer:
+            if consumer := self._consumer:
                 with suppress(BrokerAway, JetStreamError):
-                    lag, counts = await self._consumer.lag(), self.counts
-                    counts.pending, counts.unacked, counts.stranded = lag
+                    lag, counts = await consumer.lag(), self.counts
+                    counts.pending, counts.unacked, counts.stranded = lag[:3]
+                    # Where all that waits was deleted no gap tells of it.
+                    taken = lag.all_came and consumer.received <= self._life.consumed
+                    if lag.stream and taken and self._tells_deleted(consumer):
+                        self._report_lost(self._life.pass_deleted(lag.stream, self._settings.subjects))
             await self._clock.sleep(_LAG_EVERY_S)
 
 
@@ -321,11 +347,3 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=0.1)
-
-
-def _other_messages(settings: NatsConfig) -> str:
-    return (
-        f"stream {settings.stream} has other messages now under numbers that were read already: it lost its"
-        " end (a power cut, and sync_interval is not always?), or is an older copy; it is read from where its"
-        " consumer stands"
-    )

@@ -1,11 +1,15 @@
 """Messages that a stream deleted before they were read, with a real NATS server."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.event_api import EventApi, events
+from tests.machine import patience
 from tests.process.sources.nats.support import NatsServer, running, settings, stream, until
+from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -34,3 +38,35 @@ async def test_what_was_deleted_before_it_was_read_is_told_and_counted(
             assert await service.metric("ingestd_source_lost_messages_total") == lost
         assert api.events == [*events(10), *events(5, first=25)]
     assert ("has lost at most 15 messages, sequences 11 to 25, deleted" in caplog.text) is bool(lost)
+
+
+@pytest.mark.parametrize("after", [5, 0])
+async def test_what_was_deleted_while_it_was_connected_and_behind_is_told_and_counted(
+    tmp_path: Path, shared_nats: NatsServer, caplog: pytest.LogCaptureFixture, after: int
+) -> None:
+    """It has its fill of messages that the API does not take. ``after``: so many are left behind them."""
+    api_is_back = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await api_is_back.wait()
+        return Reply()
+
+    async with EventApi(answer) as api, stream(shared_nats.url) as made:
+        source = {"servers": [shared_nats.url], "stream": made.name, "max_unacked": 10}
+        async with running(settings(tmp_path, api.url, source)) as service:
+            for one in events(30):
+                await made.publish(one)
+            await until(lambda: service.ledger["accepted"] == 10)
+            assert "error" not in await made.ask(f"STREAM.PURGE.{made.name}", {"seq": 31 - after})
+            api_is_back.set()
+            await service.settled(10 + after)
+            lost, end = 20 - after, time.monotonic() + patience(20)
+            while await service.metric("ingestd_source_lost_messages_total") != lost:
+                assert time.monotonic() < end, caplog.text
+                await asyncio.sleep(0.05)
+            await made.publish(events(1, first=30)[0])
+            await service.settled(11 + after)
+            assert await service.metric("ingestd_source_lost_messages_total") == lost  # each once
+        assert api.events == [*events(10), *events(after + 1, first=30 - after)]
+    words = f"has lost at most {lost} messages, sequences 11 to {30 - after}, deleted"
+    assert caplog.text.count("has lost at most") == caplog.text.count(words) == 1
