@@ -32,6 +32,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.core.ledger import SinkLedger
+from ingestd.delivery.lane import Lane
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
@@ -123,8 +124,11 @@ class Worker:
 
     def out(self, sink: str) -> int:
         """Requests of all its shares that are out."""
+        return sum(lane.active for lane in self._lanes(sink))
+
+    def _lanes(self, sink: str) -> list[Lane]:
         lanes = [getattr(one.owner, "lane", None) for share, one in self.owned.items() if share.sink == sink]
-        return sum(lane.active for lane in lanes if lane)
+        return [lane for lane in lanes if lane]
 
     def _obey(self) -> None:
         """What persons have parked and resumed: nothing more is sent from here on, or all of it again."""
@@ -320,6 +324,8 @@ class Worker:
         """What was counted stays counted; what was on its way is another's, or begins again."""
         if (recorder := getattr(owner, "recorder", None)) is None:
             return
+        if not any(lane.circuit.why for lane in self._lanes(share.sink)):
+            self.parts[share.sink].states.forget(share.sink)  # the next owner finds out for itself
         total, one = self.ledgers[share.sink], recorder.ledger
         add(total, one)
         total.routed -= one.in_flight

@@ -110,6 +110,10 @@ class StateWatch:
                 self._audit(entry, **details)
             self._log(f"{name}: {words} (after {human_seconds(lasted_s)})", well=True, **details)
 
+    def forget(self, name: str, *, entry: AuditEntry = AuditEntry.LANE_CHANGED) -> None:
+        """Nobody here knows any more how ``name`` is: what comes next is news."""
+        self._bad.pop((entry, name), None)
+
     def _log(self, words: str, /, *, well: bool, **fields: Field) -> None:
         if self._fields_too:
             self._fields_too(words, well=well, **fields)

@@ -229,6 +229,9 @@ async def test_chunks_that_went_to_nobody_are_asked_for_again(tmp_path: Path) ->
                 pass  # the worker's own request may have been before
         await ask(cluster.nats.url, "CONSUMER.UNPIN.t-events.one-0", b'{"group":"owner"}')
         worker.send(signal.SIGCONT)
+        line = await worker.said("let go of one/0: ")
+        why = line["message"].removeprefix("let go of one/0: ")
+        assert why in ("a delivery is missing", "deliveries are missing", "the share is another worker's")
         await until(lambda: len(api.taken) == 20)
         sink = await settled(cluster)
         assert (sink["accepted"], sink["delivered"]) == (20, 20)
