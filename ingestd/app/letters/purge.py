@@ -9,6 +9,7 @@ from ingestd.app.letters.letters import find
 from ingestd.app.state_place import directory_of
 from ingestd.config.sections import AuditConfig
 from ingestd.core.clock import SystemClock
+from ingestd.core.errors import NotFound
 from ingestd.core.units import counted
 from ingestd.store import letter_leases
 from ingestd.store.ballast import NAME as BALLAST
@@ -35,12 +36,11 @@ def purge(
     that process gives its ballast away; without one that is done here, and as much as fits is taken again.
 
     ``confirm`` is called with the number of letters, and may raise. ``who``: for the audit log. Raises
-    UserError; of a store that failed it says how many were deleted before.
+    UserError, also where letters are named and none of them is there; of a store that failed it says how many
+    were deleted before.
     """
     now = SystemClock.wall()
-    with find(state_dir, where, limit=0, now=now) as (_, count):
-        pass
-    if not count:
+    if not (count := _count(state_dir, where, now)):
         return PurgeResult()
     if confirm:
         confirm(count)
@@ -78,6 +78,13 @@ def purge(
     if failed:
         raise failed
     return done
+
+
+def _count(state_dir: str | None, where: Filter, now: float) -> int:
+    with find(state_dir, where, limit=0, now=now) as (_, count):
+        if where.ids and not count:
+            raise NotFound("there are no such dead letters")
+        return count
 
 
 def _ballast_of(directory: Path) -> Ballast:

@@ -76,7 +76,9 @@ def _first(event: dict[str, Any], names: Sequence[str]) -> str | None:
 
 
 def as_dict(letter: StoredLetter, source: str = "") -> Fields:
-    """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead."""
+    """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead.
+    ``sequence``: of its chunk in the stream of events, where the spool is on NATS; then it has no ``offset``.
+    """
     event_id, event_type = about(letter.payload)
     found: Fields = {
         "id": letter.id,
@@ -89,7 +91,8 @@ def as_dict(letter: StoredLetter, source: str = "") -> Fields:
         "detail": redact(letter.detail),
         "fingerprint": redact(letter.fingerprint),
         "source": source or letter.source,
-        "offset": letter.offset,
+        "offset": letter.offset if letter.offset >= 0 else None,
+        "sequence": -1 - letter.offset if letter.offset < -1 else None,
         "line": letter.line,
         "batch": letter.batch or None,
         "idempotency_key": letter.batch or None,

@@ -205,6 +205,15 @@ async def test_purging_asks_first_and_deletes_only_what_was_meant(place: Place) 
     assert (done.code, json.loads(done.out)) == (0, {"purged": 3})
     purged = [entry["count"] for entry in place.audit() if entry["event"] == "LETTERS_PURGED"]
     assert purged == [3, 3]
+    for words in (
+        ("purge", 4, "--yes"),
+        ("retry", 4, "--api", api.url, "--no-auth"),
+        ("park", 4),
+        ("show", 4),
+    ):
+        gone = await place.run(*place.dlq(*words))
+        assert (gone.code, "dead letter" in gone.err) == (2, True), (words, gone)
+    assert (await place.run(*place.dlq("purge", "--reason", "gave_up", "--yes"))).code == 0
 
 
 def test_an_export_that_nobody_reads_on_ends_without_a_word(place: Place) -> None:

@@ -260,6 +260,7 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         (refused,) = (await cluster.json("dlq", "list", "--reason", "refused"))["letters"]
         shown = await cluster.json("dlq", "show", str(refused["id"]))
         assert (shown["event_id"], shown["sink"]) == ("i-000007", "one")
+        assert (shown["offset"], shown["sequence"]) == (None, 1)
         api.lies, count = False, len(api.came)
         again = await cluster.json("dlq", "retry", "--reason", "gave_up")
         assert (again["marked"], again["spool"], again["risky"], again["invalid"]) == (10, "t", 0, {})
@@ -274,6 +275,7 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         assert (sink["accepted"], sink["delivered"], sink["dead_lettered"]) == (30, 19, 11)
         (invalid,) = await letters_left(cluster, 1)
         assert (invalid["reason"], invalid["sink"]) == ("invalid", None)
+        assert (invalid["offset"], invalid["sequence"]) == (None, None)  # an edge refused it
         names = [name for _, name in api.came[count:]]
         assert names[0] in {name for _, name in api.came[:count]}, "the request that may have been taken"
         assert all(len(bodies) == 1 for bodies in api.bodies.values())
@@ -284,6 +286,7 @@ async def test_letters_are_looked_at_corrected_sent_again_and_purged(tmp_path: P
         code, _, _ = await cluster.command("dlq", "purge", "--all", "--yes")
         assert code == 0
         assert (await cluster.json("dlq", "list"))["letters"] == []
+        assert (await cluster.command("dlq", "purge", str(refused["id"]), "--yes"))[0] == 2
         await both.stop()
 
 
