@@ -219,12 +219,28 @@ def _explain(error: Any, origins: Origins, file: str | None) -> str:
         at = _origin_of(place, origins, file)
         line = f"{at}there is no setting {_dotted(place)}{_suggestion(place, kind)}"
     elif first["type"].startswith("union_tag"):
-        line = f"{where}.type: there are: {', '.join(SINK_TYPES)}"
+        line = f"{where}{_type_of_sink(error, place)}"
     else:
         message = _PLAIN.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be ", "expected ", 1)
         line = f"{where}: {message}" if place else f"{where}{message}"
     return printable(line)
+
+
+def _type_of_sink(error: Any, place: SettingPlace) -> str:
+    """Of a table that has no ``type``, or none that there is. Values of it are not shown."""
+    from ingestd.sinks.registry import SINK_TYPES
+
+    table = error.errors(include_url=False)[0]["input"]
+    names = [str(name) for name in table] if isinstance(table, dict) else []
+    there_are = f"there are: {', '.join(SINK_TYPES)}"
+    if "type" in names:
+        close = did_you_mean(str(table["type"]), SINK_TYPES)
+        return f".type: {f'did you mean {close}? ' if close else ''}{there_are}"
+    known = {name for kind in SINK_TYPES for name in _fields_at(place[:2], kind)}
+    if close := did_you_mean("type", [name for name in names if name not in known]):
+        return f": there is no setting {close}; did you mean type? ({there_are})"
+    return f".type: {there_are}"
 
 
 def _dotted(place: SettingPlace) -> str:

@@ -155,6 +155,12 @@ def test_the_names_of_the_vendor_give_the_region(name: str) -> None:
             "[ingest.producers.crm]\ntokn_file = 'x'",
             "there is no setting ingest.producers.crm.tokn_file; did you mean token_file?",
         ),
+        (
+            "[sinks.crm]\ntyp = 'webhook'\nurl = 'http://127.0.0.1:9/'",
+            "sinks.crm: there is no setting typ; did you mean type? (there are: cloudevents, eventbridge,",
+        ),
+        ("[sinks.crm]\nurl = 'http://127.0.0.1:9/'", "sinks.crm.type: there are: cloudevents, eventbridge,"),
+        ("[sinks.crm]\ntype = 'webhok'", "sinks.crm.type: did you mean webhook? there are: cloudevents,"),
         ("[ingest.producers.crm]\ntoken_file = 3", "ingest.producers.crm.token_file: expected"),
         ("[ingest.producers.'a;b']\ntoken_file = 'x'", "ingest.producers.a;b: String should match"),
         ("[ingest.producers.crm]", "ingest.producers.crm has no credentials: set token_file"),
