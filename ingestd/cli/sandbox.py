@@ -124,7 +124,7 @@ def sandbox(
       POST /hooks/ANYTHING                              sink webhook
       targets, destinations, subscriptions, …           plan and apply
 
-    GET /_sandbox/stats says what arrived, GET /_sandbox/events shows it. Ctrl-C ends it.
+    GET /_sandbox/stats says what arrived, GET /_sandbox/events?path=PATH shows it. Ctrl-C ends it.
     """
     import tempfile
 

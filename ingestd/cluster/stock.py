@@ -67,7 +67,7 @@ async def read_heads(connection: NatsConnection, names: StreamNames) -> list[Chu
     return came
 
 
-class Waiting(NamedTuple):
+class WaitingEvents(NamedTuple):
     """For one sink. ``gone``: chunks that no other sink waits for."""
 
     chunks: int
@@ -77,7 +77,7 @@ class Waiting(NamedTuple):
 
 async def count_waiting(
     connection: NatsConnection, names: StreamNames, sinks: Mapping[str, bool], partitions: Sequence[int]
-) -> dict[str, Waiting]:
+) -> dict[str, WaitingEvents]:
     """By sink; ``sinks``: all that wait for events, by name whether one worker owns all ``partitions``. Reads
     the heads of all chunks. Raises JetStreamError, BrokerAway."""
     records = await read_records(connection, names, sinks, partitions)
@@ -92,7 +92,7 @@ async def count_waiting(
     for sink, mine in unsettled.items():
         others = set[int]().union(*(theirs for name, theirs in unsettled.items() if name != sink))
         events = ledger_of(sink, {share: one for share, one in records.items() if share.sink == sink}, heads)
-        found[sink] = Waiting(len(mine), events["in_flight"], len(mine - others))
+        found[sink] = WaitingEvents(len(mine), events["in_flight"], len(mine - others))
     return found
 
 

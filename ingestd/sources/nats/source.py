@@ -175,13 +175,13 @@ class NatsSource:
     async def _look_for_deleted(self, gaps: Sequence[tuple[int, int]]) -> None:
         """The stream may have deleted what was to come next. Raises BrokerAway."""
         connection, consumer, settings = self._connection, self._consumer, self._settings
-        if not connection or not consumer or not self._tells_deleted(consumer):
+        if not connection or not consumer or not self._notices_deleted(consumer):
             return
         stream = await read_stream(connection, settings)
         for after, before in gaps:
             self._report_lost(self._life.pass_deleted(stream, settings.subjects, after=after, before=before))
 
-    def _tells_deleted(self, consumer: Consumer) -> bool:
+    def _notices_deleted(self, consumer: Consumer) -> bool:
         """Whether it gives out all that the stream has: then what it leaves out was deleted."""
         subjects = self._settings.subjects
         is_all = bool(subjects) or not consumer.is_filtered
@@ -334,8 +334,8 @@ class NatsSource:
                     lag, counts = await consumer.lag(), self.counts
                     counts.pending, counts.unacked, counts.stranded = lag[:3]
                     # Where all that waits was deleted no gap tells of it.
-                    taken = lag.all_came and consumer.received <= self._life.consumed
-                    if lag.stream and taken and self._tells_deleted(consumer):
+                    idle = lag.all_came and consumer.received <= self._life.consumed
+                    if lag.stream and idle and self._notices_deleted(consumer):
                         self._report_lost(self._life.pass_deleted(lag.stream, self._settings.subjects))
             await self._clock.sleep(_LAG_EVERY_S)
 
