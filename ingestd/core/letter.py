@@ -52,7 +52,12 @@ class DeadLetter(NamedTuple):
     form: Form = Form.AS_IT_CAME
 
 
-@lru_cache(maxsize=4096)
 def fingerprint(reason: Reason, detail: str) -> str:
-    """Groups like failures: the reason, an answer's status, and its words without their variable parts."""
-    return f"{reason}: {shape(detail, of_answer=reason in _OF_ANSWERS, of_fields=reason is Reason.INVALID)}"
+    """Groups like failures: the reason, an answer's status, and its words without their variable parts. Of
+    the first line: in the second one is the message of a broker that the event came in."""
+    return _fingerprint(reason, detail.partition("\n")[0])
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(reason: Reason, line: str) -> str:
+    return f"{reason}: {shape(line, of_answer=reason in _OF_ANSWERS, of_fields=reason is Reason.INVALID)}"

@@ -138,6 +138,9 @@ class Mask:
     def _over_breaks(self, text: str) -> str:
         """Without those that a receiver wrote over several lines, as base64 in a mail is, or that have
         characters within which nobody sees."""
+        joined = _BREAK.sub("", text)
+        if not (forms := [form for form in self._near(joined) if form in joined]):
+            return text  # as nearly always: where each part stood is asked only where there is one
         starts, at, kept, size = list[int](), 0, list[tuple[int, str]](), 0
         for end, behind in [match.span() for match in _BREAK.finditer(text)] + [(len(text), 0)]:
             if end > at:
@@ -145,7 +148,6 @@ class Mask:
                 kept.append((at, text[at:end]))
                 size += end - at
             at = behind
-        joined = "".join(part for _, part in kept)
 
         def place(index: int) -> int:
             part = bisect.bisect_right(starts, index) - 1
@@ -153,8 +155,7 @@ class Mask:
 
         spans = [
             (place(found.start()), place(found.end() - 1) + 1)
-            for form in self._near(joined)
-            if form in joined
+            for form in forms
             for found in re.finditer(re.escape(form), joined)
         ]
         end = len(text) + 1
