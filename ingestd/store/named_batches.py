@@ -38,6 +38,11 @@ class NamedBatch:
         self.is_announced = self.is_late = False
         self.packed = b""
 
+    def is_all(self, segments: Sequence[Segment]) -> bool:
+        """Whether these, of its events, are all of them."""
+        count = sum([len(positions) for _, positions in segments])
+        return count == sum([bits.bit_count() for bits in self.segments.values()])
+
 
 class NamedBatches:
     """Of one partition. ``changed`` is called with True when a batch waits to be told. A batch is told before
@@ -94,8 +99,8 @@ class NamedBatches:
 
     def resolved(self, batch_id: str, sink: str, segments: Sequence[Segment]) -> None:
         """These of its events; the others go on in batches of their own."""
-        self.open.pop(batch_id, None)
-        self._settle(sink, _named(segments))
+        one = self.open.pop(batch_id, None)
+        self._settle(sink, one.segments if one and one.is_all(segments) else _named(segments))
         self._news.set()
         self._changed(False)
 

@@ -8,7 +8,7 @@ its chunks and positions in them. These cuts are known from the journal when a s
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -36,9 +36,10 @@ class Message(NamedTuple):
 class MessageColumns:
     """Messages in order, as columns: a ``Message`` is made only of those that somebody asks for.
 
-    ``raw``: as a library gave them, ``make`` makes a message of one; ``sequences`` ascend."""
+    ``raw``: as a library gave them, ``make`` makes a message of one; ``sequences`` ascend; ``size_bytes``: of
+    the payloads, 0: not known yet."""
 
-    __slots__ = ("_make", "payloads", "raw", "sequences")
+    __slots__ = ("_make", "_size_bytes", "payloads", "raw", "sequences")
 
     def __init__(
         self,
@@ -46,11 +47,33 @@ class MessageColumns:
         sequences: Sequence[int],
         payloads: list[bytes],
         make: Callable[[Any], Message],
+        size_bytes: int = 0,
     ) -> None:
         self.raw = raw
         self.sequences = sequences
         self.payloads = payloads
         self._make = make
+        self._size_bytes = size_bytes
+
+    @classmethod
+    def joined(cls, parts: Sequence["MessageColumns"]) -> "MessageColumns":
+        """Of a source's, those that follow each other."""
+        sequences: Sequence[int] = range(parts[0].sequences[0], parts[-1].sequences[-1] + 1)
+        if len(sequences) != sum(map(len, parts)):
+            sequences = [*chain.from_iterable(part.sequences for part in parts)]
+        return cls(
+            [*chain.from_iterable(part.raw for part in parts)],
+            sequences,
+            [*chain.from_iterable(part.payloads for part in parts)],
+            parts[0]._make,
+            sum(part.size_bytes for part in parts),
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the payloads."""
+        self._size_bytes = self._size_bytes or sum(map(len, self.payloads))
+        return self._size_bytes
 
     def __len__(self) -> int:
         return len(self.payloads)
@@ -155,7 +178,10 @@ class Cutter:
             yield self._chunk(free)
 
     def _cut_columns(self, messages: MessageColumns) -> Iterator[Chunk]:
-        """Nothing here is per message but the sum of their lengths."""
+        """Nothing here is per message but the sum of their lengths, where they are more than a chunk."""
+        if len(messages) <= self._max_messages and messages.size_bytes <= self._max_bytes:
+            yield self._chunk(messages, messages.size_bytes)
+            return
         ends, first = [*accumulate(map(len, messages.payloads), initial=0)], 0
         while first < len(messages):
             most = min(first + self._max_messages, len(messages))
@@ -206,6 +232,8 @@ class Cutter:
             return origins[index]
 
         def place(index: int) -> tuple[int, int]:
+            if columns and not counts:
+                return columns.sequences[index], 1
             head, number = origin(index)
             return head.sequence, number + 1
 

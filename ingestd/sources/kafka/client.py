@@ -2,15 +2,12 @@
 confluent-kafka."""
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import methodcaller
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ingestd.core import redaction
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
-from ingestd.sources.broker.chunks import Message, MessageColumns
 from ingestd.sources.broker.source import BrokerAway, secret_of
 from ingestd.sources.kafka.settings import KafkaConfig
 
@@ -19,27 +16,11 @@ FATAL, FENCED = -150, 82
 """Codes: _FATAL, FENCED_INSTANCE_ID."""
 QUEUED_KB = 16 * 1024
 """Of messages that the library fetches ahead."""
-TOMBSTONE = "a tombstone"
-"""The subject of a message without a value."""
-NO_HEADERS: Mapping[str, str] = {}
 _loaded: Any = None
-
-_TIME_BITS = 43
 TopicPart = tuple[str, int]
 """Topic and partition."""
 NONE = -1
 """As an offset: there is none."""
-
-
-class Run(NamedTuple):
-    """Messages of one partition; or None: that it has no more before ``end``. ``stored_at``: when the first
-    was stored, wall time; ``size_bytes``: what they take, or a little more."""
-
-    place: TopicPart
-    messages: MessageColumns | None
-    stored_at: float = 0.0
-    size_bytes: int = 0
-    end: int = NONE
 
 
 class Given(NamedTuple):
@@ -52,20 +33,6 @@ class Given(NamedTuple):
     note: str
     first: int = NONE
     last: int = NONE
-
-
-def mark_of(epoch: int, stored_ms: int) -> int:
-    """Tells a message from another that had its offset before."""
-    return (max(0, epoch) << _TIME_BITS) + max(0, stored_ms)
-
-
-def epoch_of(mark: int) -> int:
-    return mark >> _TIME_BITS
-
-
-def is_later(mark: int, than: int) -> bool:
-    """Whether one of two messages was stored by a later leader, or at a later time."""
-    return epoch_of(mark) > epoch_of(than) or mark % (1 << _TIME_BITS) > than % (1 << _TIME_BITS)
 
 
 class Start(NamedTuple):
@@ -187,71 +154,6 @@ def ending_of(error: Exception, settings: KafkaConfig) -> UserError:
             " while it runs"
         )
     return BrokerAway(f"group {settings.group} at {settings.shown}: {words_of(error)}")
-
-
-def headers_of(found: Iterable[tuple[str, bytes | str | None]]) -> dict[str, str]:
-    """Of a message. A name may come several times."""
-    headers: dict[str, str] = {}
-    for name, value in found:
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    return headers
-
-
-_error_of, _topic_of, _partition_of = map(methodcaller, ("error", "topic", "partition"))
-_offset_of, _value_of = map(methodcaller, ("offset", "value"))
-_MESSAGE_BYTES = 100
-"""What one takes besides its payload."""
-
-
-def to_message(raw: Any) -> Message:
-    """Of the library's. Its headers become text only here: for most messages nobody asks."""
-    payload, headers = raw.value(), raw.headers()
-    return Message(
-        raw.offset(),
-        mark_of(raw.leader_epoch() or 0, raw.timestamp()[1]),
-        payload or b"",
-        headers_of(headers) if headers else NO_HEADERS,
-        "" if payload is not None else TOMBSTONE,
-    )
-
-
-def split_by_place(
-    found: Sequence[Any], *, one_topic: bool = False
-) -> Iterator[tuple[TopicPart, Any, Sequence[Any]]]:
-    """(place, error or None, messages) of neighbours; an error comes alone. Without a step of the interpreter
-    for each message. ``one_topic``: they are all of one."""
-    errors = [*map(_error_of, found)]  # one cannot be compared with None
-    partitions = [*map(_partition_of, found)]
-    if not any(errors) and one_topic:
-        keys: Iterable[Any] = partitions
-        if partitions.count(partitions[0]) == len(partitions):
-            yield (found[0].topic(), partitions[0]), None, found
-            return
-    else:
-        keys = zip(map(_topic_of, found), partitions, map(id, errors), strict=True)
-    first = 0
-    for _, same in groupby(keys):
-        last, error = first + len(list(same)), errors[first]
-        step = last - first if error is None else 1
-        for at in range(first, last, step):
-            yield (found[at].topic(), partitions[at]), error, found[at : at + step]
-        first = last
-
-
-def run_of(place: TopicPart, raw: Sequence[Any]) -> Run:
-    """Messages of one partition that follow each other."""
-    first, last = raw[0].offset(), raw[-1].offset()
-    offsets: Sequence[int] = range(first, last + 1)
-    if len(offsets) != len(raw):  # of a transaction, or of a compacted topic
-        offsets = [*map(_offset_of, raw)]
-    payloads = [*map(_value_of, raw)]
-    if not all(payloads):
-        payloads = [payload or b"" for payload in payloads]
-    size_bytes = sum(map(len, payloads)) + _MESSAGE_BYTES * len(payloads)
-    return Run(
-        place, MessageColumns(raw, offsets, payloads, to_message), raw[0].timestamp()[1] / 1000, size_bytes
-    )
 
 
 class Admin:

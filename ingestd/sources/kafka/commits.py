@@ -13,7 +13,8 @@ from ingestd.store.journal import Journal
 if TYPE_CHECKING:
     from ingestd.sources.kafka.group import Group
 
-_EVERY_S = 0.05
+_EVERY_S = 0.1
+"""As often as the group makes those that nobody waits for."""
 
 
 class Commits:

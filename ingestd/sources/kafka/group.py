@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.sources.kafka import client
-from ingestd.sources.kafka.client import NONE, REQUEST_S, Admin, Given, Run, Start, TopicPart
+from ingestd.sources.kafka.client import NONE, REQUEST_S, Admin, Given, Start, TopicPart
 from ingestd.sources.kafka.owner import CommitsMade, Owner
 from ingestd.sources.kafka.partitions import Partitions
+from ingestd.sources.kafka.runs import Run, run_of, split_by_place
 from ingestd.sources.kafka.settings import KafkaConfig
 
 T = TypeVar("T")
@@ -161,9 +162,9 @@ class Group:
 
     def _give(self, consumer: Any, found: list[Any]) -> None:
         runs: list[Run] = []
-        for place, error, messages in client.split_by_place(found, one_topic=len(self._settings.topics) == 1):
+        for place, error, messages in split_by_place(found, one_topic=len(self._settings.topics) == 1):
             if error is None:
-                runs.append(client.run_of(place, messages))
+                runs.append(run_of(place, messages))
             elif error.code() == _NO_MORE:
                 runs.append(Run(place, None, end=messages[0].offset()))
             else:
@@ -344,7 +345,6 @@ class Group:
 
 
 _NO_MORE = -191
-_NOTE_TOO_LARGE = 12
-"""OFFSET_METADATA_TOO_LARGE"""
+_NOTE_TOO_LARGE = 12  # OFFSET_METADATA_TOO_LARGE
 _OUT_OF_RANGE = (1, -140, -139)
 """OFFSET_OUT_OF_RANGE, _AUTO_OFFSET_RESET, _LOG_TRUNCATION"""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ingestd.core.errors import UserError
-from ingestd.sources.kafka.client import Run, Start, TopicPart
+from ingestd.sources.kafka.client import Start, TopicPart
+from ingestd.sources.kafka.runs import Run
 
 
 class Owner(Protocol):

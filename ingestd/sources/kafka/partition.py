@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import OrderedAcks
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, MessageColumns, sequence_of
-from ingestd.sources.kafka.client import NONE, TOMBSTONE, Start, TopicPart, epoch_of, is_later
+from ingestd.sources.kafka.client import NONE, Start, TopicPart
 from ingestd.sources.kafka.note import Span
+from ingestd.sources.kafka.runs import TOMBSTONE, epoch_of, is_later
 from ingestd.sources.source import Position
 
 if TYPE_CHECKING:

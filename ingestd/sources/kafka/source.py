@@ -20,13 +20,14 @@ from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
-from ingestd.sources.kafka.client import Admin, Run
+from ingestd.sources.kafka.client import Admin
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.group import MESSAGES, Group
 from ingestd.sources.kafka.heirs import Heirs, Nobody
 from ingestd.sources.kafka.lag import count
 from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.partitions import Partitions
+from ingestd.sources.kafka.runs import Run, next_run
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.kafka.takeover import NAMED_WITHIN_S, Takeover
 from ingestd.sources.kafka.unowned import Unowned
@@ -36,8 +37,7 @@ from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
 
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
-_LOOK_S = 1.0
-_LAG_EVERY_S = 5.0
+_LOOK_S, _LAG_EVERY_S = 1.0, 5.0
 _ASSIGNMENT_TIMEOUT_S = 30.0
 """How long to wait for partitions that an earlier process had batches of, once others are given."""
 _MAX_WAITING = 4 * 1024 * 1024
@@ -285,7 +285,7 @@ class KafkaSource:
     def _take(self) -> Iterator[tuple[Chunk, Receipt]]:
         """Of all that has come."""
         while self._runs and not self._stopped:
-            run = self._runs.popleft()
+            run = next_run(self._runs)
             self._waiting_bytes -= run.size_bytes
             one = self._partitions.by_place.get(run.place)
             if one is None or not one.is_assigned:

@@ -14,6 +14,7 @@ from ingestd.core.errors import UserError
 from ingestd.sources.broker.chunks import sequence_of
 from ingestd.sources.kafka.group import MESSAGES
 from ingestd.sources.kafka.note import read_note
+from ingestd.sources.kafka.runs import run_of
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.kafka.source import KafkaSource
 from ingestd.store.database import Database
@@ -179,6 +180,20 @@ async def test_the_lowest_unsettled_offset_is_committed_and_what_is_settled_beyo
             (batch.id, False, body_digest(batch.body)),
         }
         assert [(c.start, c.end) for c in two.chunks][:1] == [(c.start, c.end) for c in one.chunks][:1]
+
+
+async def test_what_came_in_two_lists_is_one_chunk_where_both_wait_and_its_places_are_those_of_messages(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    async with reader(tmp_path / "one", kafka, T0, chunk_messages=8) as one:
+        await until(lambda: one.source.counts.partitions == 1)
+        texts = payloads(0, 10)
+        lists = [range(3), range(3, 7), range(8, 10)]  # 7 was compacted away
+        one.source.came([run_of(T0, [Message(T0, at, texts[at]) for at in numbers]) for numbers in lists])
+        await until(lambda: len(one.events) == 9)
+        places = [[chunk.place(at)[0] for at in range(len(chunk.events))] for chunk in one.chunks]
+        assert places == [[0, 1, 2, 3, 4, 5, 6, 8], [9]]
+        assert one.events == payloads(0, 7) + payloads(8, 10)
 
 
 async def test_a_batch_waits_until_it_is_named_whatever_the_commits_meet(

@@ -1,0 +1,72 @@
+"""Lists of messages as the library gives them, made into runs of one partition."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from ingestd.sources.broker.chunks import MessageColumns
+from ingestd.sources.kafka.runs import Run, next_run, run_of, split_by_place
+from tests.each import each
+from tests.scripted_kafka import NO_MORE, KafkaError, Message
+
+T0, T1 = ("t", 0), ("t", 1)
+
+
+def run(*offsets: int, place: tuple[str, int] = T0) -> Run:
+    return run_of(place, [Message(place, offset, b"%d" % offset) for offset in offsets])
+
+
+def columns(one: Run) -> MessageColumns:
+    assert one.messages is not None
+    return one.messages
+
+
+@each("one_topic", [True, False])
+def test_a_list_is_split_where_the_partition_changes_and_an_error_stands_alone(one_topic: bool) -> None:
+    found: Sequence[Message] = [
+        Message(T0, 1, b"a"),
+        Message(T0, 2, b"b"),
+        Message(T1, 1, b"c"),
+        Message(T1, 2, None, KafkaError(NO_MORE)),
+        Message(T0, 3, b"d"),
+    ]
+    parts = [
+        (place, error.code() if error else 0, [one.number for one in messages])
+        for place, error, messages in split_by_place(found, one_topic=one_topic)
+    ]
+    assert parts == [(T0, 0, [1, 2]), (T1, 0, [1]), (T1, NO_MORE, [2]), (T0, 0, [3])]
+
+
+@each(
+    ("first", "second", "offsets"),
+    [((1, 2), (3, 4), range(1, 5)), ((1, 2), (5, 6), [1, 2, 5, 6]), ((1, 3), (4,), [1, 3, 4])],
+)
+def test_runs_that_follow_each_other_are_one_with_the_offsets_of_all(
+    first: Sequence[int], second: Sequence[int], offsets: Sequence[int]
+) -> None:
+    one, other = run(*first), run(*second)
+    both = next_run(deque([one, other]))
+    found = columns(both)
+    assert found.sequences == offsets
+    assert found.payloads == [b"%d" % offset for offset in offsets]
+    assert [message.sequence for message in found] == [*offsets]
+    assert found.size_bytes == sum(map(len, found.payloads))
+    assert (both.place, both.stored_at) == (T0, one.stored_at)
+    assert both.size_bytes == one.size_bytes + other.size_bytes
+
+
+@each(
+    "other",
+    [run(3, place=T1), run(2, 3), run(0, 1), Run(T0, None, end=3)],
+)
+def test_what_is_of_another_partition_or_was_read_again_or_ends_it_does_not_follow(other: Run) -> None:
+    one, after = run(1, 2), run(9)
+    waiting = deque([one, other, after])
+    assert next_run(waiting) is one
+    assert [*waiting] == [other, after]
+
+
+def test_messages_do_not_pass_the_end_of_what_came_before_them() -> None:
+    end, after = Run(T0, None, end=3), run(4, 5)
+    waiting = deque([end, after])
+    assert next_run(waiting) is end
+    assert [*waiting] == [after]
