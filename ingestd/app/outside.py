@@ -12,7 +12,8 @@ import msgspec
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.clock import Clock, SystemClock, system_rng
-from ingestd.store.writer import WriterHost, WriterThread
+from ingestd.store.writer import WriterThread
+from ingestd.store.writer_host import WriterHost
 from ingestd.transport.engine import Engine
 from ingestd.transport.file_system import FileSystem
 

@@ -4,15 +4,10 @@ Each imports what it needs: the children of a supervisor share its memory, but e
 """
 
 import gc
-import sys
 from collections.abc import Callable
 
 from ingestd.config import Settings
 from ingestd.core.errors import UserError
-
-_SWITCH_S = 0.0005
-"""How long the event loop keeps the interpreter from the store's thread. Python's 5 ms are longer than a
-commit takes, and every producer waits for its commit."""
 
 
 def serve_until_signal(
@@ -20,7 +15,6 @@ def serve_until_signal(
 ) -> int:
     """What ``ingestd run`` does; the exit code. ``edge``, ``worker``: only that half, where the spool is
     on NATS. Raises UserError for what could not even begin."""
-    sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(50_000, 20, 20)  # unlike a replay it runs for months: rare cycles must go too
     settings = load_settings()
     if settings.spool.workers:

@@ -34,12 +34,12 @@ from ingestd.store.writer import (
     Steps,
     Work,
     Writer,
-    WriterHost,
     WriterThread,
     done,
     open_writer,
     resolve,
 )
+from ingestd.store.writer_host import WriterHost
 
 T = TypeVar("T")
 

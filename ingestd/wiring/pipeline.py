@@ -50,7 +50,7 @@ from ingestd.store.key_log import KeyLog
 from ingestd.store.letter_leases import release_leases
 from ingestd.store.lock import DirectoryLock
 from ingestd.store.spool import Spool
-from ingestd.store.writer import WriterHost
+from ingestd.store.writer_host import WriterHost
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.metrics import Gauges, Metrics
 from ingestd.telemetry.state_watch import LogState, StateWatch
