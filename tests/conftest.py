@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import gc
+import sys
+from importlib.util import find_spec
 from itertools import chain
 
 import pytest
@@ -29,18 +31,13 @@ def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 LONG = (
-    *("admin/test_console.py", "sqs/test_sqs.py", "simulation/test_mutants.py", "simulation/test_seeds.py"),
-    *(
-        "process/test_limits.py",
-        "process/soak/",
-        "process/cluster/",
-        "test_run_hostile.py",
-        "nats/test_spool.py",
-        "test_lint.py",
-    ),
-    *("cli/test_secrets.py", "test_prometheus.py", "test_control_plan.py", "test_added_sink.py"),
-    *("test_several_sinks.py", "eventbridge-sqs.md", "test_package.py"),
-    *("test_run_sinks.py", "test_way_of_one_event.py", "test_run_kill.py", "test_run_watching.py"),
+    *("cluster/test_one_machine.py", "cluster/test_parked_sinks.py", "test_limits.py", "simulation/"),
+    *("process/cluster/", "process/soak/", "admin/test_console.py", "cli/test_secrets.py", "sqs/test_sqs.py"),
+    *("nats/test_streams.py", "nats/test_spool.py", "files/test_kill.py", "nats/test_kill.py"),
+    *("cli/test_kill.py", "test_run_hostile.py", "test_run_disk.py", "test_run_watching.py"),
+    *("test_package.py", "test_added_sink.py", "test_prometheus.py", "test_control_plan.py"),
+    *("test_zeroed_pages.py", "test_several_sinks.py", "eventbridge-sqs.md", "test_blocked_store.py"),
+    *("test_way_of_one_event.py", "test_run_sinks.py", "test_run_kill.py"),
 )
 """Files with a test that takes seconds, most of them waiting: the longest first."""
 
@@ -52,11 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     pytest-xdist gives each worker a part of the list, one after the other; later they take from each other.
     """
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
-    parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
-    for place, name in enumerate(LONG):
-        parts[place % workers] += [item for item in items if name in item.nodeid]
-    long = set(chain(*parts))
-    others = [item for item in items if item not in long]
+    others, long = [*items], list[pytest.Item]()
+    for name in LONG:
+        found = [item for item in others if name in item.nodeid]
+        others = [item for item in others if name not in item.nodeid]
+        long += found
+    parts = [long[worker::workers] for worker in range(workers)]
     left = len(items)
     for number, part in enumerate(parts):
         taken = max(0, left // (workers - number) - len(part))
@@ -82,6 +80,11 @@ def anyio_backend() -> str:
     """Everything runs on asyncio, as in production."""
     return "asyncio"
 
+
+if find_spec("sniffio") is None:
+    # httpcore looks for it wherever it makes a lock, several times a request: through all of sys.path and
+    # pytest's own way to import.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 if not FUZZ and hasattr(providers, "_get_local_constants"):
     # What stands in the modules that a worker happens to have imported made its examples others than those of

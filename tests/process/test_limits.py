@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import machine
 from tests.machine import patience
 
@@ -75,6 +77,9 @@ FAILED = {
 }
 
 
+@pytest.mark.slow(
+    "tests/process/test_reports.py::test_a_failure_that_is_hard_to_describe_is_still_named",
+)
 def test_what_takes_too_long_fails_under_its_name_and_the_others_are_run(tmp_path: Path) -> None:
     options = f"filterwarnings = ['error']\ntimeout = {LIMIT_S}\ntimeout_func_only = true\n"
     (tmp_path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\n{options}")

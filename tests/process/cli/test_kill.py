@@ -85,14 +85,17 @@ async def _until_done(
 
 TABLE = "rows.parquet"
 ENVELOPES = "envelopes.gz"  # one behind the other, without an end of line, as Firehose writes them
+SHORT = "tests/process/cli/test_kill.py::test_every_event_arrives_whatever_is_killed_when"
 CASES = [
     # name, events, length of a note, kills, share of faults
     ("small.ndjson", 1_200, 0, 5, 0.0),
-    ("small.gz", 1_200, 0, 4, 0.0),
-    ("many-chunks.ndjson", 1_000, 600, 5, 0.0),
     ("faults.ndjson", 500, 100, 6, 0.05),
     (ENVELOPES, 600, 300, 4, 0.0),
     (TABLE, 1_500, 400, 4, 0.0),
+]
+MORE_CASES = [
+    pytest.param(*case, marks=pytest.mark.slow(SHORT))
+    for case in (("small.gz", 1_200, 0, 4, 0.0), ("many-chunks.ndjson", 1_000, 600, 5, 0.0))
 ]
 
 
@@ -105,7 +108,7 @@ WITHOUT_WINDOW = (
 
 
 @pytest.mark.parametrize("seed", seeds(1, 10))
-@pytest.mark.parametrize(("name", "count", "length", "kills", "faults"), CASES)
+@pytest.mark.parametrize(("name", "count", "length", "kills", "faults"), [*CASES, *MORE_CASES])
 async def test_every_event_arrives_whatever_is_killed_when(
     place: Place, name: str, count: int, length: int, kills: int, faults: float, seed: int
 ) -> None:

@@ -89,6 +89,12 @@ async def looks(serving: Serving, command: "asyncio.Task[tuple[int, str, str]]")
     return command.done()
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_tap.py::test_a_command_asks_edges_and_workers_wherever_they_are",
+    "tests/process/cluster/test_tap.py::test_events_of_all_processes_are_shown_with_what_became_of_them",
+    "tests/process/admin/test_tap.py::test_it_shows_what_matches_ends_at_its_limit_and_refuses_kindly",
+    "tests/process/admin/test_tap.py::test_who_leaves_makes_room_though_no_event_comes_and_leaves_no_trace",
+)
 async def test_who_looks_is_told_what_was_left_out_and_which_process_is_down(tmp_path: Path) -> None:
     async with StrictApi() as api:
         machine = machine_of(tmp_path, api)

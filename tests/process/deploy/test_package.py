@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email import message_from_string
 from email.message import Message
@@ -97,6 +98,18 @@ def runs_from_an_empty_folder(wheel: Path, place: Path) -> None:
     assert shown == f"ingestd, version {ingestd.__version__}\n"
 
 
+def test_every_file_is_a_module_or_data_that_is_packed() -> None:
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    data = {str(path.relative_to(ROOT)) for one in packed["ingestd"] for path in (ROOT / "ingestd").glob(one)}
+    modules = {name for name in sources() if name.endswith(".py")}
+    assert {str(Path(name).parent / "__init__.py") for name in modules} <= modules
+    assert sources() - modules == data
+
+
+@pytest.mark.slow(
+    "tests/process/deploy/test_package.py::test_every_file_is_a_module_or_data_that_is_packed",
+    "tests/process/cli/test_extras.py::test_a_replay_into_several_sinks_and_a_lake_needs_no_extra_and_a_sink_that_needs_one_says_which",
+)
 def test_the_package_is_whole_and_runs_where_there_is_nothing_but_what_it_requires(tmp_path: Path) -> None:
     wheel = build_wheel(tmp_path)
     has_every_file(wheel)

@@ -233,6 +233,11 @@ async def test_a_fifo_queue_keeps_the_order_of_its_groups(tmp_path: Path, aws: A
             assert mine == sorted(mine)
 
 
+@pytest.mark.slow(
+    "tests/process/sources/sqs/test_sqs.py::test_it_keeps_the_contract_of_sources",
+    "tests/process/sources/sqs/test_sqs.py::test_a_message_is_deleted_when_its_events_are_settled_or_in_the_spool",
+    "tests/process/sources/nats/test_kill.py::test_every_message_arrives_once_and_in_order_whoever_is_killed",
+)
 @pytest.mark.timeout(patience_of_test(120))
 async def test_every_event_arrives_once_however_often_it_is_killed(tmp_path: Path, aws: Aws) -> None:
     """What was on its way comes again after its visibility, and is known by its events' keys. The second life
