@@ -29,13 +29,16 @@ _WITHIN_S = 2.0
 
 class Probed(msgspec.Struct):
     """``probing``: whether a request goes out now that would have waited; ``silent``: workers that did not
-    answer, in words."""
+    answer, in words; ``is_owned``: whether one of the others owns a share of the sink."""
 
     probing: bool
     silent: list[str]
+    is_owned: bool = True
 
     def words(self) -> list[str]:
         lines = ["the next request goes out now" if self.probing else "it is not paused: nothing to probe"]
+        if not self.is_owned:
+            lines = ["no worker owns a share of it at this moment: the next owner tries it when it begins"]
         return lines + [f"{name} does not answer: what it sends is not tried" for name in self.silent]
 
 
@@ -112,4 +115,4 @@ def _silent(workers: Sequence[Member], answers: Collection[ProbeAnswer]) -> list
 def _probed(found: Sequence[ProbeAnswer], silent: list[str]) -> Probed:
     if not found:
         raise UserError(f"{', '.join(silent)}: no answer, so nothing is known to be tried: try it again")
-    return Probed(any(one.probing for one in found), silent)
+    return Probed(any(one.probing for one in found), silent, any(one.shares for one in found))

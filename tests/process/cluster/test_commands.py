@@ -22,6 +22,7 @@ from ingestd.app.cluster.park import park
 from ingestd.app.cluster.probe import probe_all
 from ingestd.app.cluster.spool import check, stat
 from ingestd.cluster.membership import Member
+from ingestd.cluster.probes import ProbeAnswer, Probes
 from ingestd.core.errors import NotFound, UserError
 from ingestd.store.dead_letters import Filter
 from tests.event_api import EventApi, event, events
@@ -88,6 +89,20 @@ async def test_a_sink_is_tried_at_once_wherever_its_workers_run(shared_nats: Nat
             await stream.park(True)
             with pytest.raises(UserError, match="nothing is sent until it is resumed"):
                 await probe("one")
+
+
+async def test_a_sink_whose_shares_are_on_their_way_to_an_owner_is_not_said_to_work(
+    shared_nats: NatsServer,
+) -> None:
+    """A worker that has begun and owns nothing yet knows nothing of the API."""
+    async with spool(shared_nats) as stream, another_worker(stream):
+        answers = Probes(stream.names, lambda _: ProbeAnswer(os.getpid(), 0, 0, "pod-b"))
+        answering = asyncio.create_task(answers.run(stream.connection))
+        done = await to_thread.run_sync(probe_all, stream.settings(), "one")
+        answering.cancel()
+        await asyncio.wait([answering])
+        (words,) = done.words()
+        assert words.startswith("no worker owns a share of it at this moment: ")
 
 
 async def test_who_did_what_by_commands_is_found_afterwards(tmp_path: Path, shared_nats: NatsServer) -> None:
