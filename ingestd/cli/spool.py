@@ -256,6 +256,8 @@ def _stat_on_nats(settings: Any, *, as_json: bool) -> None:
         f"{found['name']}: {found['chunks']} chunks ({found['bytes']} bytes) in {found['partitions']}"
         f" partitions, {found['dead_letters']} dead letters"
     )
+    for server, why in found["servers_down"].items():
+        click.echo(f"{server} is down: {why}", err=True)
     for name, at in found["parked"].items():
         click.echo(f"{name}: parked{_since(max(0.0, time.time() - at)).replace(', the oldest', '')}")
     for sink in found["sinks"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.app.cluster.local_server import on_this_machine
+from ingestd.app.cluster.servers import find_down, words
 from ingestd.cluster import installation
 from ingestd.cluster.backlog import read_backlogs
 from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
@@ -34,6 +35,7 @@ async def open_connection(settings: Settings) -> AsyncIterator[NatsConnection]:
 async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Finding]:
     """What is there, and what it makes of the promises. Raises BrokerAway, JetStreamError."""
     found = [ok("spool", f"NATS {'.'.join(map(str, connection.version))} at {connection.shown}")]
+    found += [warn("spool", line) for line in words(await find_down(settings))]
     if connection.max_payload < 2 * MAX_CHUNK_BYTES:
         found.append(
             fail(

@@ -8,6 +8,7 @@ import msgspec
 from ingestd.app.checks.finding import Finding
 from ingestd.app.cluster.judgement import judge_spool, open_connection
 from ingestd.app.cluster.server_at_hand import at_hand, while_it_runs
+from ingestd.app.cluster.servers import find_down, words
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
@@ -20,6 +21,7 @@ from ingestd.cluster.stock import ledger_of, read_heads, read_records
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock, system_rng
 from ingestd.core.errors import UserError
+from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 
@@ -71,7 +73,15 @@ def on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) 
             except JetStreamError as error:
                 raise UserError(f"NATS at {connection.shown}: {error}") from None
 
-    return run_loop(connected)
+    async def explained() -> T:
+        try:
+            return await connected()
+        except BrokerAway as error:
+            if down := words(await find_down(settings)):
+                raise BrokerAway(f"{error} ({'; '.join(down)})") from None
+            raise
+
+    return run_loop(explained)
 
 
 async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, Any]:
@@ -86,6 +96,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
         "chunks": info["messages"],
         "bytes": info["bytes"],
         "dead_letters": (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"].get("num_subjects", 0),
+        "servers_down": await find_down(settings),
         "parked": {sink: one.at for sink, one in (await read_parked(connection, names)).items()},
         "sinks": [],
     }
