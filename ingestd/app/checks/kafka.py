@@ -13,7 +13,8 @@ from ingestd.core.address import is_loopback
 from ingestd.core.errors import UserError
 from ingestd.core.units import human_seconds
 from ingestd.sources.kafka import client
-from ingestd.sources.kafka.client import REQUEST_S, Admin, TopicPart, words_of
+from ingestd.sources.kafka.admin import Admin
+from ingestd.sources.kafka.client import REQUEST_S, TopicPart, words_of
 from ingestd.sources.kafka.settings import KafkaConfig
 
 _OUTAGE_MS = 86_400_000

@@ -1,4 +1,4 @@
-"""Clients of Kafka, what is asked beside reading, and what errors say. The only module that imports
+"""Clients of Kafka, messages of its library, and what errors say. The only module that imports
 confluent-kafka."""
 
 import importlib
@@ -14,6 +14,8 @@ from ingestd.sources.kafka.settings import KafkaConfig
 REQUEST_S = 10.0
 FATAL, FENCED = -150, 82
 """Codes: _FATAL, FENCED_INSTANCE_ID."""
+AWAY = (-195, -193, -187)
+"""Codes of brokers that are not reached: _TRANSPORT, _RESOLVE, _ALL_BROKERS_DOWN."""
 QUEUED_KB = 16 * 1024
 """Of messages that the library fetches ahead."""
 _loaded: Any = None
@@ -154,81 +156,3 @@ def ending_of(error: Exception, settings: KafkaConfig) -> UserError:
             " while it runs"
         )
     return BrokerAway(f"group {settings.group} at {settings.shown}: {words_of(error)}")
-
-
-class Admin:
-    """What brokers are asked beside reading. Its methods block. Raises UserError where the library is not
-    installed, or a file of a secret cannot be read."""
-
-    def __init__(self, settings: KafkaConfig) -> None:
-        self.error = ""
-        self.client = make_admin(connection_settings(settings, self._on_error))
-        self._settings = settings
-
-    def _on_error(self, error: Any) -> None:
-        self.error = words_of(error)
-
-    def away(self, error: Exception) -> BrokerAway:
-        why = self.error or words_of(error)
-        return BrokerAway(f"cannot connect to Kafka at {self._settings.shown}: {why}")
-
-    def cluster(self) -> str:
-        """Its id. Raises BrokerAway where brokers, or a topic that is to be read, are not there."""
-        try:
-            found = self.client.describe_cluster(request_timeout=REQUEST_S).result(2 * REQUEST_S)
-            self.topics()
-        except BrokerAway:
-            raise
-        except Exception as error:  # the library's own, and time-outs of its futures
-            raise self.away(error) from None
-        return str(found.cluster_id)
-
-    def topics(self) -> dict[str, Any]:
-        """Descriptions, by name. Raises BrokerAway for a topic that is not there, KafkaException."""
-        lib = library()
-        names = lib.TopicCollection(self._settings.topics)
-        found: dict[str, Any] = {}
-        for name, answer in self.client.describe_topics(names, request_timeout=REQUEST_S).items():
-            try:
-                found[name] = answer.result(2 * REQUEST_S)
-            except lib.KafkaException as error:
-                if code_of(error) == lib.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    gone = f"there is no topic {name} at {self._settings.shown}: make it, nobody else does"
-                    raise BrokerAway(gone) from None
-                raise
-        return found
-
-    def unowned(self) -> int:
-        """How many partitions no member of the group has, though it is at rest. 0 also where the brokers do
-        not say."""
-        group, lib = self._settings.group, library()
-        try:
-            asked = self.client.describe_consumer_groups([group], request_timeout=REQUEST_S)
-            found = asked[group].result(2 * REQUEST_S)
-            if found.state != lib.ConsumerGroupState.STABLE:
-                return 0
-            owned = {
-                (one.topic, one.partition)
-                for member in found.members
-                for one in (member.assignment.topic_partitions if member.assignment else ())
-            }
-            topics = self.topics().items()
-            return sum((name, one.id) not in owned for name, topic in topics for one in topic.partitions)
-        except Exception:  # it is asked again
-            return 0
-
-    def offsets(self, places: Sequence[TopicPart]) -> dict[TopicPart, tuple[int, int]]:
-        """First and last offset that the brokers have of partitions, where they say so."""
-        lib = library()
-        spec, level = lib.admin.OffsetSpec, lib.IsolationLevel.READ_COMMITTED
-        found: list[dict[TopicPart, int]] = []
-        try:
-            for which in (spec.earliest(), spec.latest()) if places else ():
-                asked = {lib.TopicPartition(*place): which for place in places}
-                answers = self.client.list_offsets(asked, isolation_level=level, request_timeout=REQUEST_S)
-                found.append(
-                    {(p.topic, p.partition): one.result(REQUEST_S).offset for p, one in answers.items()}
-                )
-        except Exception:  # it is a measurement, and is made again
-            return {}
-        return {place: (found[0][place], last) for place, last in (found[1] if found else {}).items()}

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.sources.kafka import client
-from ingestd.sources.kafka.client import NONE, REQUEST_S, Admin, Given, Start, TopicPart
+from ingestd.sources.kafka.admin import Admin
+from ingestd.sources.kafka.client import NONE, REQUEST_S, Given, Start, TopicPart
 from ingestd.sources.kafka.owner import CommitsMade, Owner
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.runs import Run, run_of, split_by_place
@@ -219,9 +220,8 @@ class Group:
                 Given(place, str(topics[one.topic].topic_id), max(NONE, offset), one.metadata or "", *bounds)
             )
         starts = self._ask(self._partitions.assigned(given))
-        places = [one.place for one in given]
-        consumer.incremental_assign([self._at(*pair) for pair in zip(places, starts, strict=True)])
-        self._assigned.update(places)
+        consumer.incremental_assign([self._at(one.place, at) for one, at in zip(given, starts, strict=True)])
+        self._assigned.update(one.place for one in given)
         self._pause(consumer)
         self._recovered()
 
@@ -318,7 +318,8 @@ class Group:
             self._fatal = error
             return
         self._has_failed = True
-        self._notify(self._owner.on_problem, client.words_of(error))
+        notify = self._owner.on_away if error.code() in client.AWAY else self._owner.on_problem
+        self._notify(notify, client.words_of(error))
 
     def _recovered(self) -> None:
         if self._has_failed:
@@ -344,7 +345,6 @@ class Group:
             self._loop.call_soon_threadsafe(what, *words)
 
 
-_NO_MORE = -191
-_NOTE_TOO_LARGE = 12  # OFFSET_METADATA_TOO_LARGE
+_NO_MORE, _NOTE_TOO_LARGE = -191, 12  # the latter: OFFSET_METADATA_TOO_LARGE
 _OUT_OF_RANGE = (1, -140, -139)
 """OFFSET_OUT_OF_RANGE, _AUTO_OFFSET_RESET, _LOG_TRUNCATION"""

@@ -17,6 +17,10 @@ class Owner(Protocol):
         """Nothing comes now; the library tries again. Empty: it comes again."""
         ...
 
+    def on_away(self, text: str) -> None:
+        """A broker is not reached; the library tries again."""
+        ...
+
     def ended(self, error: UserError) -> None:
         """The member has left the group and does not come back."""
         ...

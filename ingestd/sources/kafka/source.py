@@ -20,11 +20,11 @@ from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, SourceCounts
-from ingestd.sources.kafka.client import Admin
+from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.group import MESSAGES, Group
 from ingestd.sources.kafka.heirs import Heirs, Nobody
-from ingestd.sources.kafka.lag import count
+from ingestd.sources.kafka.lag import Measuring
 from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.runs import Run, next_run
@@ -37,7 +37,7 @@ from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
 
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
-_LOOK_S, _LAG_EVERY_S = 1.0, 5.0
+_LOOK_S = 1.0
 _ASSIGNMENT_TIMEOUT_S = 30.0
 """How long to wait for partitions that an earlier process had batches of, once others are given."""
 _MAX_WAITING = 4 * 1024 * 1024
@@ -117,7 +117,14 @@ class KafkaSource:
             takeover=self.takeover,
         )
         self._commits.partitions = self._partitions
-        self._unowned = Unowned(settings, clock, drain_s=drain_s, for_s=unowned_s, warn=self._warn_named)
+        self._measuring = Measuring(
+            lambda: (self._group, self._admin) if self._group and self._admin else None,
+            self._partitions,
+            self.counts,
+            unowned=Unowned(settings, clock, drain_s=drain_s, for_s=unowned_s, warn=self._warn_named),
+            on_problem=self.on_problem,
+            clock=clock,
+        )
         self._assigned_at = 0.0
         self._runs: deque[Run] = deque()
         self._waiting_bytes = 0
@@ -134,7 +141,7 @@ class KafkaSource:
             await self._journal.remember("kafka_member", self._partitions.note)
         await self._begin()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work()) for work in (self._commits.run, self._measure)]
+        self._tasks = [loop.create_task(work()) for work in (self._commits.run, self._measuring.run)]
 
     @property
     def number(self) -> int:
@@ -272,6 +279,9 @@ class KafkaSource:
         self.counts.problem = text
         self.counts.connected = not text
 
+    def on_away(self, text: str) -> None:
+        self._measuring.on_away(text)
+
     def ended(self, error: UserError) -> None:
         self._error = error
         self._news.set()
@@ -338,13 +348,3 @@ class KafkaSource:
             self._group.is_busy = self.takeover is not None and not all(
                 one.is_settled for one in self._partitions if one.is_assigned
             )
-
-    # --- how much there is ---
-
-    async def _measure(self) -> None:
-        while True:
-            if self._group and self._admin:
-                found = await asyncio.to_thread(self._admin.offsets, self._group.places)
-                count(found, self._partitions, self.counts)
-                await self._unowned.look(self._group, self._admin)
-            await self._clock.sleep(_LAG_EVERY_S)

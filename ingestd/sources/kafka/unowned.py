@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from ingestd.core.clock import Clock
-from ingestd.sources.kafka.client import Admin
+from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.group import Group
 from ingestd.sources.kafka.settings import KafkaConfig
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.sources.kafka.client import Admin
+from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.settings import KafkaConfig
 from tests.certificates import self_signed
 from tests.event_api import EventApi, events

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.errors import UserError
-from ingestd.sources.kafka.client import Admin
+from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.settings import KafkaConfig
 from tests.effort import FUZZ, seeds
 from tests.event_api import EventApi, event, events, once_each

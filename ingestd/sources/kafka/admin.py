@@ -1,0 +1,105 @@
+"""What the brokers are asked beside reading."""
+
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from ingestd.sources.broker.source import BrokerAway
+from ingestd.sources.kafka import client
+from ingestd.sources.kafka.assignment import places_of
+from ingestd.sources.kafka.client import REQUEST_S, TopicPart
+from ingestd.sources.kafka.settings import KafkaConfig
+
+_LEADERS_S = 5.0
+
+
+class Admin:
+    """What brokers are asked beside reading. Its methods block. Raises UserError where the library is not
+    installed, or a file of a secret cannot be read."""
+
+    def __init__(self, settings: KafkaConfig) -> None:
+        self.error = ""
+        self.unreached = ""
+        """Why no broker answers, when ``offsets`` were asked for last; empty: one does."""
+        self.client = client.make_admin(client.connection_settings(settings, self._on_error))
+        self._settings = settings
+
+    def _on_error(self, error: Any) -> None:
+        self.error = client.words_of(error)
+
+    def away(self, error: Exception) -> BrokerAway:
+        why = self.error or client.words_of(error)
+        return BrokerAway(f"cannot connect to Kafka at {self._settings.shown}: {why}")
+
+    def cluster(self) -> str:
+        """Its id. Raises BrokerAway where brokers, or a topic that is to be read, are not there."""
+        try:
+            found = self.client.describe_cluster(request_timeout=REQUEST_S).result(2 * REQUEST_S)
+            self.topics()
+        except BrokerAway:
+            raise
+        except Exception as error:  # the library's own, and time-outs of its futures
+            raise self.away(error) from None
+        return str(found.cluster_id)
+
+    def topics(self) -> dict[str, Any]:
+        """Descriptions, by name. Raises BrokerAway for a topic that is not there, KafkaException."""
+        lib = client.library()
+        names = lib.TopicCollection(self._settings.topics)
+        found: dict[str, Any] = {}
+        for name, answer in self.client.describe_topics(names, request_timeout=REQUEST_S).items():
+            try:
+                found[name] = answer.result(2 * REQUEST_S)
+            except lib.KafkaException as error:
+                if client.code_of(error) == lib.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    gone = f"there is no topic {name} at {self._settings.shown}: make it, nobody else does"
+                    raise BrokerAway(gone) from None
+                raise
+        return found
+
+    def unowned(self) -> int:
+        """How many partitions no member of the classic group has, though it is at rest. 0 also where the
+        brokers do not say.
+
+        Not by ``describe_consumer_groups``, nor by any other call that goes to the group's coordinator: with
+        librdkafka 2.16.0 one that waits while the coordinator comes back ends the process (SIGABRT).
+        """
+        group = self._settings.group
+        try:
+            with warnings.catch_warnings(action="ignore"):  # the library would have us ask the coordinator
+                listed = self.client.list_groups(group, timeout=REQUEST_S)
+            found = next((one for one in listed if one.id == group and one.state == "Stable"), None)
+            if found is None:
+                return 0
+            owned = {place for member in found.members for place in places_of(member.assignment)}
+            topics = self.topics().items()
+            return sum((name, one.id) not in owned for name, topic in topics for one in topic.partitions)
+        except Exception:  # it is asked again
+            return 0
+
+    def offsets(self, places: Sequence[TopicPart]) -> dict[TopicPart, tuple[int, int]]:
+        """First and last offset that the brokers have of partitions, where they say so."""
+        self.unreached = ""
+        lib = client.library()
+        spec, level = lib.admin.OffsetSpec, lib.IsolationLevel.READ_COMMITTED
+        found: list[dict[TopicPart, int]] = []
+        try:
+            for which in (spec.earliest(), spec.latest()) if places else ():
+                asked = {lib.TopicPartition(*place): which for place in places}
+                answers = self.client.list_offsets(asked, isolation_level=level, request_timeout=REQUEST_S)
+                found.append(
+                    {(p.topic, p.partition): one.result(REQUEST_S).offset for p, one in answers.items()}
+                )
+        except Exception:  # it is a measurement, and is made again
+            self._find_leaders({topic for topic, _ in places})
+            return {}
+        return {place: (found[0][place], last) for place, last in (found[1] if found else {}).items()}
+
+    def _find_leaders(self, topics: Collection[str]) -> None:
+        """The library does not look for them again by itself where ``list_offsets`` is refused by a leader
+        that has changed, or is back (FENCED_LEADER_EPOCH), for the five minutes for which it keeps them."""
+        try:
+            for topic in topics:
+                self.client.list_topics(topic, timeout=_LEADERS_S)
+        except Exception as error:
+            self.unreached = str(self.away(error))
