@@ -21,7 +21,6 @@ from ingestd.core.receipt import OrderedAcks, Positions
 from ingestd.core.sequences import pick
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.queues import Batcher
-from ingestd.processing.dedup import WaitingCopy
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.sink_recorder import SinkRecorder
 
@@ -157,8 +156,8 @@ class ShareFeed:
             self._events.duplicates(chunk, len(duplicates))
             self._parts.show_duplicates(chunk, duplicates)
             self._journal.dismissed(chunk, duplicates, now=now)
-        for position, digest in copies:
-            self._window.follow(digest, WaitingCopy(chunk, position))
+        if copies:
+            self._window.follow(chunk, copies)
         if new:
             self._batch(chunk, new)
 

@@ -133,6 +133,8 @@ class Mask:
         # longest first: a secret that begins another one must not leave the other one's rest behind
         for form in sorted((form for form in self._near(text) if form in text), key=len, reverse=True):
             text = text.replace(form, MASK)
+        if text.isprintable() and "\\" not in text:  # no break is: most texts are done with a glance
+            return text
         return self._over_breaks(text) if _BREAK.search(text) else text
 
     def _over_breaks(self, text: str) -> str:

@@ -73,11 +73,11 @@ def longest(events: Sequence[bytes]) -> int:
     return max(map(len, events), default=0)
 
 
-def length_of(events: Sequence[bytes], index: int) -> int:
-    """Bytes of one of them."""
+def lengths_of(events: Sequence[bytes], indices: Sequence[int]) -> list[int]:
+    """Bytes of each of those at ``indices``."""
     if isinstance(events, COMPILED):
-        return events.length(index)  # type: ignore[attr-defined,no-any-return]
-    return len(events[index])
+        return [*map(events.length, indices)]  # type: ignore[attr-defined]
+    return [len(events[index]) for index in indices]
 
 
 def joined_keys(parts: Sequence[MutableSequence[str | None]]) -> MutableSequence[str | None]:

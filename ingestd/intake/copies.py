@@ -98,8 +98,8 @@ class CopyTracker:
     def _send_of(self, chunk: Chunk, positions: list[int]) -> None:
         keys = self._validator.check([chunk.events[position] for position in positions]).keys
         digests, duplicates, copies = self._window.claim(keys, self._clock.monotonic())
-        for index, digest in copies:
-            self._window.follow(digest, WaitingCopy(chunk, positions[index]))
+        if copies:
+            self._window.follow(chunk, [(positions[index], digest) for index, digest in copies])
         if duplicates:
             ended = [positions[index] for index in duplicates]
             self._recorder.duplicates(chunk, len(ended))

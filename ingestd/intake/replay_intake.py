@@ -21,7 +21,6 @@ from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut, RecoveredPositions
 from ingestd.intake.recovery import ALL, ProcessedEvents, Recovery, Which
 from ingestd.intake.stages import Stages
-from ingestd.processing.dedup import WaitingCopy
 from ingestd.processing.validate import FirstEvents, ValidatedChunk
 from ingestd.sources.source import Source
 from ingestd.store.journal import Journal
@@ -281,10 +280,10 @@ class ReplayIntake:
         the positions of what is resolved."""
         now = self._clock.monotonic()
         digests, duplicates, copies = self._window.claim(checked.keys, now)
-        if not (self._fan_out.incomplete(chunk.keeper) and self._copies.too_many):  # else they are read again
-            for index, digest in copies:
-                self._window.follow(digest, WaitingCopy(chunk, positions[index]))
-        gone = {*duplicates, *(index for index, _ in copies)}
+        gone = {*duplicates, *[index for index, _ in copies]}
+        # else they are read again
+        if copies and not (self._fan_out.incomplete(chunk.keeper) and self._copies.too_many):
+            self._window.follow(chunk, [(positions[index], digest) for index, digest in copies])
         refused: dict[int, tuple[Reason, str]] = {}
         for index, refusal in checked.refused.items():
             if (length := chunk.too_long.get(positions[index])) is not None:
@@ -292,7 +291,8 @@ class ReplayIntake:
                     f"{length} bytes long, the limit is less; only the first {len(events[index])} are kept"
                 )
                 refused[positions[index]] = (Reason.LINE_TOO_LONG, detail)
-            elif self._is_known(checked.refused_keys.get(index)):
+            elif (key := checked.refused_keys.get(index)) and self._window.state_of(key) == "known":
+                # an invalid copy of an event that is safe is a duplicate: the window comes first
                 duplicates.append(index)
             else:
                 detail = refusal.words
@@ -318,10 +318,6 @@ class ReplayIntake:
                 " allows: see the dead letters; the same command goes on behind them"
             )
             self.stop()
-
-    def _is_known(self, key: str | None) -> bool:
-        """An invalid copy of an event that is safe is a duplicate: the window comes first."""
-        return bool(key) and self._window.state_of(key or "") == "known"
 
     def _too_large(
         self,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import Chunk
-from ingestd.core.sequences import length_of
+from ingestd.core.sequences import lengths_of
 
 DIGEST_BYTES = 16
 SECRET_BYTES = 16
@@ -93,12 +93,19 @@ class Window:
         """Claim keys of a batch that was frozen before a restart, whatever the window says."""
         self._table.reclaim(digests)
 
-    def follow(self, digest: bytes, follower: WaitingCopy) -> None:
-        size_bytes = length_of(follower.chunk.events, follower.position)
-        self._followers.setdefault(digest, []).append(follower)
-        self._bytes_of[digest] = self._bytes_of.get(digest, 0) + size_bytes
-        self.follower_count += 1
-        self.follower_bytes += size_bytes
+    def follow(self, chunk: Chunk, copies: Sequence[tuple[int, bytes]]) -> None:
+        """Events of a chunk, each with its position and its digest, wait for what they are copies of."""
+        followers, bytes_of = self._followers, self._bytes_of
+        sizes = lengths_of(chunk.events, [position for position, _ in copies])
+        for (position, digest), size_bytes in zip(copies, sizes, strict=True):
+            if digest in followers:
+                followers[digest].append(WaitingCopy(chunk, position))
+                bytes_of[digest] += size_bytes
+            else:
+                followers[digest] = [WaitingCopy(chunk, position)]
+                bytes_of[digest] = size_bytes
+        self.follower_count += len(copies)
+        self.follower_bytes += sum(sizes)
 
     def waits_only_for(self, digests: Set[bytes]) -> bool:
         """Whether every copy that waits is one of an event with one of these keys."""

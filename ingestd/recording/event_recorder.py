@@ -17,7 +17,7 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Resolution
 from ingestd.processing.dedup import WaitingCopy, Window
-from ingestd.recording.make_letters import letter_of_copy, letter_of_event
+from ingestd.recording.make_letters import letter_of_copy, letters_of_events
 from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.store.absent_sinks import send_settled_anyway
@@ -96,9 +96,7 @@ class EventRecorder:
 
     def rejected(self, chunk: Chunk, refusals: Mapping[int, tuple[Reason, str]]) -> None:
         """Events, by index in the chunk, that are no candidates for delivery."""
-        letters = [
-            letter_of_event(chunk, index, reason, detail) for index, (reason, detail) in refusals.items()
-        ]
+        letters = letters_of_events(chunk, refusals)
         self._journal.dead_letters(letters, now=self._clock.wall())
         self.count(letters)
         self.settle(chunk, len(letters))
@@ -225,7 +223,7 @@ class EventRecorder:
             self._journal.dismissed(chunk, positions, now=self._clock.wall())
 
     def count(self, letters: Sequence[DeadLetter]) -> None:
-        for reason, count in Counter(letter.reason for letter in letters).items():
+        for reason, count in Counter([letter.reason for letter in letters]).items():
             self.ledger.count_letters(reason, count)
 
 

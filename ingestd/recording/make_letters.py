@@ -1,6 +1,6 @@
 """Dead letters made from what the lane or the intake reports. Called by ``event_recorder``."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from operator import attrgetter
@@ -24,6 +24,17 @@ def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) ->
     full = _with_message(chunk, position, detail)
     producer = owner_at(chunk.owners, position)
     return DeadLetter(chunk.events[position], reason, full, chunk.source, offset, line, producer=producer)
+
+
+def letters_of_events(chunk: Chunk, why: Mapping[int, tuple[Reason, str]]) -> list[DeadLetter]:
+    """As ``letter_of_event``, of several, by position: of a large input one in a hundred is refused."""
+    if chunk.about or chunk.owners:
+        return [letter_of_event(chunk, position, *words) for position, words in why.items()]
+    events, place, source = chunk.events, chunk.place, chunk.source
+    return [
+        DeadLetter(events[position], reason, detail, source, *place(position))
+        for position, (reason, detail) in why.items()
+    ]
 
 
 def _with_message(chunk: Chunk, position: int, detail: str) -> str:

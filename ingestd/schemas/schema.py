@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 
     @property
     def words(self) -> str:
-        return "; ".join(f"{e.field}: {e.message}" if e.field else e.message for e in self.errors)
+        return "; ".join([f"{e.field}: {e.message}" if e.field else e.message for e in self.errors])
 
 
 Keys = MutableSequence[str | None]

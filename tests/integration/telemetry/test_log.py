@@ -283,6 +283,15 @@ def test_a_secret_that_begins_another_leaves_nothing_of_it() -> None:
     assert mask("abcdef abcdefgh/ abcdefgh%2F") == "*** *** ***"
 
 
+@each(
+    "broken_by", ["\n", "\\n", "\r\n  ", "\x7f", "\u00ad", "\u200b", "\u2028", "\u202e", "\u2065", "\ufeff"]
+)
+def test_a_secret_that_a_break_parts_is_masked_none_the_less(broken_by: str) -> None:
+    mask = Mask()
+    mask.hide("correct-horse")
+    assert mask(f"it is correct-{broken_by}horse") == f"it is {MASK}"
+
+
 def test_secrets_reach_neither_message_field_argument_nor_traceback(stream: io.StringIO) -> None:
     redaction.hide("correct-horse")
     log.configure("json", "info", stream=stream)

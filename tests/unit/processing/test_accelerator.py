@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ingestd.core import accelerator
 from ingestd.core.chunk import frame, packed_events, packed_keys, size_of
 from ingestd.core.receipt import known_keys
-from ingestd.core.sequences import joined, length_of, pick, without
+from ingestd.core.sequences import joined, lengths_of, pick, without
 from ingestd.delivery.queues import _fit_of
 from ingestd.processing.dedup import KeyTable
 from ingestd.processing.validate import Validator
@@ -226,7 +226,7 @@ def test_its_sequences_are_those_of_python(parts: list[list[bytes]], data: st.Da
         lambda one: [frame(b"", between, b"", pick(one, some)) for between in (b"", b"\n", b", ")],
         packed_events,
         lambda one: [one[index] for index in some],
-        lambda one: [length_of(one, index) for index in some],
+        lambda one: lengths_of(one, some),
         lambda one: [one[index - len(one)] for index in some],
     ]
     for do in framed:

@@ -92,7 +92,7 @@ class WindowAgainstModel(RuleBasedStateMachine):
                 expected.append(None)
                 assert (index, self.window.digest(key)) in copies
                 follower = WaitingCopy(CHUNK, index)
-                self.window.follow(self.window.digest(key), follower)
+                self.window.follow(CHUNK, [(index, self.window.digest(key))])
                 self.followers[key].append(follower)
             else:
                 expected.append(self.window.digest(key))
