@@ -65,7 +65,7 @@ def assigned_later(tree: ast.AST, names: Names) -> Iterator[str]:
 def _kept(method: ast.FunctionDef | ast.AsyncFunctionDef, names: Names) -> Iterator[str]:
     arguments = [*method.args.args, *method.args.kwonlyargs]
     given = {one.arg for one in arguments if one.annotation and _mentions(one.annotation, names.aliases)}
-    for node in nodes_of(method):
+    for node in nodes_of(method) if given else ():  # few are given one
         if isinstance(node, ast.Assign) and _name(node.value) in given and isinstance(node.value, ast.Name):
             targets = [one for one in node.targets if isinstance(one, ast.Attribute) and _is_own(one)]
             yield from (f"{method.name}: {ast.unparse(target)}" for target in targets)
