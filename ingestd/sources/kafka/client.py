@@ -77,6 +77,7 @@ def connection_settings(settings: KafkaConfig, on_error: Callable[[Any], None]) 
         "reconnect.backoff.max.ms": 5000,
         "socket.connection.setup.timeout.ms": 10_000,
         "allow.auto.create.topics": False,
+        "topic.metadata.refresh.interval.ms": 30_000,  # of 300_000: until then nobody reads new partitions
     }
     safe, login = settings.wants_tls, settings.logs_in
     found["security.protocol"] = f"{'SASL_' if login else ''}{'SSL' if safe else 'PLAINTEXT'}"

@@ -18,6 +18,9 @@ from ingestd.sources.kafka.takeover import Takeover
 from ingestd.sources.source import Position
 from ingestd.store.journal import Journal
 
+_OF_TOPIC = ", partition "
+"""Before the number, in a partition's name for the journal."""
+
 
 class Partitions:
     """All that this process was ever given. ``cuts``: by number, chunks of an earlier process. ``moved`` is
@@ -48,6 +51,9 @@ class Partitions:
         self.by_place: dict[TopicPart, Partition] = {}
         self.awaited: set[int] = set()
         """Numbers of those that an earlier process had batches of, and the group has not given yet."""
+        self._begun: set[str] = set()
+        """Topics of which this state directory had partitions: what they get later is read from its first
+        message, for the library finds it only after messages came."""
         self._left: dict[str, set[int]] = {}
         """By name of a partition the numbers that it had, as far as there are batches of them."""
         self._prefix = ""
@@ -73,12 +79,14 @@ class Partitions:
         self.awaited = {number for number in known if self._cuts(number)}
         for number in self.awaited:
             self._left.setdefault(known[number][0], set()).add(number)
+        self._begun = {path.removeprefix(prefix).rpartition(_OF_TOPIC)[0] for path, _ in known.values()}
         return {number: sequence_of(position) for number, (_, position) in known.items()}
 
     # --- what the group says ---
 
     async def assigned(self, given: Sequence[Given]) -> list[Start]:
         mine = [await self._recognise(one) for one in given]
+        self._begun.update(one.place[0] for one in mine)
         await self._journal.commit()
         for one in mine:
             one.is_assigned = True
@@ -167,7 +175,8 @@ class Partitions:
             return self._put(given.place, identity, state.number, at, note, mark, is_known=was_awaited)
         offset = given.committed
         if offset < 0:
-            offset = given.last if self._starts_at_end else given.first
+            is_new_topic = given.place[0] not in self._begun
+            offset = given.last if self._starts_at_end and is_new_topic else given.first
         one = self._put(given.place, identity, state.number, offset, note, is_new=True)
         self._journal.moved(one.number, place_of(offset), 1)
         if given.committed < 0:
@@ -184,7 +193,7 @@ class Partitions:
         return self._put(place, identity, state.number, offset, note, is_new=True)
 
     def _path(self, place: TopicPart) -> str:
-        return f"{self._prefix}{place[0]}, partition {place[1]}"
+        return f"{self._prefix}{place[0]}{_OF_TOPIC}{place[1]}"
 
     def _put(
         self,

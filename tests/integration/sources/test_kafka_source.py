@@ -101,6 +101,7 @@ async def reader(
     warnings: list[str] | None = None,
     within_s: float = 60.0,
     chunk_messages: int = 5,
+    start: str = "all",
 ) -> AsyncIterator[Reader]:
     await asyncio.to_thread(directory.mkdir, exist_ok=True)
     database = Database(directory)
@@ -109,7 +110,7 @@ async def reader(
     frozen = await journal.frozen_batches()
     source = KafkaSource(
         "k",
-        KafkaConfig.model_validate({"topics": "t", "bootstrap_servers": "127.0.0.1:1"}),
+        KafkaConfig.model_validate({"topics": "t", "bootstrap_servers": "127.0.0.1:1", "start": start}),
         journal,
         cuts=lambda number: [s[1:3] for one in frozen for s in one.segments if s[0] == number],
         frozen=lambda number: [one for one in frozen if one.is_of(number)],
@@ -473,3 +474,21 @@ async def test_a_note_of_somebody_else_names_nothing(
         await until(lambda: len(one.events) == 3)
         assert one.adopted == []
         assert any("cannot be read" in text for text in warnings) == (damaged != "else")
+
+
+async def test_what_a_partition_has_that_a_topic_got_later_is_read_though_a_new_group_begins_at_the_end(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    """The library finds it minutes later, with what came since. Also while nobody ran."""
+    kafka.produce("t", 0, *payloads(0, 3))
+    kafka.log["t", 2] = []
+    async with reader(tmp_path / "one", kafka, T0, start="new") as one:
+        await until(lambda: T0 in kafka.committed)
+        kafka.produce("t", 1, *payloads(3, 5))
+        member = kafka.member
+        member.do(lambda: member.give(T1))
+        await until(lambda: one.events == payloads(3, 5))
+    kafka.produce("t", 2, *payloads(5, 7))
+    async with reader(tmp_path / "one", kafka, T0, T1, ("t", 2), start="new") as one:
+        await until(lambda: payloads(5, 7)[-1] in one.events)
+        assert not {*payloads(0, 3)} & {*one.events}
