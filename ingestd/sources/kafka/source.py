@@ -295,7 +295,7 @@ class KafkaSource:
     def _take(self) -> Iterator[tuple[Chunk, Receipt]]:
         """Of all that has come."""
         while self._runs and not self._stopped:
-            run = next_run(self._runs)
+            run = next_run(self._runs, self._chunk_messages, self._settings.chunk_bytes)
             self._waiting_bytes -= run.size_bytes
             one = self._partitions.by_place.get(run.place)
             if one is None or not one.is_assigned:

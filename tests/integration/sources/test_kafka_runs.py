@@ -44,7 +44,7 @@ def test_runs_that_follow_each_other_are_one_with_the_offsets_of_all(
     first: Sequence[int], second: Sequence[int], offsets: Sequence[int]
 ) -> None:
     one, other = run(*first), run(*second)
-    both = next_run(deque([one, other]))
+    both = next_run(deque([one, other]), 100, 100)
     found = columns(both)
     assert found.sequences == offsets
     assert found.payloads == [b"%d" % offset for offset in offsets]
@@ -61,12 +61,35 @@ def test_runs_that_follow_each_other_are_one_with_the_offsets_of_all(
 def test_what_is_of_another_partition_or_was_read_again_or_ends_it_does_not_follow(other: Run) -> None:
     one, after = run(1, 2), run(9)
     waiting = deque([one, other, after])
-    assert next_run(waiting) is one
+    assert next_run(waiting, 100, 100) is one
     assert [*waiting] == [other, after]
 
 
 def test_messages_do_not_pass_the_end_of_what_came_before_them() -> None:
     end, after = Run(T0, None, end=3), run(4, 5)
     waiting = deque([end, after])
-    assert next_run(waiting) is end
+    assert next_run(waiting, 100, 100) is end
     assert [*waiting] == [after]
+
+
+@each(
+    ("lists", "most", "most_bytes", "taken"),
+    [
+        ([(1, 2, 3), (4, 5)], 100, 4, [[1, 2, 3, 4], [5]]),
+        ([(1, 2, 3), (4, 5)], 2, 100, [[1, 2], [3, 4], [5]]),
+        ([(1, 2, 3), (4, 5), (6,)], 3, 100, [[1, 2, 3], [4, 5, 6]]),
+        ([(10, 11), (12,)], 100, 1, [[10], [11], [12]]),
+    ],
+)
+def test_of_what_waits_as_much_is_taken_as_a_chunk_may_have_and_the_rest_stays(
+    lists: Sequence[Sequence[int]], most: int, most_bytes: int, taken: Sequence[Sequence[int]]
+) -> None:
+    waiting = deque(run(*offsets) for offsets in lists)
+    found = []
+    while waiting:
+        before = sum(one.size_bytes for one in waiting)
+        one = next_run(waiting, most, most_bytes)
+        assert one.size_bytes + sum(left.size_bytes for left in waiting) == before
+        assert one.stored_at == columns(one).raw[0].timestamp()[1] / 1000
+        found.append([*columns(one).sequences])
+    assert found == taken
