@@ -49,11 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     pytest-xdist gives each worker a part of the list, one after the other; later they take from each other.
     """
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
-    others, long = [*items], list[pytest.Item]()
-    for name in LONG:
-        found = [item for item in others if name in item.nodeid]
-        others = [item for item in others if name not in item.nodeid]
-        long += found
+    by_name: list[list[pytest.Item]] = [[] for _ in (*LONG, "others")]
+    for item in items:
+        nodeid = item.nodeid
+        by_name[next((place for place, name in enumerate(LONG) if name in nodeid), -1)].append(item)
+    others = by_name.pop()
+    long = [*chain(*by_name)]
     parts = [long[worker::workers] for worker in range(workers)]
     left = len(items)
     for number, part in enumerate(parts):
