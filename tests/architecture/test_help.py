@@ -140,12 +140,15 @@ sys.exit(max(codes))
 
 def test_aiohttp_has_those_of_the_system_when_it_first_connects_and_reads_none_before() -> None:
     code = """
-import ssl
-usual = ssl.create_default_context
+import os, ssl
+usual, before = ssl.create_default_context, dict(os.environ)
 import ingestd.app.run, ingestd.sandbox.server
-from aiohttp.connector import _SSL_CONTEXT_VERIFIED as context
-assert ssl.create_default_context is usual
+from aiohttp.connector import _SSL_CONTEXT_UNVERIFIED as other, _SSL_CONTEXT_VERIFIED as context
+assert (ssl.create_default_context, dict(os.environ)) == (usual, before)
 assert context.cert_store_stats()["x509"] == 0, "read too early"
+assert other.cert_store_stats()["x509"] == 0, "read, and it asks for no certificate"
+other.set_default_verify_paths()
+assert other.cert_store_stats() == usual().cert_store_stats()
 context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
 assert context.cert_store_stats() == usual().cert_store_stats()
 """
