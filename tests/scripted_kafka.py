@@ -269,6 +269,9 @@ class ScriptedAdmin:
     def __init__(self, kafka: ScriptedKafka) -> None:
         self._kafka = kafka
 
+    def poll(self, timeout: float) -> int:
+        return 0
+
     def describe_cluster(self, **_: Any) -> "Answer":
         return Answer(SimpleNamespace(cluster_id="scripted"))
 

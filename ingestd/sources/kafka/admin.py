@@ -25,9 +25,13 @@ class Admin:
         self._settings = settings
 
     def _on_error(self, error: Any) -> None:
-        self.error = client.words_of(error)
+        if not self.error or error.code() not in client.AWAY:  # that all are down says less than why
+            self.error = client.words_of(error)
 
     def away(self, error: Exception) -> BrokerAway:
+        """With the reason, as a wrong password: the library has it in a queue, which would grow, too."""
+        self.error = ""
+        self.client.poll(0)
         why = self.error or client.words_of(error)
         return BrokerAway(f"cannot connect to Kafka at {self._settings.shown}: {why}")
 

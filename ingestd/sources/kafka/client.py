@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ingestd.core import redaction
 from ingestd.core.errors import UserError
+from ingestd.core.regex import regex
 from ingestd.core.text import printable
 from ingestd.sources.broker.source import BrokerAway, secret_of
 from ingestd.sources.kafka.settings import KafkaConfig
@@ -131,11 +132,16 @@ def member_settings(settings: KafkaConfig, instance: str, longest_pause_s: float
     return found
 
 
+_HOW_LONG = regex(r" \(after \d+ms in state .*\)$")
+"""At the end of an error of a connection; with it the same error would be another one at each try."""
+
+
 def words_of(error: Any) -> str:
     """Of a KafkaError, or of an exception that holds one."""
     inner = error.args[0] if isinstance(error, Exception) and error.args else error
     text = str(inner.str()) if hasattr(inner, "str") else str(inner)
-    return printable(redaction.redact(text.replace("Local: ", "").replace("Broker: ", ""))) or "no answer"
+    text = _HOW_LONG.sub("", text.replace("Local: ", "").replace("Broker: ", ""))
+    return printable(redaction.redact(text)) or "no answer"
 
 
 def code_of(error: Any) -> int:
