@@ -145,7 +145,7 @@ def forget(sink: str, state_dir: str | None, settings: Any, yes: bool, as_json: 
         from ingestd.app.cluster import forget as cluster
 
         dropped = cluster.forget(settings, sink, confirm=ask)
-        if sink in settings.sinks:
+        if cluster.is_configured(settings, sink):
             begins = "it gets what is accepted from its next start on"
             click.echo(f"{sink} is in this configuration: {begins}", err=True)
     else:

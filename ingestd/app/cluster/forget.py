@@ -15,6 +15,7 @@ from ingestd.config import Settings
 from ingestd.core.errors import UserError
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.wiring.factories import sections_of
 
 
 def forget(
@@ -66,3 +67,8 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
     await set_parked(connection, names, sink, ParkEntry(0.0))
     await make_room(connection, settings)
     return dropped
+
+
+def is_configured(settings: Settings, sink: str) -> bool:
+    """Also the usual sink, of a file that names none."""
+    return sink in sections_of(settings)

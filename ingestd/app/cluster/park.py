@@ -27,6 +27,7 @@ from ingestd.core.errors import NotFound
 from ingestd.core.text import cut, suggestion
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
+from ingestd.wiring.factories import sections_of
 
 
 class ParkDone(NamedTuple):
@@ -76,7 +77,7 @@ def change(
     async def work(connection: NatsConnection) -> ParkDone:
         names, clock = StreamNames(settings.spool.name), SystemClock()
         await installation.load(connection, settings)
-        known = {*settings.sinks, *await installation.known_sinks(connection, names)}
+        known = {*sections_of(settings), *await installation.known_sinks(connection, names)}
         if sink not in known | (await read_parked(connection, names)).keys():
             raise NotFound(f"there is no sink {cut(sink)} here{suggestion(sink, sorted(known))}")
         entry = ParkEntry(clock.wall() if on else 0.0, who)

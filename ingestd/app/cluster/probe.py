@@ -23,6 +23,7 @@ from ingestd.core.errors import NotFound, UserError
 from ingestd.core.text import cut, suggestion
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.wiring.factories import sections_of
 
 _WITHIN_S = 2.0
 
@@ -77,7 +78,7 @@ def probe_all(settings: Settings, sink: str) -> Probed:
     async def work(connection: NatsConnection) -> Probed:
         names, clock = StreamNames(settings.spool.name), SystemClock()
         await installation.load(connection, settings)
-        known = {*settings.sinks, *await installation.known_sinks(connection, names)}
+        known = {*sections_of(settings), *await installation.known_sinks(connection, names)}
         if sink not in known:
             raise NotFound(f"there is no sink {cut(sink)} here{suggestion(sink, sorted(known))}")
         if sink in await read_parked(connection, names):

@@ -24,6 +24,7 @@ from ingestd.core.errors import UserError
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.telemetry.cluster_metrics import OUTCOMES
+from ingestd.wiring.factories import sections_of
 
 T = TypeVar("T")
 _LISTEN_S = SILENT_S
@@ -105,7 +106,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
     for sink in sinks:
         mine = {share: record for share, record in records.items() if share.sink == sink}
         ledger = ledger_of(sink, mine, heads)
-        status["sinks"].append(ledger | {"configured": sink in settings.sinks})
+        status["sinks"].append(ledger | {"configured": sink in sections_of(settings)})
     return status
 
 

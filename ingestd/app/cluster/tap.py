@@ -16,6 +16,7 @@ from ingestd.config import Settings
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.sources.nats.connection import NatsConnection
+from ingestd.wiring.factories import sections_of
 
 _MOST_MEMBERS = 1_000
 Line = Mapping[str, Any]
@@ -53,7 +54,7 @@ def tap(
 ) -> None:
     """``on_line`` is called with each sample, note or number of what was left out; ``limit``: samples, 0:
     until it is interrupted. Raises UserError."""
-    if sink and sink not in settings.sinks:
+    if sink and sink not in sections_of(settings):
         raise UserError(f"there is no sink {sink} in the configuration")
 
     names = StreamNames(settings.spool.name)

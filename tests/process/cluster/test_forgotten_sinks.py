@@ -63,3 +63,14 @@ async def is_at_rest(stream: Spool, process: Process) -> bool:
     """One has all, which was noted, and the owner of its share has looked what can go."""
     sinks = {one["name"]: one for one in (await stat_of(stream.connection, stream.settings()))["sinks"]}
     return sinks["one"]["delivered"] == 3 and not (sinks["one"]["in_flight"] or process.owner.may_purge)
+
+
+async def test_the_usual_sink_of_a_file_that_names_none_is_one_of_its_configuration(tmp_path: Path) -> None:
+    """``spool stat`` said how to drop its events."""
+    with nats_server(tmp_path) as server:
+        settings = Settings.model_validate({"spool": {"kind": "nats", "servers": [server.url], "name": "t"}})
+        await to_thread.run_sync(init, settings)
+        async with open_connection(settings) as connection:
+            await register_sinks(connection, NAMES, [Share("ingest_api", 0), Share("gone", 0)])
+            sinks = (await stat_of(connection, settings))["sinks"]
+        assert {one["name"]: one["configured"] for one in sinks} == {"gone": False, "ingest_api": True}
