@@ -112,7 +112,7 @@ def open_parts(path: Path) -> Iterator[Sequence[AuditPart]]:
         try:
             newest = _lock_newest(path)
             stack.callback(newest.close)
-            parts = [*(AuditPart(older) for older in _rotated(path)), newest]
+            parts = [*(AuditPart(older) for older in _rotated(path) if older.name != newest.name), newest]
             for part in parts[:-1]:
                 stack.callback(part.close)
             for part in parts:
@@ -130,7 +130,8 @@ def open_parts(path: Path) -> Iterator[Sequence[AuditPart]]:
 def _lock_newest(path: Path) -> AuditPart:
     """The file at the path; nobody rotates it, or writes half a line, while the others are opened.
 
-    For a moment of every rotation there is none, and what we waited to lock is the one before.
+    For a moment of every rotation there is none, and what we waited to lock is the one before. A process that
+    was killed in that moment left none: then the newest is the last that was rotated.
     """
     deadline = time.monotonic() + COMPLETE_WITHIN_S
     while True:
@@ -138,8 +139,11 @@ def _lock_newest(path: Path) -> AuditPart:
         try:
             newest = AuditPart(path)
         except FileNotFoundError:
-            if not patient or not _rotated(path):
+            older = _rotated(path)
+            if not older:
                 raise
+            if not patient:
+                return AuditPart(older[-1])
             time.sleep(0.001)
             continue
         lock(newest.fileno(), fcntl.LOCK_SH, deadline=deadline)

@@ -73,6 +73,17 @@ def test_a_log_whose_writers_are_killed_in_the_middle_stays_whole(tmp_path: Path
     assert (found.writers, found.lines >= written, len(found.torn) <= 4) == (4, True, True)
 
 
+def test_a_log_whose_writer_was_killed_between_its_file_and_the_next_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    write(path, 3)
+    path.replace(tmp_path / "audit.jsonl.1")
+    found = verify(path)
+    assert (whole(found), found.lines) == (True, 3)
+    write(path, 2)
+    found = verify(path)
+    assert (whole(found), found.lines) == (True, 5)
+
+
 # --- hostile files ---
 
 
