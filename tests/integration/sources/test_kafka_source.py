@@ -122,9 +122,11 @@ async def reader(
         named_within_s=within_s,
         chunk_messages=chunk_messages,
     )
+    before = len(kafka.consumers)
     await source.open()
     one = Reader(source, journal)
     task = asyncio.create_task(one.read())
+    await until(lambda: len(kafka.consumers) > before)  # its own thread makes it
     member = kafka.member
     if given:
         member.do(lambda: member.give(*given))
