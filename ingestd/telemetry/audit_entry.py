@@ -5,14 +5,16 @@ from typing import Protocol, Self
 
 
 class AuditEntry(StrEnum):
-    """``meaning``: in words, for docs/reference/audit.md."""
+    """``meaning``: in words, for docs/reference/audit.md. ``is_ours``: besides numbers it tells of a sink and
+    the id of a batch only, and so of nothing that came from outside."""
 
     meaning: str
+    is_ours: bool
 
-    def __new__(cls, name: str, meaning: str = "") -> Self:
+    def __new__(cls, name: str, meaning: str = "", is_ours: bool = False) -> Self:
         entry = str.__new__(cls, name)
         entry._value_ = name
-        entry.meaning = meaning
+        entry.meaning, entry.is_ours = meaning, is_ours
         return entry
 
     RUN_STARTED = "RUN_STARTED", "A replay or the service began"
@@ -26,15 +28,15 @@ class AuditEntry(StrEnum):
         "CONFIGURATION_READ",
         "A supervisor read its configuration again (SIGHUP); what has changed, or why it stays as it was",
     )
-    BATCH_SUBMITTED = "BATCH_SUBMITTED", "A batch is sent for the first time"
-    BATCH_ACCEPTED = "BATCH_ACCEPTED", "An API accepted events and has yet to confirm them"
-    BATCH_DELIVERED = "BATCH_DELIVERED", "Events were delivered; with confirmation, one line an event"
+    BATCH_SUBMITTED = "BATCH_SUBMITTED", "A batch is sent for the first time", True
+    BATCH_ACCEPTED = "BATCH_ACCEPTED", "An API accepted events and has yet to confirm them", True
+    BATCH_DELIVERED = "BATCH_DELIVERED", "Events were delivered; with confirmation, one line an event", True
     BATCH_RETRIED = "BATCH_RETRIED", "A batch was sent again; with the answer"
     BATCH_SPLIT = "BATCH_SPLIT", "A refused or too large batch became several"
     INGESTION_REJECTED = "INGESTION_REJECTED", "Events failed their schema or could not be read"
     DEAD_LETTERED = "DEAD_LETTERED", "Events became dead letters; with the reason and the answer"
     DROPPED = "DROPPED", "The transforms of a sink left events out; how many"
-    RETRIED_DELIVERED = "RETRIED_DELIVERED", "Dead letters were sent again and delivered"
+    RETRIED_DELIVERED = "RETRIED_DELIVERED", "Dead letters were sent again and delivered", True
     RETRIED_DUPLICATE = (
         "RETRIED_DUPLICATE",
         "Dead letters were not sent again, because their events were accepted again",
