@@ -44,6 +44,7 @@ class _Accepted(msgspec.Struct, gc=False, rename="camel"):
 
 
 # The members that every valid event has take 140 bytes, so nesting of 200 needs this many (tested).
+_LEAST_BYTES = 140
 _DEEP_BYTES = 530
 _BRACKETS = 2
 """That every valid event opens: its own and those of its ``routingMetadata``."""
@@ -103,6 +104,8 @@ def _over(joined: bytes, accepted: int, events: Sequence[bytes], limits: EventLi
     """Indices of ``events`` that may be over the limits, none if all together are so few brackets that no
     accepted one can be: each of them opens ``_BRACKETS``. ``joined``: all of them, of which so many are
     ``accepted``."""
+    if len(joined) <= min(_LEAST_BYTES + 2 * limits.max_depth, limits.max_values):
+        return ()  # each level takes two bytes
     brackets = opened(joined) - _BRACKETS * (accepted - 1)
     return () if brackets <= limits.max_depth and len(joined) <= limits.max_values else limits.over(events)
 

@@ -1,7 +1,7 @@
 """What an answer's body says: of which events, and in words that are fit to be shown. Used by ``answers.py``.
 
 APIs differ in how they name the events that they refuse: a list under ``errors`` (or another name in
-``_FAILURES`` and ``_RESULTS``), its entries naming the event by index, by a path such as
+``FAILURES`` and ``RESULTS``), its entries naming the event by index, by a path such as
 ``events[3].actionType``, or by its id; ``retryable`` in one spelling or another. What cannot be traced to an
 event is counted and left to the caller. Where a person has set the paths, ``item_paths.py`` reads them.
 """
@@ -26,10 +26,11 @@ _SECRET = regex(
     r"(?:\\\"(?:(?!\\\").)*"  # quoted within quotes
     r"|\"(?:[^\"\\]|\\.)*|'[^']*|(?:(?:bearer|basic)\s+)?[^\s\"',;}&]+)"
 )
-_SECRET_WORDS = ("bearer", "basic", "token", "password", "secret", "key", "authorization")
+SECRET_WORDS = ("bearer", "basic", "token", "password", "secret", "key", "authorization")
+"""Where ``_SECRET`` may match there is one of these, in whatever case."""
 
-_FAILURES = ("errors", "unprocessedEntities", "failed", "failures", "rejected", "insertErrors")
-_RESULTS = ("results", "items")  # may list what was taken, too
+FAILURES = ("errors", "unprocessedEntities", "failed", "failures", "rejected", "insertErrors")
+RESULTS = ("results", "items")  # may list what was taken, too
 _INDEX = ("index", "originalRequestIndex", "position", "eventIndex", "i")
 _ID = ("eventId", "interactionId", "id")
 _PATH = ("field", "path", "loc", "pointer", "fieldName")
@@ -58,14 +59,14 @@ _STATUS = {"status", "statuscode", "code"}
 _AROUND = {"result", "response", "meta", "summary", "status", "partialsuccess"}
 """Members in which the answer proper may stand; ``data`` and ``body`` may be what was sent."""
 _MAX_AROUND = 3
-_NO = regex(
+NO = regex(
     rb'"[\w-]{0,20}(?:succe|ok|accepted|acknowledged)[\w-]{0,20}"\s*+:\s*+(?:false|"(?:false|no)")'
     rb'|"[\w-]{0,20}(?:error|fail|reject|dropped)[\w-]{0,20}"\s*+:\s*+(?:true|[1-9{\[]|-\d|"[^"])'
     rb'|"(?:status|result|state|outcome)"\s*+:\s*+"[^"]{0,40}(?:err|fail|rej|ref|ko|nok|part|den|inv)'
     rb'|"(?:status_?)?(?:code)?"\s*+:\s*+"?[45]\d\d\b',
     re.IGNORECASE,
 )
-"""Whether it is worth the price to look closer."""
+"""Whether ``refusal_in`` may find anything: it costs more."""
 
 IdsOf = Callable[[], Mapping[str, list[int]]]
 """Id -> indices of the batch's events that carry it; made only when an answer names an id."""
@@ -127,14 +128,9 @@ def clean(text: str) -> str:
     """Control characters out, anything like a credential masked."""
     if not text.isprintable():
         text = _CONTROL.sub(" ", text)
-    if not text.isascii() or _names_a_secret(text.lower()):  # the pattern takes ten times as long
+    if not text.isascii() or any(map(text.lower().__contains__, SECRET_WORDS)):  # the pattern takes ten times
         text = _SECRET.sub(lambda m: (m[1] + " ***") if m[1] else m[2] + "***", text)
     return text.strip()
-
-
-def _names_a_secret(lower: str) -> bool:
-    """Whether ``_SECRET`` may match: each of its alternatives has one of these."""
-    return any(word in lower for word in _SECRET_WORDS)
 
 
 def find(body: bytes, count: int, ids: IdsOf, *, shared_ids: bool = True) -> Found:
@@ -151,9 +147,9 @@ def find(body: bytes, count: int, ids: IdsOf, *, shared_ids: bool = True) -> Fou
     found = NamedErrors(shared_ids=shared_ids)
     if not isinstance(content, dict):
         _read(content, found, count, ids, failed=False)
-    elif not _read_all(content, _FAILURES, found, count, ids, failed=True):
+    elif not _read_all(content, FAILURES, found, count, ids, failed=True):
         # where a list of failures has any, they would say the same once more, in fewer words
-        _read_all(content, _RESULTS, found, count, ids, failed=False)
+        _read_all(content, RESULTS, found, count, ids, failed=False)
     return found.result
 
 
@@ -221,7 +217,7 @@ def refusal_in(body: bytes) -> str:
 
     For answers in which no event is named: the API did not accept all of them, and did not say which.
     """
-    if not _NO.search(body):
+    if not NO.search(body):
         return ""
     try:
         content = read_json(body)

@@ -13,7 +13,7 @@ from ingestd.core.answer import PASSING, Answer
 from ingestd.core.regex import regex
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, event_ids, item_paths
-from ingestd.sinks.answer_body import Found, clean, safe_text
+from ingestd.sinks.answer_body import FAILURES, NO, RESULTS, SECRET_WORDS, Found, clean, safe_text
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.transport.headers import retry_after
 from ingestd.transport.token_refusal import concerns_token
@@ -28,6 +28,11 @@ _IN_PROGRESS = regex(
 
 _PAGE = regex(rb"\s*<(?:!doctype\s+html|html|head|body|title|script|meta)\b|\s*<!--", re.IGNORECASE)
 _raw_json = msgspec.json.Decoder(msgspec.Raw).decode
+_Lists = msgspec.defstruct(
+    "_Lists", [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in (*FAILURES, *RESULTS)]
+)
+_NO_LISTS, _lists_in = _Lists(), msgspec.json.Decoder(_Lists).decode
+
 _SLOW_DOWN = frozenset({420, 429, 430, 503})
 _NOT_ACCEPTED = frozenset({420, 421, 423, 425, 429, 430})
 """Of those that come later: the request was not worked on. Of all others nobody knows."""
@@ -104,7 +109,7 @@ class AnswerReader:
         if not self.expect_json:
             strange = ""
         elif 200 <= answer.status < 300 and not (items or unmatched or nameless or strange or self.paths):
-            refusal = answer_body.refusal_in(answer.body)
+            refusal = _refusal_in(answer.body)
             if refusal and answer.status not in self._on_status:  # as an entry that names no event
                 nameless, unmatched = answer_body.nameless_of(answer.body, refusal), 1
         if self.meaning_of(answer.status) is not Meaning.ACCEPTED:
@@ -148,7 +153,7 @@ class AnswerReader:
                 unmatched = max(1, unmatched)
                 usual = usual.but(unmatched=unmatched)
             if refusal is None and not (items or unmatched or self.paths):
-                refusal = answer_body.refusal_in(answer.body)
+                refusal = _refusal_in(answer.body)
             if refusal and not unmatched and not items:
                 usual = usual.but(unmatched=1, unmatched_words=refusal)
         if meaning is None or meaning is usual.meaning:
@@ -175,11 +180,25 @@ class AnswerReader:
         """The errors that an answer's body names."""
         if self.paths is not None:
             return item_paths.find(body, events, self.paths, shared_ids=shared_ids)
+        if _is_object_without_lists(body):  # nearly every one
+            return Found()
         ids = functools.cache(lambda: event_ids.ids_of(events))
         return answer_body.find(body, len(events), ids, shared_ids=shared_ids)
 
 
 DEFAULT = AnswerReader()
+
+
+def _is_object_without_lists(body: bytes) -> bool:
+    """Whether it is a JSON object in which nothing may name events."""
+    try:
+        return _lists_in(body) == _NO_LISTS
+    except (ValueError, RecursionError):
+        return False
+
+
+def _refusal_in(body: bytes) -> str:
+    return answer_body.refusal_in(body) if NO.search(body) else ""
 
 
 def words(answer: Answer) -> str:
@@ -190,7 +209,10 @@ def words(answer: Answer) -> str:
         return f"{answer.status} (its body cannot be read: {answer.unreadable})"
     text = answer.body[: MAX_WORDS * 4 + 1].decode("utf-8", "replace")
     if 200 <= answer.status < 300:  # nearly every one, and nobody sees it but in what is redacted then
-        return f"{answer.status} {clean(text)[:MAX_WORDS]}".strip()
+        is_clean = (
+            text.isprintable() and text.isascii() and not any(map(text.lower().__contains__, SECRET_WORDS))
+        )
+        return f"{answer.status} {(text.strip() if is_clean else clean(text))[:MAX_WORDS]}".strip()
     return f"{answer.status} {safe_text(text, MAX_WORDS)}".strip()
 
 
