@@ -10,7 +10,8 @@ import threading
 
 import uvloop
 
-from ingestd.httpd.request import Request, Response, ServerLimits
+from ingestd.httpd.request import Request, ServerLimits
+from ingestd.httpd.response import Response
 from ingestd.httpd.server import serve
 
 _BODY = b'{"accepted":1,"duplicates":0,"rejected":[]}'

@@ -11,8 +11,8 @@ from typing import cast
 
 from ingestd.httpd.head import BadRequest, Head
 from ingestd.httpd.problem import OUR_FAULT, problem
-from ingestd.httpd.reader import RequestReader
-from ingestd.httpd.request import CLOSE, CONTINUE, KEEP_ALIVE, Headers, Request, Response, encode
+from ingestd.httpd.request import Request, RequestReader
+from ingestd.httpd.response import CLOSE, CONTINUE, KEEP_ALIVE, Headers, Response, encode
 from ingestd.httpd.state import ServerState
 from ingestd.httpd.tls import certificate_name
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from ingestd.httpd.request import Headers
+from ingestd.httpd.response import Headers
 
 END_OF_HEAD = b"\r\n\r\n"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from ingestd.httpd.request import Response
+from ingestd.httpd.response import Response
 
 JSON_TYPE = (("Content-Type", "application/json"),)
 

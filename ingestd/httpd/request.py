@@ -1,26 +1,19 @@
-"""The joint between the wire (``connection.py``) and what a request means (``endpoint.py``).
+"""A request: how it comes out of a connection's bytes, however they are cut, and what an application gets of
+it. No I/O.
 
-The wire makes Requests and calls an Application; an Application answers with ``Request.respond``.
+``connection.py`` reads requests and calls an Application, which answers with ``Request.respond``.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
+from httptools import HttpParserError, HttpRequestParser
 
-Headers = Sequence[tuple[str, str]]
-
-
-class Response(NamedTuple):
-    """``headers``: without Content-Length, Date and Connection, which the wire adds."""
-
-    status: int
-    body: bytes = b""
-    headers: Headers = ()
+from ingestd.httpd.head import END_OF_HEAD, BadRequest, Head, read_head, refuse_beginning
+from ingestd.httpd.response import Headers, Response
 
 
 class RequestSpan(Protocol):
@@ -113,38 +106,180 @@ class ServerLimits:
     """How often slow clients are looked for."""
 
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-CLOSE = b"Connection: close\r\n"
-KEEP_ALIVE = b"Connection: keep-alive\r\n"
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode("ascii") for s in HTTPStatus}
-_WITHOUT_BODY = frozenset({204, 304})
-_NEVER_IN_A_FIELD = frozenset("\r\n\0")
+_KEPT_HEADS, _KEPT_HEAD_BYTES = 256, 1024
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 
 
-def date_line() -> bytes:
-    """The Date field of now, whole seconds: made once a second, not once a response."""
-    return f"Date: {formatdate(usegmt=True)}\r\n".encode("ascii")
-
-
-def encode(response: Response, *, date: bytes, persistence: bytes = b"", head_only: bool = False) -> bytes:
-    """One bytes object: one write, one packet. ``date``, ``persistence``: whole lines.
-
-    Raises ValueError for a header with a line end or a character beyond latin-1, KeyError for a status
-    that nobody knows.
+class KnownHeads(dict[bytes, Head]):
+    """Heads by their bytes, on which all that is read in them depends: a producer sends the same one again
+    and again. They must not be changed. A long one is not kept, nor one with a chunked body, which its parser
+    goes on with; when there are too many, all are forgotten. Raises BadRequest for one that is malformed.
     """
-    status, body, headers = response
-    fields = _encode_headers(tuple(headers)) if headers else b""
-    if status in _WITHOUT_BODY:
-        return b"%b%b%b%b\r\n" % (_STATUS_LINES[status], date, fields, persistence)
-    length = len(body)
-    return b"%b%b%bContent-Length: %d\r\n%b\r\n%b" % (
-        *(_STATUS_LINES[status], date, fields, length, persistence, b"" if head_only else body),
-    )
+
+    def __init__(self, max_headers: int) -> None:
+        self._max_headers = max_headers
+
+    def __missing__(self, raw: bytes) -> Head:
+        head = read_head(raw, max_headers=self._max_headers)
+        if len(raw) <= _KEPT_HEAD_BYTES and head.chunked is None:
+            if len(self) >= _KEPT_HEADS:
+                self.clear()
+            self[raw] = head
+        return head
 
 
-@lru_cache(maxsize=256)
-def _encode_headers(headers: Headers) -> bytes:
-    for part in (part for field in headers for part in field):
-        if not _NEVER_IN_A_FIELD.isdisjoint(part):
-            raise ValueError("a response's header must not hold a line end")
-    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
+class RequestReader:
+    """``buffer`` gets what came in; then ``read_head``, ``read_body``; ``head = None`` before the next one.
+
+    Both give None as long as something is missing, and raise BadRequest, after which nothing that
+    follows can be understood.
+    """
+
+    __slots__ = ("body", "buffer", "head")
+
+    def __init__(self) -> None:
+        self.buffer = b""
+        self.head: Head | None = None
+        self.body: RequestBody | None = None
+        """One that did not come in one piece with its head, as far as it has come."""
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self.buffer) + (self.body.held_bytes if self.body is not None else 0)
+
+    def read_head(self, limits: ServerLimits, known: KnownHeads) -> Head | None:
+        """The head, once it is whole; None before. Raises BadRequest."""
+        buffer = self.buffer
+        if buffer[:1] == b"\r":  # RFC 9112, 2.2: empty lines before a request are ignored
+            buffer = self.buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
+            if buffer in (b"", b"\r"):
+                return None
+        found = buffer.find(END_OF_HEAD, 0, limits.max_head_bytes)
+        if found < 0:
+            if len(buffer) >= limits.max_head_bytes:
+                raise BadRequest(431, f"the head is larger than {limits.max_head_bytes} bytes")
+            refuse_beginning(buffer)
+            return None
+        end = found + len(END_OF_HEAD)
+        head = known[buffer[:end]]
+        if head.body_bytes > limits.max_body_bytes:
+            raise BadRequest(413, f"the body is larger than {limits.max_body_bytes} bytes")
+        self.head, self.buffer = head, buffer[end:]
+        return head
+
+    def read_body(self, head: Head, limits: ServerLimits) -> bytes | None:
+        body, buffer = self.body, self.buffer
+        if body is None:
+            size = head.body_bytes
+            if head.chunked is None and size <= len(buffer):  # nearly always
+                self.buffer = buffer[size:]
+                return buffer[:size]
+            body = self.body = (
+                SizedBody(size)
+                if head.chunked is None
+                else ChunkedBody(head, head.chunked, max_bytes=limits.max_body_bytes)
+            )
+        self.buffer = b""
+        rest = body.feed(buffer)
+        if rest is None:
+            return None
+        self.buffer, self.body = rest, None
+        return body.body()
+
+    def skip_body(self, head: Head) -> bool:
+        """Whether the body was here already, so that the connection can be kept without reading it."""
+        if head.chunked is not None or head.body_bytes > len(self.buffer):
+            return False
+        self.buffer = self.buffer[head.body_bytes :]
+        return True
+
+    def clear(self) -> None:
+        self.buffer = b""
+        self.head = self.body = None
+
+
+_FREE_OVERHEAD_BYTES = 16 * 1024
+_OVERHEAD_FACTOR = 8
+"""Chunks of one byte come with five bytes of framing; more than this is padding."""
+
+
+class SizedBody:
+    """Of an announced length. ``feed`` until it gives what follows the body."""
+
+    __slots__ = ("_received", "_size_bytes")
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._received = bytearray()
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._received)
+
+    def feed(self, data: bytes) -> bytes | None:
+        missing = self._size_bytes - len(self._received)
+        if len(data) < missing:
+            self._received += data
+            return None
+        self._received += memoryview(data)[:missing]
+        return data[missing:]
+
+    def body(self) -> bytes:
+        return bytes(self._received)
+
+
+class ChunkedBody:
+    """Decoded by llhttp. ``feed`` until it gives what follows the body.
+
+    A parser of httptools cannot stop after one request, and the next may follow in the same
+    bytes. But a chunked body always ends with an empty line: so it is fed no further than the next one.
+    """
+
+    __slots__ = ("_decoded", "_fed_bytes", "_head", "_max_bytes", "_parser", "_waiting")
+
+    def __init__(self, head: Head, parser: HttpRequestParser, *, max_bytes: int) -> None:
+        self._head = head
+        self._parser = parser
+        self._decoded = head.decoded = bytearray()
+        self._max_bytes = max_bytes
+        self._waiting = b""
+        self._fed_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._decoded)
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Raises BadRequest: 400 for malformed chunks, 413 as soon as they are more than ``max_bytes``."""
+        data = self._waiting + data
+        view, start = memoryview(data), 0
+        while (found := data.find(END_OF_HEAD, start)) >= 0:
+            end = found + len(END_OF_HEAD)
+            self._parse(view[start:end])
+            start = end
+            if self._head.body_complete:
+                return data[start:]
+        # an empty line may have come in half
+        kept = next(n for n in (3, 2, 1, 0) if data.endswith(END_OF_HEAD[:n]))
+        stop = max(start, len(data) - kept)
+        self._parse(view[start:stop])
+        self._waiting = data[stop:]
+        return None
+
+    def body(self) -> bytes:
+        return bytes(self._decoded)
+
+    def _parse(self, data: memoryview) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            raise BadRequest(400, f"the chunked body is malformed: {error}") from None
+        self._fed_bytes += len(data)
+        body_bytes = len(self._decoded)
+        if body_bytes > self._max_bytes:
+            raise BadRequest(413, f"the body is larger than {self._max_bytes} bytes")
+        if self._fed_bytes - body_bytes > _FREE_OVERHEAD_BYTES + _OVERHEAD_FACTOR * body_bytes:
+            raise BadRequest(400, "the chunks of the body are mostly padding")
+
+
+RequestBody = SizedBody | ChunkedBody

@@ -12,7 +12,8 @@ from functools import partial
 
 from ingestd.httpd.connection import Connection
 from ingestd.httpd.listener import Listener, fit_to_file_limit, open_sockets
-from ingestd.httpd.request import Application, ServerLimits, date_line
+from ingestd.httpd.request import Application, ServerLimits
+from ingestd.httpd.response import date_line
 from ingestd.httpd.state import OnRefusedHead, ServerState, nobody_asks
 from ingestd.httpd.tls import Certificates, handshake_words
 

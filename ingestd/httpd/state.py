@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ingestd.httpd.reader import KnownHeads
-from ingestd.httpd.request import Application, Response, ServerLimits, date_line
+from ingestd.httpd.request import Application, KnownHeads, ServerLimits
+from ingestd.httpd.response import Response, date_line
 
 OnRefusedHead = Callable[[str, int, str], None]
 """(address of the client, status that it gets or 0, why): what it sent is not a request, or it may not

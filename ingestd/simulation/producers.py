@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ingestd.httpd.request import Request, Response
+from ingestd.httpd.request import Request
+from ingestd.httpd.response import Response
 from ingestd.simulation.plan import TYPES
 from ingestd.simulation.trace import Trace
 from ingestd.sources.http.endpoint import PATH, Endpoint

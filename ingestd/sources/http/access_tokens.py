@@ -19,7 +19,8 @@ import msgspec
 from ingestd.core.clock import Clock
 from ingestd.core.token_bucket import TokenBucket
 from ingestd.httpd.problem import JSON_TYPE, encode
-from ingestd.httpd.request import Request, Response
+from ingestd.httpd.request import Request
+from ingestd.httpd.response import Response
 from ingestd.sources.http.body import UTF_8, parse_media_type
 
 TOKEN_PATH = "/v1/oauth/token"  # noqa: S105

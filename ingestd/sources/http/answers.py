@@ -6,7 +6,7 @@ from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection
 from ingestd.core.text import cut
 from ingestd.core.units import counted
 from ingestd.httpd.problem import JSON_TYPE, encode
-from ingestd.httpd.request import Response
+from ingestd.httpd.response import Response
 
 INVALID = 422
 _MAX_LIST_BYTES = 256 * 1024

@@ -25,7 +25,8 @@ from ingestd.core.submission import (
 )
 from ingestd.core.unwrap import Unwrapper
 from ingestd.httpd.problem import JSON_TYPE, OUR_FAULT, RefusedRequest, problem
-from ingestd.httpd.request import Request, Response
+from ingestd.httpd.request import Request
+from ingestd.httpd.response import Response
 from ingestd.sources.http.access_tokens import MAX_BODY_BYTES, TOKEN_PATH
 from ingestd.sources.http.answers import INVALID, in_full, words_of
 from ingestd.sources.http.aside import BodyWorker, at_once

@@ -1,6 +1,7 @@
 """Spans of producers' requests: put around the endpoint where traces are on."""
 
-from ingestd.httpd.request import Application, Request, Response
+from ingestd.httpd.request import Application, Request
+from ingestd.httpd.response import Response
 from ingestd.telemetry.tracing import Spans
 
 _DEFERRED = (429, 503, 507)

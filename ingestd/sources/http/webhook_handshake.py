@@ -6,7 +6,8 @@ would let anybody make us send requests to an address of his choice.
 
 from collections.abc import Collection
 
-from ingestd.httpd.request import Request, Response
+from ingestd.httpd.request import Request
+from ingestd.httpd.response import Response
 from ingestd.sources.http.body import ACCEPT_POST
 
 ALLOW = ("Allow", "POST, OPTIONS")

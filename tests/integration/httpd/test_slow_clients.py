@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from ingestd.httpd.request import Response, ServerLimits
+from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.response import Response
 from ingestd.httpd.server import Server, serve
 from tests.integration.httpd.wire_client import GET, POST, Client, Echo, connect, post, until
 from tests.machine import patience

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.httpd.head import BadRequest, Head
-from ingestd.httpd.reader import KnownHeads, RequestReader
-from ingestd.httpd.request import ServerLimits
+from ingestd.httpd.request import KnownHeads, RequestReader, ServerLimits
 from ingestd.httpd.server import Server, serve
 from tests.each import each
 from tests.integration.httpd.wire_client import POST, Echo, connect

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from ingestd.httpd.connection import REQUESTS_AT_ONCE
-from ingestd.httpd.request import Request, Response
+from ingestd.httpd.request import Request
+from ingestd.httpd.response import Response
 from ingestd.httpd.server import Server
 from tests.integration.httpd.wire_client import GET, POST, Client, Echo, connect, post, until
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ingestd.httpd.request import Request, Response, ServerLimits
+from ingestd.httpd.request import Request, ServerLimits
+from ingestd.httpd.response import Response
 from tests.machine import patience
 
 POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"

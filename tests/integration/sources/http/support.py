@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ingestd.core.submission import AcceptedSubmission, DeferredSubmission, Rejection, Result, Submission
-from ingestd.httpd.request import Request, Response
+from ingestd.httpd.request import Request
+from ingestd.httpd.response import Response
 from ingestd.processing.validate import Validator
 from ingestd.schemas.load import load
 from ingestd.sources.http.auth import Authenticator, ProducerKeys

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ingestd.httpd.request import Response
+from ingestd.httpd.response import Response
 from ingestd.sources.http.auth import Authenticator, ProducerKeys
 from tests.each import each
 from tests.integration.sources.http.support import (

@@ -1,4 +1,4 @@
-from ingestd.httpd.request import Response
+from ingestd.httpd.response import Response
 from tests.each import each
 from tests.integration.sources.http.support import PRODUCERS, Scene, header
 
