@@ -116,7 +116,8 @@ def _doubts_of_topic(
 def _doubts_of_group(where: str, admin: Admin, source: KafkaConfig) -> Iterator[Finding]:
     name = source.group
     listed = admin.client.list_consumer_groups(request_timeout=REQUEST_S).result(2 * REQUEST_S)
-    if name not in {one.group_id for one in listed.valid}:
+    found = next((one for one in listed.valid if one.group_id == name), None)
+    if found is None:
         with warnings.catch_warnings(action="ignore"):  # the only call of the library that names all groups
             others = {one.id for one in admin.client.list_groups(timeout=REQUEST_S)}
         if name in others:
@@ -128,11 +129,13 @@ def _doubts_of_group(where: str, admin: Admin, source: KafkaConfig) -> Iterator[
         else:
             yield ok(where, f"group {name} is not there yet: it is made at the first start")
         return
-    groups = admin.client.describe_consumer_groups([name], request_timeout=REQUEST_S)
-    group = groups[name].result(2 * REQUEST_S)
-    members, kind = group.members, str(getattr(group.type, "name", "")).lower()
-    if kind in ("classic", "consumer") and members and kind != source.protocol:
+    kind, state = found.type.name.lower(), found.state.name.lower()
+    if kind in ("classic", "consumer") and state != "empty" and kind != source.protocol:
         yield warn(where, f"group {name} has members of protocol {kind}, the configuration {source.protocol}")
+    if kind == "consumer":
+        yield ok(where, f"group {name} is {state}; its members are not looked at (protocol consumer)")
+        return
+    members = getattr(admin.classic_group(), "members", ())
     strangers = [one for one in members if one.client_id != "ingestd"]
     if strangers:
         yield warn(

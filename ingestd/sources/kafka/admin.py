@@ -61,19 +61,24 @@ class Admin:
                 raise
         return found
 
-    def unowned(self) -> int:
-        """How many partitions no member of the classic group has, though it is at rest. 0 also where the
-        brokers do not say.
+    def classic_group(self) -> Any:
+        """State and members of the group (``GroupMetadata``), if it is a classic one. None: the brokers do
+        not say. Raises KafkaException.
 
         Not by ``describe_consumer_groups``, nor by any other call that goes to the group's coordinator: with
         librdkafka 2.16.0 one that waits while the coordinator comes back ends the process (SIGABRT).
         """
         group = self._settings.group
+        with warnings.catch_warnings(action="ignore"):  # the library would have us ask the coordinator
+            listed = self.client.list_groups(group, timeout=REQUEST_S)
+        return next((one for one in listed if one.id == group), None)
+
+    def unowned(self) -> int:
+        """How many partitions no member of the classic group has, though it is at rest. 0 also where the
+        brokers do not say."""
         try:
-            with warnings.catch_warnings(action="ignore"):  # the library would have us ask the coordinator
-                listed = self.client.list_groups(group, timeout=REQUEST_S)
-            found = next((one for one in listed if one.id == group and one.state == "Stable"), None)
-            if found is None:
+            found = self.classic_group()
+            if found is None or found.state != "Stable":
                 return 0
             owned = {place for member in found.members for place in places_of(member.assignment)}
             topics = self.topics().items()

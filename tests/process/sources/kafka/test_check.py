@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.sources.kafka import client
 from tests.event_api import event, events
 from tests.machine import patience
 from tests.process.sources.kafka.support import KafkaServer, Topic, topic
@@ -16,8 +17,10 @@ from tests.process.sources.nats.test_check import told
 pytestmark = pytest.mark.anyio
 
 
-async def found(tmp_path: Path, made: Topic, more: str = "", *, online: bool = True) -> list[tuple[str, str]]:
-    source = f'bootstrap_servers = "{made.bootstrap}"\ntopics = "{made.name}"\ngroup = "{made.name}"'
+async def found(
+    tmp_path: Path, made: Topic, more: str = "", *, group: str = "", online: bool = True
+) -> list[tuple[str, str]]:
+    source = f'bootstrap_servers = "{made.bootstrap}"\ntopics = "{made.name}"\ngroup = "{group or made.name}"'
     return await findings_of(tmp_path, source, online=online, more=more, kind="kafka")
 
 
@@ -50,6 +53,28 @@ async def test_a_topic_that_loses_nothing_is_no_doubt(tmp_path: Path, shared_kaf
     made.produce(*events(3))
     findings = await found(tmp_path, made, '[delivery]\norder_by = "attributes.note"')
     assert [text for level, text in findings if level != "ok"] == []
+
+
+async def test_members_of_the_group_are_counted_without_its_coordinator(
+    tmp_path: Path, shared_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library may abort in such a call while that broker comes back."""
+    made = topic(shared_kafka)
+    admin = client.library().admin.AdminClient
+    monkeypatch.delattr(admin, "describe_consumer_groups")
+    options = {"bootstrap.servers": made.bootstrap, "log_level": 0, "client.id": "other"}
+    for protocol, words in (
+        ("classic", "has 1 members that are not ingestd"),
+        ("consumer", "has members of protocol consumer, the configuration classic"),
+    ):
+        group = f"{made.name}-{protocol}"
+        stranger = made.kafka.Consumer(options | {"group.id": group, "group.protocol": protocol})
+        stranger.subscribe([made.name])
+        until = time.monotonic() + patience(20)
+        while not told(findings := await found(tmp_path, made, group=group), "warn", words):
+            assert time.monotonic() < until, findings
+            await asyncio.to_thread(stranger.poll, 0.2)
+        stranger.close()
 
 
 async def test_a_share_group_is_refused(tmp_path: Path, shared_kafka: KafkaServer) -> None:
