@@ -52,8 +52,8 @@ class Partitions:
         self.awaited: set[int] = set()
         """Numbers of those that an earlier process had batches of, and the group has not given yet."""
         self._begun: set[str] = set()
-        """Topics of which this state directory had partitions: what they get later is read from its first
-        message, for the library finds it only after messages came."""
+        """Topics of which this state directory had partitions, or the group an offset: what they get later is
+        read from its first message, for the library finds it only after messages came."""
         self._left: dict[str, set[int]] = {}
         """By name of a partition the numbers that it had, as far as there are batches of them."""
         self._prefix = ""
@@ -85,6 +85,7 @@ class Partitions:
     # --- what the group says ---
 
     async def assigned(self, given: Sequence[Given]) -> list[Start]:
+        self._begun.update(one.place[0] for one in given if one.committed >= 0)
         mine = [await self._recognise(one) for one in given]
         self._begun.update(one.place[0] for one in mine)
         await self._journal.commit()

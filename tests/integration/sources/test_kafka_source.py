@@ -494,3 +494,15 @@ async def test_what_a_partition_has_that_a_topic_got_later_is_read_though_a_new_
     async with reader(tmp_path / "one", kafka, T0, T1, ("t", 2), start="new") as one:
         await until(lambda: payloads(5, 7)[-1] in one.events)
         assert not {*payloads(0, 3)} & {*one.events}
+
+
+async def test_a_member_with_a_new_state_directory_begins_no_partition_at_its_end_in_an_old_group(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    """One that the topic got while nobody had found it yet is given together with one that is committed."""
+    kafka.produce("t", 0, *payloads(0, 3))
+    async with reader(tmp_path / "one", kafka, T0, start="new"):
+        await until(lambda: T0 in kafka.committed)
+    kafka.produce("t", 1, *payloads(3, 5))
+    async with reader(tmp_path / "two", kafka, T1, T0, start="new") as one:
+        await until(lambda: one.events == payloads(3, 5))
