@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from ingestd.core.text import answer_words, cut, printable
+from ingestd.core.letter import HEADERS
+from ingestd.core.text import cut, printable, without_json
 from ingestd.core.units import counted
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _row_of(letter: Mapping[str, Any], now: float) -> tuple[str, ...]:
     return (
         str(letter["id"]),
         letter["reason"],
-        answer_words("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"]))), _MAX_CAUSE),
+        _cause_of(letter),
         letter["event_id"] or "",
         letter["event_type"] or "",
         letter["producer"] or "",
@@ -111,6 +112,14 @@ def _row_of(letter: Mapping[str, Any], now: float) -> tuple[str, ...]:
         ago(letter["last_failed"], now),
         f"in {ago(due, now)}" if due else "a person",
     )
+
+
+def _cause_of(letter: Mapping[str, Any]) -> str:
+    """On one line, without the headers of a broker's message: `dlq show` has them."""
+    words = without_json("; ".join(filter(None, (letter["why_not_by_itself"], letter["detail"]))))
+    first, _, rest = words.partition("\n")
+    place = " ".join(rest.partition(f", {HEADERS}")[0].split())
+    return cut("; ".join(filter(None, (first, place))), _MAX_CAUSE)
 
 
 def print_purged(deleted: int, left: int, *, interrupted: bool, as_json: bool) -> None:

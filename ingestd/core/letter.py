@@ -10,6 +10,9 @@ from ingestd.core.text import shape
 MAX_DETAIL = 2_000
 """Characters kept of an answer or of validation errors."""
 
+HEADERS = "headers "
+"""Before those of a broker's message, at the end of a letter's detail."""
+
 _OF_ANSWERS = frozenset({Reason.REFUSED, Reason.GAVE_UP, Reason.FAILED, Reason.UNCONFIRMED})
 
 

@@ -15,6 +15,8 @@ from ingestd.store.dead_letters import ID_FIELDS, TYPE_FIELDS, StoredLetter
 _MAX_CAUSE, _MAX_VALUE = 300, 60
 _MOST_PLACES, _MOST_VALUES = 20, 5
 
+_UNNUMBERED = ("SQS queue ", "Genesys notifications ")
+"""Sources whose messages have no places."""
 _FORMS = {
     Form.AS_IT_CAME: "as it came",
     Form.UNTRANSFORMED: "as it came, not transformed yet",
@@ -75,11 +77,25 @@ def _first(event: dict[str, Any], names: Sequence[str]) -> str | None:
     return redact(cut(found)) if isinstance(found, str) else None
 
 
+def _place(offset: int, source: str) -> tuple[int | None, int | None]:
+    """Offset and sequence, as far as there is one that a person can look for."""
+    if offset < 0:
+        return None, -1 - offset if offset < -1 else None
+    if source.startswith(("NATS stream ", "Kafka cluster ")):
+        from ingestd.sources.broker.chunks import sequence_of  # it loads more than most letters need
+
+        found = sequence_of(offset)
+        return (None, found) if source.startswith("NATS") else (found, None)
+    return None if source.startswith(_UNNUMBERED) else offset, None
+
+
 def as_dict(letter: StoredLetter, source: str = "") -> Fields:
     """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead.
     ``sequence``: of its chunk in the stream of events, where the spool is on NATS; then it has no ``offset``.
+    ``source``: its name, if that is known; of a broker's message its place is what the broker calls so.
     """
     event_id, event_type = about(letter.payload)
+    offset, sequence = _place(letter.offset, source)
     found: Fields = {
         "id": letter.id,
         "state": letter.state,
@@ -91,8 +107,8 @@ def as_dict(letter: StoredLetter, source: str = "") -> Fields:
         "detail": redact(letter.detail),
         "fingerprint": redact(letter.fingerprint),
         "source": source or letter.source,
-        "offset": letter.offset if letter.offset >= 0 else None,
-        "sequence": -1 - letter.offset if letter.offset < -1 else None,
+        "offset": offset,
+        "sequence": sequence,
         "line": letter.line,
         "batch": letter.batch or None,
         "idempotency_key": letter.batch or None,

@@ -12,6 +12,7 @@ from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
+from ingestd.core.letter import HEADERS
 from ingestd.sources.broker.formats import ReadMessage, Unreadable, whole
 
 MAX_CHUNK_BYTES = 256 * 1024
@@ -271,5 +272,5 @@ class Cutter:
 
     def _about(self, message: Message) -> str:
         headers = ", ".join(f"{name}: {value}" for name, value in message.headers.items())
-        shown = f"headers {headers[:_MAX_SHOWN]}" if headers else "no headers"
+        shown = f"{HEADERS}{headers[:_MAX_SHOWN]}" if headers else "no headers"
         return f"{self._where(message)}, {shown}"

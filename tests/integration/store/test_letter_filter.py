@@ -220,3 +220,12 @@ def test_a_list_fits_its_terminal_a_line_each(
         assert lines[0].endswith("2h   in 5m")
         assert "503 code: busy, message: xxx" in lines[0]
     assert ("routing.interaction" in lines[0]) is (columns == 200)
+
+
+def test_a_list_has_the_place_of_a_message_and_not_its_headers(capsys: pytest.CaptureFixture[str]) -> None:
+    detail = "the message is empty\nstream ORDERS, sequence 7, subject orders, headers trace: {" + "x" * 400
+    named = dict.fromkeys(("why_not_by_itself", "event_id", "event_type", "producer", "sink", "next_due"))
+    letter = {"id": 17, "reason": "unparsable", "detail": detail, "attempts": 0, "last_failed": None, **named}
+    print_letters(iter([letter]), 1, as_json=False, now=0.0)
+    _, line = capsys.readouterr().out.splitlines()
+    assert line == "17  unparsable  the message is empty; stream ORDERS, sequence 7, subject orders  a person"
