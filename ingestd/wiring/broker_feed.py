@@ -17,7 +17,7 @@ from ingestd.intake.recovery import ProcessedEvents
 from ingestd.intake.spooled_intake import SpooledIntake
 from ingestd.intake.stages import Stages
 from ingestd.sources.broker.chunks import Cut
-from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.source import Source
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import DISMISSED, EVERYWHERE
@@ -37,6 +37,8 @@ class BrokerSource(Source, Protocol):
 
     @property
     def counts(self) -> SourceCounts: ...
+    @property
+    def outage(self) -> Outage: ...
     @property
     def numbers(self) -> Collection[int]: ...
     @property
@@ -117,9 +119,7 @@ class BrokerFeed:
                 await self.source.open()
             except BrokerAway as error:
                 failures += 1
-                self.source.counts.problem = str(error)
-                if failures in (1, 10, 100):
-                    self._context.warn(f"{self.source.name}: {error}; it is tried again")
+                self.source.outage.goes_on(str(error), reported=failures in (1, 10, 100))
                 await wait_until_set(
                     self._stop, _RETRY.delay(failures, rng=self._context.rng), self._pipeline.clock
                 )

@@ -1,14 +1,16 @@
 """What sources at brokers have in common besides the contract of sources."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ingestd.core import redaction
+from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
+from ingestd.core.units import human_seconds
 
 _MAX_SECRET_BYTES = 64 * 1024
 
@@ -40,6 +42,32 @@ class SourceCounts(msgspec.Struct, rename={"problem": "trouble"}):
     gaps: int = 0
     gap_seconds: float = 0.0
     last_gap: str = ""
+
+
+class Outage:
+    """While nothing comes of the source ``name``: why is in its counts, and told by ``warn``."""
+
+    def __init__(self, name: str, counts: SourceCounts, warn: Callable[[str], None], clock: Clock) -> None:
+        self._name = name
+        self._counts = counts
+        self._warn = warn
+        self._clock = clock
+        self._reported_at: float | None = None
+
+    def goes_on(self, why: str, *, reported: bool) -> None:
+        """``reported``: it is time for a line of the log."""
+        self._counts.connected, self._counts.problem = False, why
+        if reported:
+            self._warn(f"{self._name}: {why}; it is tried again")
+            self._reported_at = self._clock.monotonic() if self._reported_at is None else self._reported_at
+
+    def ends(self) -> None:
+        """Also where there was none. A line of the log says so if one said that it began."""
+        self._counts.connected, self._counts.problem = True, ""
+        if self._reported_at is not None:
+            away_s = self._clock.monotonic() - self._reported_at
+            self._warn(f"{self._name}: works again, after {human_seconds(away_s)}")
+            self._reported_at = None
 
 
 def watch_tasks(tasks: Iterable[asyncio.Task[Any]], news: asyncio.Event) -> None:

@@ -20,7 +20,7 @@ from ingestd.core.text import printable
 from ingestd.core.units import rfc3339
 from ingestd.sources.broker.chunks import Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
-from ingestd.sources.broker.source import BrokerAway, SourceCounts, raise_failure, watch_tasks
+from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts, raise_failure, watch_tasks
 from ingestd.sources.genesys.channel import MAX_TOPICS, Channel, Ended, Notification, digest_of
 from ingestd.sources.genesys.settings import NotificationsConfig
 from ingestd.sources.source import Position
@@ -65,6 +65,7 @@ class NotificationsSource:
         self._clock = clock
         self._rng = rng
         self._warn = warn
+        self.outage = Outage(self.name, self.counts, warn, clock)
         self._audit = audit
         topics = [*dict.fromkeys(settings.topics)]
         parts = [topics[at : at + MAX_TOPICS] for at in range(0, len(topics), MAX_TOPICS)]
@@ -180,7 +181,8 @@ class NotificationsSource:
                 " role their permissions"
             )
         self.counts.connected = not any(other.gap_since for other in self._lanes)
-        self.counts.problem = "" if self.counts.connected else self.counts.problem
+        if self.counts.connected:
+            self.outage.ends()
         return channel
 
     async def _read(self, lane: "_Lane", channel: Channel) -> Ended:

@@ -19,7 +19,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
-from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.group import MESSAGES, Group
@@ -126,12 +126,12 @@ class KafkaSource:
             clock=clock,
         )
         self._assigned_at = 0.0
-        self._runs: deque[Run] = deque()
-        self._waiting_bytes = 0
+        self._runs, self._waiting_bytes = deque[Run](), 0
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
         self._failures = 0
+        self.outage = Outage(self.name, self.counts, warn, clock)
 
     async def open(self) -> None:
         """Raises BrokerAway where it cannot be opened now, UserError where it never can."""
@@ -255,14 +255,14 @@ class KafkaSource:
         self._runs = deque(run for run in self._runs if run.place in mine)
         self._waiting_bytes = sum(run.size_bytes for run in self._runs)
         if mine:
-            self.counts.connected, self.counts.problem, self._failures = True, "", 0
+            self._failures = 0
+            self.outage.ends()
             self._assigned_at = self._assigned_at or self._clock.monotonic()
         self._steer()
         self._news.set()
 
     def came(self, runs: list[Run]) -> None:
-        self.counts.problem = ""
-        self.counts.connected = True
+        self.outage.ends()
         if self._stopped:
             return
         self._runs += runs
@@ -274,10 +274,10 @@ class KafkaSource:
         self._warn(f"{self.name}: {text}")
 
     def on_problem(self, text: str) -> None:
-        if text and text != self.counts.problem and not self._stopped:
-            self._warn_named(f"{text}; it is tried again")
-        self.counts.problem = text
-        self.counts.connected = not text
+        if text:
+            self.outage.goes_on(text, reported=text != self.counts.problem and not self._stopped)
+        else:
+            self.outage.ends()
 
     def on_away(self, text: str) -> None:
         self._measuring.on_away(text)

@@ -11,7 +11,7 @@ from functools import partial
 from ingestd.core.chunk import NO_MARK, Chunk, Keeper, Mark
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import Receipt
-from ingestd.sources.broker.source import raise_failure
+from ingestd.sources.broker.source import Outage, raise_failure
 from ingestd.sources.files.jsonl import in_thread
 from ingestd.sources.files.splitting import Damaged
 from ingestd.sources.live.counts import FileCounts
@@ -60,6 +60,7 @@ class FilesSource:
     ) -> None:
         self.name = f"files.{name}"
         self.counts = FileCounts()
+        self.outage = Outage(self.name, self.counts, warn, clock)
         self.starts: dict[int, int] = {}
         self._settings = settings
         self._patterns = settings.patterns

@@ -19,7 +19,7 @@ from ingestd.core.receipt import Receipt
 from ingestd.core.text import printable
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
-from ingestd.sources.broker.source import BrokerAway, SourceCounts
+from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
 from ingestd.sources.nats.settings import NatsConfig
@@ -77,10 +77,11 @@ class NatsSource:
         self._stream = StreamState("", "", 0, 0, 0)
         self._cutter = self._cutter_of(0)
         self._replies: dict[int, tuple[str, int]] = {}  # sequence -> reply, time; of this session, in order
-        self._to_ack = asyncio.Event()
+        self._to_ack, self._begun = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._owner = f"{rng.getrandbits(128):032x}"
         self._failures = 0
+        self.outage = Outage(self.name, self.counts, warn, clock)
         self._held_since = 0.0
         self._given = 0
 
@@ -169,8 +170,9 @@ class NatsSource:
             await self._let_go("it was not opened")
             raise
         self._consumer = consumer
-        self.counts.connected, self.counts.problem = True, ""
-        self._failures = 0
+        self.outage.ends()
+        self._begun.set()
+        self.counts.unacked = self._failures = 0
 
     async def _look_for_deleted(self, gaps: Sequence[tuple[int, int]]) -> None:
         """The stream may have deleted what was to come next. Raises BrokerAway."""
@@ -231,9 +233,7 @@ class NatsSource:
         if self._stopped:
             return
         self._failures += 1
-        self.counts.problem = str(error)
-        if self._failures in (1, 10, 100):
-            self._warn(f"{self.name}: {error}; it is tried again")
+        self.outage.goes_on(str(error), reported=self._failures in (1, 10, 100))
         await self._let_go(str(error))
         self._news.clear()
         if not self._stopped:
@@ -329,6 +329,7 @@ class NatsSource:
 
     async def _measure(self) -> None:
         while True:
+            self._begun.clear()
             if consumer := self._consumer:
                 with suppress(BrokerAway, JetStreamError):
                     lag, counts = await consumer.lag(), self.counts
@@ -337,7 +338,7 @@ class NatsSource:
                     idle = lag.all_came and consumer.received <= self._life.consumed
                     if lag.stream and idle and self._notices_deleted(consumer):
                         self._report_lost(self._life.pass_deleted(lag.stream, self._settings.subjects))
-            await self._clock.sleep(_LAG_EVERY_S)
+            await wait_until_set(self._begun, _LAG_EVERY_S, self._clock)
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

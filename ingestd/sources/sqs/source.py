@@ -19,7 +19,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
-from ingestd.sources.broker.source import BrokerAway, SourceCounts, raise_failure, watch_tasks
+from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts, raise_failure, watch_tasks
 from ingestd.sources.source import Position
 from ingestd.sources.sqs.queue import MAX_ENTRIES, Failed, SqsError, SqsMessage, SqsQueue, is_denied, tens
 from ingestd.sources.sqs.settings import SqsConfig
@@ -89,6 +89,7 @@ class SqsSource:
         self._is_busy = False
         self._stopped = False
         self._failures = 0
+        self.outage = Outage(self.name, self.counts, warn, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -180,7 +181,8 @@ class SqsSource:
                 continue
             finally:
                 self._asked -= most
-            self.counts.connected, self.counts.problem, self._failures = True, "", 0
+            self.outage.ends()
+            self._failures = 0
             self._is_busy = len(messages) == most
             for message in messages:
                 self._take(message)
@@ -215,10 +217,8 @@ class SqsSource:
         self._arrived.append(Message(self._last_number, now_ns, payload, message.headers, where))
 
     async def _pause(self, error: BrokerAway) -> None:
-        self.counts.connected, self.counts.problem = False, str(error)
         self._failures += 1
-        if self._failures in (1, 10, 100):
-            self._warn(f"{self.name}: {error}; it is tried again")
+        self.outage.goes_on(str(error), reported=self._failures in (1, 10, 100))
         await self._clock.sleep(_RETRY.delay(self._failures, rng=self._rng))
 
     # --- what is settled, and what is on its way ---

@@ -432,6 +432,7 @@ async def test_errors_are_told_and_end_and_that_of_a_copied_member_ends_the_sour
         await until(lambda: one.events == [b'{"n":1}'])
         assert one.source.counts.connected
         assert not one.source.counts.problem
+        assert warnings[1].startswith("kafka.k: works again, after ")
         member.do(lambda: member.fail(FENCED))
         await until(lambda: one.error is not None)
         assert "it has a copy of this state directory" in str(one.error)

@@ -271,7 +271,7 @@ async def test_an_outage_of_sqs_is_told_once_and_waited_out() -> None:
         await asyncio.sleep(60)
         assert reader.events == 1
         assert reader.source.counts.connected
-        assert reader.said == ["sqs.q: it is away; it is tried again"]
+        assert reader.said == ["sqs.q: it is away; it is tried again", "sqs.q: works again, after 3.3s"]
     denied = Queue()
     denied.attributes = _denied  # type: ignore[method-assign]
     async with reading(denied):

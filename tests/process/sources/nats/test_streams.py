@@ -202,12 +202,16 @@ async def test_a_stream_that_was_made_anew_is_another_one(tmp_path: Path, shared
         async with running(settings(tmp_path, api.url, source)) as service:
             await service.settled(10)
             await made.settled(10)
+            (feed,) = service.service.brokers.feeds
+            counts = feed.source.counts
+            counts.unacked = 99  # as it was measured last
             assert (await made.ask(f"STREAM.DELETE.{made.name}"))["success"]
             async with stream(shared_nats.url, name=made.name) as again:
                 for one in events(10, first=10):
                     await again.publish(one)
                 await service.settled(20)
                 await again.settled(10)
+                assert counts.unacked <= 10
         assert api.events == events(20)
 
 
