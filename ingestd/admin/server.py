@@ -62,7 +62,10 @@ async def serve_admin(
         del request
         reasons = readiness.reasons()
         if reasons:
-            return _json({"ready": False, "reasons": redact_tree(reasons)}, status=503)
+            body = {"ready": False, "reasons": redact_tree(reasons)}
+            if full := readiness.full():
+                body["full"] = redact_tree(full)
+            return _json(body, status=503)
         return _json({"ready": True})
 
     def status_page(request: web.Request) -> web.Response:

@@ -27,12 +27,14 @@ class ProbeWish(msgspec.Struct):
 
 class ProbeAnswer(msgspec.Struct):
     """Of one worker. ``pid``: its process; ``shares``: that it owns of the sink; ``probing``: of so many the
-    next request goes out now, since they waited; ``name``: of the worker, empty from an older version."""
+    next request goes out now, since they waited; ``name``: of the worker, empty from an older version;
+    ``out``: of those that are probing so many have a request out already."""
 
     pid: int
     shares: int
     probing: int
     name: str = ""
+    out: int = 0
 
 
 ProbeHandler = Callable[[str], ProbeAnswer | None]

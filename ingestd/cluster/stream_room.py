@@ -11,8 +11,6 @@ from ingestd.core.clock import Clock, until_turn, wait_until_set
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError
 
-FULL = "holds "
-"""So begins what is said of a full stream."""
 _ROOM_AGAIN = 0.9
 """Share of the limit: once a producer had to wait, the stream counts as full until it holds less."""
 _LOOK_S, _LOOK_FULL_S, _BACKLOGS_S = 5.0, 1.0, 10.0
@@ -61,8 +59,8 @@ class StreamRoom:
     def words(self) -> str:
         """Of a full one."""
         if not self._is_known:
-            return f"{FULL}all that it may"
-        return f"{FULL}{self._held} of {self._most} bytes{self._waits}"
+            return "holds all that it may"
+        return f"holds {self._held} of {self._most} bytes{self._waits}"
 
     async def watch(self, link: JetStreamLink) -> None:
         """Until it is cancelled."""

@@ -147,8 +147,9 @@ class Worker:
         lanes = [
             one.owner.lane for share, one in self.owned.items() if share.sink == sink and one.owner.is_active
         ]
-        probing = sum([lane.probe_now() for lane in lanes])
-        return ProbeAnswer(self._member.pid, len(lanes), probing, self._member.name)
+        probing = [lane for lane in lanes if lane.probe_now()]
+        out = sum(lane.active > 0 for lane in probing)
+        return ProbeAnswer(self._member.pid, len(lanes), len(probing), self._member.name, out)
 
     def _waiting(self, sink: str) -> str:
         return f"{self.ledger_of(sink).in_flight:,} events wait"

@@ -11,6 +11,8 @@ class Readiness:
 
     def __init__(self) -> None:
         self._checks: dict[str, HealthCheck] = {}
+        self.full: HealthCheck = lambda: None
+        """Whether there is no room for what producers send, which another process would not have, either."""
 
     def add(self, name: str, check: HealthCheck) -> None:
         """A second condition of the same name replaces the first."""

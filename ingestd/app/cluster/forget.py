@@ -1,13 +1,14 @@
 """``ingestd spool forget`` where the spool is on JetStream."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.server_at_hand import at_hand
 from ingestd.app.cluster.spool import list_members, on_nats
 from ingestd.cluster import installation
 from ingestd.cluster.membership import shares_of
-from ingestd.cluster.names import StreamNames
+from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.parked_room import make_room
 from ingestd.cluster.parked_sinks import ParkEntry, set_parked
 from ingestd.cluster.stock import count_waiting
@@ -28,13 +29,20 @@ def forget(
     """
     with at_hand(settings), noting(settings) as audit:
         if confirm:
-            confirm(on_nats(settings, lambda connection: _count(connection, settings, sink)))
+            confirm(on_nats(settings, lambda connection: _look(connection, settings, sink)).waiting)
         dropped = on_nats(settings, lambda connection: _forget(connection, settings, sink))
         audit(AuditEntry.SINK_FORGOTTEN, sink=sink, **dropped)
     return dropped
 
 
-async def _count(connection: NatsConnection, settings: Settings, sink: str) -> dict[str, int]:
+class _Forgettable(NamedTuple):
+    """``waiting``: what would be dropped, as ``forget`` gives it."""
+
+    shares: list[Share]
+    waiting: dict[str, int]
+
+
+async def _look(connection: NatsConnection, settings: Settings, sink: str) -> _Forgettable:
     names = StreamNames(settings.spool.name)
     found = await installation.load(connection, settings)
     sinks = await installation.known_sinks(connection, names)
@@ -45,15 +53,14 @@ async def _count(connection: NatsConnection, settings: Settings, sink: str) -> d
         raise UserError(
             f"{' and '.join(there)} {sends} to {sink}: stop {it}, or take the sink out of {it}, first"
         )
-    return (await count_waiting(connection, names, sinks, found.numbers))[sink]._asdict()
+    waiting = await count_waiting(connection, names, sinks, found.numbers)
+    return _Forgettable(shares_of({sink: sinks[sink]}, found.numbers), waiting[sink]._asdict())
 
 
 async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> dict[str, int]:
-    dropped = await _count(connection, settings, sink)
     names = StreamNames(settings.spool.name)
-    found = await installation.load(connection, settings)
-    sinks = await installation.known_sinks(connection, names)
-    for share in shares_of({sink: sinks[sink]}, found.numbers):
+    shares, dropped = await _look(connection, settings, sink)
+    for share in shares:
         for request, body in (
             (f"CONSUMER.DELETE.{names.events}.{share.consumer}", None),
             (f"STREAM.PURGE.{names.frozen}", {"filter": names.log(share)}),

@@ -34,7 +34,7 @@ from ingestd.core.toml import spell
 from ingestd.store.dead_letters import Filter
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.tap import WHAT, TapReader
-from ingestd.wiring.factories import make_validator, redacted_paths
+from ingestd.wiring.factories import make_validator, redacted_paths, sections_of
 from ingestd.wiring.producer_keys import console_tokens
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class MachineModel:
         return self._view.refusals.latest_first()
 
     def tap(self, *, sink: str, what: str, when: str) -> AbstractContextManager[TapReader]:
-        if sink and sink not in {*self._view.sinks, *self._settings.sinks}:
+        if sink and sink not in {*self._view.sinks, *sections_of(self._settings)}:
             raise NotFound(f"there is no sink {cut(sink)}")
         if what and what not in WHAT:
             raise UserError(f"there is no {cut(what)}: choose one of {', '.join(WHAT)}")
@@ -155,7 +155,7 @@ class MachineModel:
     # --- to change ---
 
     async def probe(self, sink: str, *, who: str) -> Changed:
-        if sink not in {*self._view.sinks, *self._settings.sinks}:
+        if sink not in {*self._view.sinks, *sections_of(self._settings)}:
             raise NotFound(f"there is no sink {cut(sink)}")
         done = await _aside(partial(probe, self._settings, sink, self._workers()))
         self._audit(AuditEntry.SINK_PROBED, sink=sink, who=who)

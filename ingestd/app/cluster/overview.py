@@ -23,7 +23,6 @@ from ingestd.app.cluster.machine_view import MachineView, ProcessStatus, SpoolFi
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_sinks import read_parked
-from ingestd.cluster.stream_room import FULL
 from ingestd.config import Settings, find_state_directory
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
@@ -289,7 +288,8 @@ def _object(text: str) -> dict[str, Any]:
 
 def _full(text: str) -> str:
     """What an edge says of a stream that has no room; empty: nothing."""
-    return next((one for one in _object(text).get("reasons") or () if one.startswith(f"spool: {FULL}")), "")
+    full = _object(text).get("full")
+    return f"spool: {full}" if full else ""
 
 
 def _first_reason(text: str) -> str:

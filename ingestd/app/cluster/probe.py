@@ -10,7 +10,7 @@ from ingestd.admin.read_model import Changed
 from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.server_at_hand import nothing_runs, with_restart_advice
 from ingestd.app.cluster.spool import list_members, on_nats
-from ingestd.app.console.service_model import PARKED
+from ingestd.app.console.service_model import PARKED, probe_words
 from ingestd.cluster import installation
 from ingestd.cluster.membership import Member
 from ingestd.cluster.names import StreamNames
@@ -30,14 +30,16 @@ _WITHIN_S = 2.0
 
 class Probed(msgspec.Struct):
     """``probing``: whether a request goes out now that would have waited; ``silent``: workers that did not
-    answer, in words; ``is_owned``: whether one of the others owns a share of the sink."""
+    answer, in words; ``is_owned``: whether one of the others owns a share of the sink; ``is_out``: what is
+    tried has its request out already."""
 
     probing: bool
     silent: list[str]
     is_owned: bool = True
+    is_out: bool = False
 
     def words(self) -> list[str]:
-        lines = ["the next request goes out now" if self.probing else "it is not paused: nothing to probe"]
+        lines = [probe_words(probing=self.probing, is_out=self.is_out)]
         if not self.is_owned:
             lines = ["no worker owns a share of it at this moment: the next owner tries it when it begins"]
         return lines + [f"{name} does not answer: what it sends is not tried" for name in self.silent]
@@ -116,4 +118,6 @@ def _silent(workers: Sequence[Member], answers: Collection[ProbeAnswer]) -> list
 def _probed(found: Sequence[ProbeAnswer], silent: list[str]) -> Probed:
     if not found:
         raise UserError(f"{', '.join(silent)}: no answer, so nothing is known to be tried: try it again")
-    return Probed(any(one.probing for one in found), silent, any(one.shares for one in found))
+    probing = sum(one.probing for one in found)
+    is_out = 0 < probing == sum(one.out for one in found)
+    return Probed(probing > 0, silent, any(one.shares for one in found), is_out)

@@ -110,6 +110,7 @@ class ClusterService:
         add = self.readiness.add
         add("service", self._phase)
         add("spool", self._out_of_reach)
+        self.readiness.full = self._full
 
     @property
     def closing(self) -> bool:
@@ -147,6 +148,7 @@ def describe(service: ClusterService) -> dict[str, Any]:
         "uptime_seconds": round(service.clock.monotonic() - service.started, 1),
         "ready": service.readiness.ready,
         "reasons": service.readiness.reasons(),
+        "full": service.readiness.full(),
         "config": describe_reloads(service),
         "spool": {"name": service.settings.spool.name, "servers": [*service.settings.spool.servers]},
     }

@@ -36,7 +36,7 @@ from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.systemd import Systemd
-from ingestd.wiring.factories import open_audit
+from ingestd.wiring.factories import open_audit, sections_of
 
 EXIT_GAVE_UP = 1
 _FIXED = ("spool.", "admin.", "state.", "ingest.listen", "schema.", "delivery.order_by")
@@ -261,7 +261,7 @@ class Supervisor:
         }
         count = self._settings.spool.workers
         log.info("ready", edges=count, workers=count, seconds=round(took_s, 2), **shown)
-        sinks = ", ".join(self._settings.sinks)
+        sinks = ", ".join(sections_of(self._settings))
         self._audit(AuditEntry.RUN_STARTED, sources=shown["ingest"], sinks=sinks, edges=count, workers=count)
         self._systemd.ready()
         self._systemd.status(f"{count} edges and {count} workers")

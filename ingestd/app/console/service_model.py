@@ -112,7 +112,7 @@ class ServiceModel:
                 if runner.parked == BY_PERSON:
                     return Changed(dry_run=False, selected=1, changed=0, words=[PARKED])
                 probing = runner.lane.probe_now()
-                words = "the next request goes out now" if probing else "it is not paused: nothing to probe"
+                words = probe_words(probing=probing, is_out=runner.lane.active > 0)
                 return Changed(dry_run=False, selected=1, changed=int(probing), words=[words])
         raise NotFound(f"there is no sink {sink}")
 
@@ -151,6 +151,13 @@ class ServiceModel:
         if not self._service.opened:
             raise UserError("the service is starting: try again in a moment")
         return self._service
+
+
+def probe_words(*, probing: bool, is_out: bool) -> str:
+    """``probing``: sending had stopped until the next try; ``is_out``: which is on its way already."""
+    if not probing:
+        return "it is not paused: nothing to probe"
+    return "a request is out already: its answer decides" if is_out else "the next request goes out now"
 
 
 def redacted(shown: dict[str, Any], paths: Sequence[Path]) -> dict[str, Any]:

@@ -80,6 +80,9 @@ async def test_readyz_says_why_it_is_not_ready(service: Service, admin: httpx.As
     service.readiness.add("spool", lambda: None)
     answer = await admin.get("/readyz")
     assert (answer.status_code, answer.json()) == (503, {"ready": False, "reasons": ["disk: full"]})
+    service.readiness.full = lambda: "holds 7 of 7 bytes"
+    answer = await admin.get("/readyz")
+    assert answer.json() == {"ready": False, "reasons": ["disk: full"], "full": "holds 7 of 7 bytes"}
 
 
 async def test_status_is_the_json_that_the_service_gives(service: Service, admin: httpx.AsyncClient) -> None:

@@ -1,10 +1,18 @@
 """What several processes tell, as one service: what one counted before it died stays."""
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from ingestd.app.cluster.machine_model import MachineModel
 from ingestd.app.cluster.machine_view import CarriedCounts, MachineView, ProcessStatus, SpoolFigures
+from ingestd.app.cluster.probe import Probed
+from ingestd.app.console.service_model import probe_words
 from ingestd.cluster.parked_sinks import Parked
+from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
+from ingestd.core.errors import NotFound
 
 
 class ManualClock(SystemClock):
@@ -110,3 +118,27 @@ def test_a_sink_is_parked_as_workers_say_and_what_somebody_has_just_done_is_newe
     clock.now += 10
     view.note([told(50.0)], [], SpoolFigures())
     assert parked() == ("parked", "person", 50.0)
+
+
+def test_the_usual_sink_of_a_configuration_that_names_none_is_known_before_a_worker_tells_of_it() -> None:
+    clock = ManualClock()
+    hub = SimpleNamespace(listen=lambda **which: which)
+    model = MachineModel(
+        Settings,
+        Settings(),
+        MachineView(clock, "/state"),
+        workers=dict,
+        tap=hub,  # type: ignore[arg-type]
+        clock=clock,
+        audit=lambda *_, **__: None,
+    )
+    assert model.tap(sink="ingest_api", what="", when="") == {"sink": "ingest_api", "what": "", "when": ""}
+    with pytest.raises(NotFound, match="there is no sink crm"):
+        model.tap(sink="crm", what="", when="")
+
+
+def test_what_a_probe_says_is_true_of_a_request_that_is_out_already() -> None:
+    assert probe_words(probing=True, is_out=False) == "the next request goes out now"
+    assert probe_words(probing=True, is_out=True) == "a request is out already: its answer decides"
+    assert probe_words(probing=False, is_out=True) == "it is not paused: nothing to probe"
+    assert Probed(True, [], is_out=True).words() == ["a request is out already: its answer decides"]
