@@ -118,14 +118,13 @@ class SinkRecorder:
             )
 
     def attempted(self, batch: Batch, answer: Answer, verdict: Verdict) -> None:
-        for ledger in (self.ledger, self._events.ledger):
-            ledger.requests += 1
-            ledger.bytes += len(batch.body)
-            ledger.retries += batch.attempts > 1
-        self._events.ledger.unmatched_item_errors += verdict.unmatched
+        mine, whole, again = self.ledger, self._events.ledger, batch.attempts > 1
+        mine.requests, mine.bytes = mine.requests + 1, mine.bytes + len(batch.body)
+        whole.requests, whole.bytes = whole.requests + 1, whole.bytes + len(batch.body)
         batch.latency_s = answer.seconds
         self._seconds[ANSWER_CLASS.get(answer.status, "none")].observe(answer.seconds, batch.exemplar)
-        if batch.attempts > 1:
+        if again:
+            mine.retries, whole.retries = mine.retries + 1, whole.retries + 1
             self._audit(
                 AuditEntry.BATCH_RETRIED,
                 sink=self.sink,
@@ -135,6 +134,7 @@ class SinkRecorder:
                 latency_ms=round(answer.seconds * 1000, 1),
                 error=verdict.detail if verdict.meaning is not Meaning.ACCEPTED else None,
             )
+        whole.unmatched_item_errors += verdict.unmatched
         if verdict.unmatched or "retry-after" in answer.headers:
             self._notes.look(answer, verdict, request_id=batch.id)
 
@@ -228,13 +228,12 @@ class SinkRecorder:
             self._freeze(batch, now)
             batch.noted = True
         rows = pending_of_batch(batch, outcomes.remote_ids, sink=self.sink) if outcomes.remote_ids else []
+        asked = sorted([index for index, _ in outcomes.remote_ids]) if rows else []
         self._count(outcomes, pending=len(rows))
-        asked = sorted([index for index, _ in outcomes.remote_ids])
         if rows:
             places = [(at, row.source, row.offset) for at, row in zip(asked, rows, strict=True)]
             self._events.unconfirmed.accepted(batch, places)
-        keys, letters = list[Sequence[bytes]](), list[DeadLetter]()
-        resolved = []
+        keys, letters, resolved = list[Sequence[bytes]](), list[DeadLetter](), []
         for segment, digests, failed, dropped in by_segment:
             known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed, dropped)
             safe, copies = self._events.resolve(segment.chunk, known)

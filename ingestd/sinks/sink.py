@@ -74,11 +74,15 @@ class SteppedSink(Sink, Protocol):
         ...
 
 
+_VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""Of a hexadecimal digit the two lower bits, behind those of the variant."""
+
+
 def content_id(event: bytes) -> str:
     """An id made from an event's bytes, so that its copies share it, on any machine and at any time.
 
     A UUID of version 8 (RFC 9562 section 5.8) out of BLAKE2b-128.
     """
     digits = blake2b(event, digest_size=16).hexdigest()
-    variant = "89ab"[int(digits[16], 16) & 3]
+    variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

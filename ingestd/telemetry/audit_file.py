@@ -70,7 +70,8 @@ class AuditLog:
         self._waiting_bytes = 0
         self._file = -1
         self._lock_timeout_s = LOCK_TIMEOUT_S
-        self._millisecond, self._written = -1, ""
+        self._second = self._millisecond = -1
+        self._written = self._now_written = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
@@ -105,14 +106,16 @@ class AuditLog:
         return _encode_line(line)
 
     def _now(self) -> str:
-        """RFC 3339, to the millisecond. It is written once for all lines of it."""
+        """RFC 3339, to the millisecond; written once for all lines of it, as its second is."""
         millisecond = int(time.time() * 1000)
         if millisecond != self._millisecond:
             self._millisecond = millisecond
-            seconds, rest = divmod(millisecond, 1000)
-            written = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._written = f"{written}.{rest:03d}+00:00"
-        return self._written
+            second, rest = divmod(millisecond, 1000)
+            if second != self._second:
+                self._second = second
+                self._written = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._now_written = f"{self._written}.{rest:03d}+00:00"
+        return self._now_written
 
     def _write_out(self) -> None:
         """Lines that have only been gathered, all in one call."""

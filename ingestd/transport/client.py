@@ -235,7 +235,7 @@ class Sender:
             added, generation = await self._auth.headers(url, body, headers)
             if self.held:
                 raise Held
-        answer = await self._client.post(url, body, {**headers, **added})
+        answer = await self._client.request("POST", url, body=body, headers={**headers, **added})
         return self._masked(answer), generation
 
     @property

@@ -259,7 +259,7 @@ class ClientConnection(asyncio.Protocol):
         before it (100, 103) are left out."""
         if not self._head:
             data = data.lstrip(b"\r\n")  # RFC 9112 2.2, of requests
-            if b"\r\n\r\n" in data and not _INTERIM.match(data):
+            if b"\r\n\r\n" in data and not (data[9:10] == b"1" and _INTERIM.match(data)):
                 return one_length(data)
         seen = max(0, len(self._head) - 2)
         self._head += data
