@@ -46,7 +46,7 @@ from ingestd.core.clock import Tasks
 from ingestd.core.errors import UserError, first_cause
 from ingestd.httpd.server import serve
 from ingestd.intake.admission import Admission
-from ingestd.recording.event_trace import EventTrace
+from ingestd.recording.event_recorder import EventTrace
 from ingestd.sources.http import aside
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.store.connection import StoreBlocked

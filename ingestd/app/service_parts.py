@@ -18,7 +18,7 @@ from ingestd.core.units import rfc3339
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
-from ingestd.recording.event_trace import EventTrace
+from ingestd.recording.event_recorder import EventTrace
 from ingestd.sources.http.access_tokens import FailedAttempts
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings

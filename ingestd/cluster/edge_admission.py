@@ -31,7 +31,7 @@ from ingestd.core.submission import DeferredSubmission, Submission, SubmissionOu
 from ingestd.intake.admission import SLICE_S
 from ingestd.intake.submission_group import SubmissionGroup
 from ingestd.processing.validate import Validator
-from ingestd.recording.event_trace import EventTrace
+from ingestd.recording.event_recorder import EventTrace
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError
 

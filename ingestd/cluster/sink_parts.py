@@ -23,8 +23,7 @@ from ingestd.delivery.queues import Batcher
 from ingestd.delivery.sink_runner import RetryWorker
 from ingestd.intake.recovery import Recovery
 from ingestd.processing.validate import Validator
-from ingestd.recording.event_recorder import EventRecorder
-from ingestd.recording.event_trace import EventTrace
+from ingestd.recording.event_recorder import EventRecorder, EventTrace
 from ingestd.recording.sink_recorder import SinkRecorder
 from ingestd.sinks.sink import Sink
 from ingestd.store.frozen_batches import FrozenBatch

@@ -23,8 +23,7 @@ from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, Submissio
 from ingestd.processing.dedup import Window
 from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
-from ingestd.recording.event_recorder import EventRecorder
-from ingestd.recording.event_trace import EventTrace
+from ingestd.recording.event_recorder import EventRecorder, EventTrace
 from ingestd.store.database import Database
 from ingestd.store.new_letters import insert_letters
 from ingestd.store.spool import MAX_CHUNK_BYTES, Spool

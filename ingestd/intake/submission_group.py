@@ -16,7 +16,7 @@ from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, S
 from ingestd.intake.refusals import MAX_READ_BYTES, rejection
 from ingestd.processing.dedup import Claim
 from ingestd.processing.validate import Validator
-from ingestd.recording.event_trace import owners_of
+from ingestd.recording.event_recorder import owners_of
 from ingestd.recording.make_letters import letter_of_event
 from ingestd.schemas.schema import FieldError, Keys, Refusal
 

@@ -1,4 +1,5 @@
-"""What became of every event, written down once: ledger, receipts, window, journal. For intake and sinks.
+"""What became of every event, written down once: ledger, receipts, window, journal; and for people tap and
+trail. For intake and sinks.
 
 One place, so that an event that is resolved is counted, its key known or free again, and its chunk's receipt
 settled together. A key is known from an event's acceptance where the spool keeps it, else from its delivery.
@@ -8,22 +9,32 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from operator import methodcaller
+from typing import TYPE_CHECKING, Protocol
 
-from ingestd.core.chunk import Chunk, Keeper, Place
+from ingestd.config.sections import TrailConfig
+from ingestd.core.chunk import Batch, Chunk, Keeper, Place, packed_keys
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
-from ingestd.core.receipt import Resolution
+from ingestd.core.receipt import Digests, Resolution
+from ingestd.core.sequences import pick
+from ingestd.delivery.recorder import Outcomes
 from ingestd.processing.dedup import WaitingCopy, Window
 from ingestd.recording.make_letters import letter_of_copy, letters_of_events
 from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.store.absent_sinks import send_settled_anyway
 from ingestd.store.dead_letters import mark_keys_released
-from ingestd.store.journal import EVERYWHERE
+from ingestd.store.journal import EVERYWHERE, Journal
+from ingestd.store.trail import INSERT, MAX_INFO, trim
+from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
+
+if TYPE_CHECKING:
+    from ingestd.telemetry.tap import Tap
+    from ingestd.telemetry.tracing import Spans
 
 
 class KeysReleased(Protocol):
@@ -51,7 +62,7 @@ class EventRecorder:
     ) -> None:
         self.ledger = ledger
         self.unconfirmed = unconfirmed
-        self.letter_claims = KeyClaims()
+        self.letter_claims: dict[bytes, tuple[Place, int]] = {}  # see ``KeyClaims``
         self.copies_resolved = asyncio.Event()
         self._window = window
         self._journal = journal
@@ -234,28 +245,78 @@ def _by_chunk(copies: Iterable[WaitingCopy]) -> dict[Chunk, list[int]]:
     return found
 
 
-class KeyClaims:
-    """Keys that dead letters on their way have claimed, at all sinks together; bounded by what is leased.
+class EventTrace:
+    """Samples of events as they pass (the tap), and where one is (the trail). Called for chunks and batches,
+    never for each event. Without ``open`` there is no trail. ``spans``: None where nothing is traced."""
 
-    An event that several sinks gave up has a letter at each, and its key was free when they were made. These
-    letters go out side by side: to none of them the others are a sign that the event was accepted again.
-    """
+    def __init__(self, tap: "Tap", spans: "Spans | None" = None) -> None:
+        self.tap, self.spans = tap, spans
+        self._config = TrailConfig(max_age=0)
 
-    def __init__(self) -> None:
-        self._claims: dict[bytes, tuple[Place, int]] = {}
+    def open(self, journal: Journal, config: TrailConfig) -> None:
+        """``config.max_age`` of 0: no trail."""
+        self._journal = journal
+        self._config = config
 
-    def take(self, digest: bytes, place: Place) -> None:
-        count = self._claims[digest][1] if digest in self._claims else 0
-        self._claims[digest] = place, count + 1
+    def accepting(self, digests: Digests, owners: Sequence[tuple[str, int]], now: float) -> Work | None:
+        """What is written with events that are accepted. ``owners``: (producer, how many with a key)."""
+        if not self._config.max_age or not (packed := packed_keys(digests)):
+            return None
+        row = now, "accepted", "", "", owners_of(owners), packed
+        return methodcaller("execute", INSERT, row)
 
-    def are_of(self, digest: bytes, place: Place) -> bool:
-        """Whether the key is claimed, by letters of the event at this place."""
-        return digest in self._claims and self._claims[digest][0] == place
+    def submitted(
+        self,
+        chunks: Sequence[Sequence[bytes]],
+        copies: Sequence[bytes],
+        refused: Sequence[tuple[bytes, Reason, str, str]],
+    ) -> None:
+        """For a tap: called only while one is open."""
+        for events in chunks:
+            self.tap.show("accepted", events)
+        self.tap.show("duplicate", copies)
+        for event, reason, detail, _ in refused:
+            self.tap.show("rejected", [event], why=f"{reason}: {detail}")
 
-    def give(self, digest: bytes) -> bool:
-        """One letter is resolved. True: no other claims the key."""
-        place, count = self._claims.pop(digest, (None, 1))
-        if place is None or count <= 1:
-            return True
-        self._claims[digest] = place, count - 1
-        return False
+    def resolved(self, batch: Batch, sink: str, outcomes: Outcomes, now: float) -> None:
+        """What became of a batch, at its end."""
+        delivered, events, digests = outcomes.delivered, batch.events, batch.digests
+        failed = [(one.index, f"{one.reason}: {one.detail}") for one in outcomes.failed]
+        if self._config.max_age:
+            if delivered:
+                whole = len(delivered) == len(events)
+                keys = digests if whole else pick(digests, delivered)
+                what = "taken" if outcomes.remote_ids else "delivered"
+                if packed := packed_keys(keys):
+                    self._journal.trail((now, what, sink, batch.id, str(batch.attempts), packed))
+            for index, why in failed:
+                if key := digests[index]:
+                    self._journal.trail((now, "dead_lettered", sink, batch.id, why[:MAX_INFO], key))
+            if outcomes.dropped and (packed := packed_keys(pick(digests, outcomes.dropped))):
+                self._journal.trail((now, "dropped", sink, "", "0", packed))
+        if self.tap.open:
+            self.tap.show("dropped", [events[index] for index in outcomes.dropped], sink=sink)
+            self.tap.show("delivered", [events[index] for index in delivered], sink=sink, batch=batch.id)
+            for index, why in failed:
+                self.tap.show("dead_lettered", [events[index]], sink=sink, batch=batch.id, why=why)
+
+    def trim(self, now: float) -> None:
+        """Forget what is too old or too much."""
+        config = self._config
+        self._journal.note(partial(trim, not_before=now - config.max_age, max_bytes=config.max_bytes))
+
+
+def owners_of(owners: Sequence[tuple[str, int]], limit: int = MAX_INFO) -> str:
+    """``name*count`` a line, or one name; more than ``limit`` characters: the names alone, as many as fit."""
+    runs: list[tuple[str, int]] = []
+    for name, count in owners:
+        if runs and runs[-1][0] == name:
+            runs[-1] = name, runs[-1][1] + count
+        elif count:
+            runs.append((name, count))
+    if len(runs) < 2:
+        return runs[0][0] if runs else ""
+    text = "\n".join(f"{name}*{count}" for name, count in runs)
+    if len(text) <= limit:
+        return text
+    return ", ".join(sorted({name or "anonymous" for name, _ in runs}))[:limit]

@@ -8,7 +8,7 @@ wait, and are resolved as it is.
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from ingestd.core.chunk import Batch
+from ingestd.core.chunk import Batch, Place
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
 from ingestd.core.letter import DeadLetter
@@ -38,6 +38,7 @@ class RetriedLetters:
         self._sink = sink
         self._ledger = ledger
         self._events = events
+        self._claims = KeyClaims(events.letter_claims)
         self._journal = journal
         self._audit = audit
         self._clock = clock
@@ -106,7 +107,7 @@ class RetriedLetters:
         }
         for digest, place in places.items():
             if self._out.get(digest) != batch.id:
-                self._events.letter_claims.take(digest, place)
+                self._claims.take(digest, place)
         claimed = [*places]
         self._out.update(dict.fromkeys(claimed, batch.id))
         self._events.reclaim(claimed)
@@ -114,7 +115,7 @@ class RetriedLetters:
     def _give_up(self, digest: bytes) -> bool:
         """A letter is resolved. True: none of its event's letters, here or of other sinks, is on its way."""
         self._doubted.discard(digest)
-        return self._out.pop(digest, None) is None or self._events.letter_claims.give(digest)
+        return self._out.pop(digest, None) is None or self._claims.give(digest)
 
     def _superseded(self, batch: Batch) -> tuple[list[int], list[int], list[int]]:
         """Indices of letters whose events are safe by another way, of those that may be soon, and of those
@@ -128,7 +129,7 @@ class RetriedLetters:
             if digest is None or number not in batch.claims or self._out.get(digest) == batch.id:
                 continue
             state = self._events.state_of(digest)
-            elsewhere = self._events.letter_claims.are_of(digest, batch.claims[number])
+            elsewhere = self._claims.are_of(digest, batch.claims[number])
             if digest in seen or digest in self._out or (state == "pending" and not elsewhere):
                 later.append(index)
             elif state == "known":
@@ -180,3 +181,31 @@ class RetriedLetters:
 
 def _digest_of(letter: DeadLetter) -> bytes:
     return letter.digest or b""
+
+
+class KeyClaims:
+    """Keys that dead letters on their way have claimed, with their events' places and how many letters do;
+    ``claims`` is the same one at all sinks, and bounded by what is leased.
+
+    An event that several sinks gave up has a letter at each, and its key was free when they were made. These
+    letters go out side by side: to none of them the others are a sign that the event was accepted again.
+    """
+
+    def __init__(self, claims: dict[bytes, tuple[Place, int]]) -> None:
+        self._claims = claims
+
+    def take(self, digest: bytes, place: Place) -> None:
+        count = self._claims[digest][1] if digest in self._claims else 0
+        self._claims[digest] = place, count + 1
+
+    def are_of(self, digest: bytes, place: Place) -> bool:
+        """Whether the key is claimed, by letters of the event at this place."""
+        return digest in self._claims and self._claims[digest][0] == place
+
+    def give(self, digest: bytes) -> bool:
+        """One letter is resolved. True: no other claims the key."""
+        place, count = self._claims.pop(digest, (None, 1))
+        if place is None or count <= 1:
+            return True
+        self._claims[digest] = place, count - 1
+        return False

@@ -29,7 +29,7 @@ from ingestd.telemetry.metrics import ANSWER_CLASS, Metrics
 from ingestd.telemetry.state_watch import StateWatch, Waiting
 
 if TYPE_CHECKING:
-    from ingestd.recording.event_trace import EventTrace
+    from ingestd.recording.event_recorder import EventTrace
 
 Warn = Callable[[str], None]
 ToLake = Callable[[Sequence[bytes], str, float], Work | None]

@@ -22,7 +22,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.receipt import Positions
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.processing import routes
-from ingestd.recording.event_trace import EventTrace
+from ingestd.recording.event_recorder import EventTrace
 from ingestd.schemas.key_doubts import key_of
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink

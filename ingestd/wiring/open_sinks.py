@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ingestd.delivery.batch_transport import BatchTransport
     from ingestd.delivery.status_poller import StatusPoller
     from ingestd.processing.transforms.program import Program
-    from ingestd.recording.event_trace import EventTrace
+    from ingestd.recording.event_recorder import EventTrace
 
 Warn = Callable[[str], None]
 

@@ -69,7 +69,7 @@ from ingestd.wiring.factories import (
 from ingestd.wiring.open_sinks import PipelineContext, open_runners
 
 if TYPE_CHECKING:
-    from ingestd.recording.event_trace import EventTrace
+    from ingestd.recording.event_recorder import EventTrace
     from ingestd.recording.sink_recorder import ToLake
     from ingestd.wiring.open_lakes import OpenLake
 

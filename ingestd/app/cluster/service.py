@@ -28,7 +28,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.core.redaction import redact_tree
 from ingestd.httpd.server import Server
 from ingestd.httpd.tls import Certificates
-from ingestd.recording.event_trace import EventTrace
+from ingestd.recording.event_recorder import EventTrace
 from ingestd.sources.http.endpoint import Endpoint
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_file import AuditLog

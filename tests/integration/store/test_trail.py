@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.recording.event_trace import owners_of
+from ingestd.recording.event_recorder import owners_of
 from ingestd.store.connection import FILE_NAME, connect
 from ingestd.store.trail import INSERT, Row, owner_at, steps_of, steps_of_batch, trim
 
