@@ -1,31 +1,19 @@
 """The audit file: one JSON line per lifecycle event, chained by hashes, rotated by size."""
 
 import fcntl
-import json
 import os
 import stat
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
-from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from ingestd.core.errors import UserError
-from ingestd.core.redaction import redact
-from ingestd.core.text import without_json
-from ingestd.telemetry.audit_chain import CHAIN_BYTES, NOTHING, TAIL_BYTES, AuditKey, ChainEnd, hash_of
+from ingestd.telemetry.audit_chain import NOTHING, TAIL_BYTES, AuditKey, ChainEnd, hash_of
 from ingestd.telemetry.audit_entry import AuditEntry
+from ingestd.telemetry.instruments import AuditBuffer
 
-MAX_FIELD = 500
-"""Characters of one field; longer ones are cut."""
-_OURS = frozenset(("sink", "request_id"))
-"""Fields of nearly every line that hold nothing from outside."""
 BUFFER_BYTES = 64 * 1024
-_LINE_BYTES = 250
-"""What a line that is not written out yet counts as, with its chain: a little more than most have."""
 MAX_HELD_BYTES = 1024 * 1024
 """Of lines that cannot be written now; what comes after them is only counted."""
 LOCK_TIMEOUT_S = 0.5
@@ -33,19 +21,16 @@ LOCK_TIMEOUT_S = 0.5
 again while that lasts: better a line of which ``audit verify`` complains than none, or a service that
 waits."""
 
-_encoder = msgspec.json.Encoder(enc_hook=str)
-_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
-
-class AuditLog:
+class AuditLog(AuditBuffer):
     """Appends lines; past ``max_bytes`` the file becomes ``.1``, and so on up to ``.keep``.
 
     Several processes may write to one file. Lines are buffered and reach it at every ``flush`` (about once a
     second) and at ``close``: whole lines, in one write, under the file's lock, behind whatever stands there
-    then. ASCII only: control characters and line breaks in a field cannot forge a line. Raises UserError when
-    the file cannot be opened. A failing write later is reported in ``problem`` until one succeeds: every
-    ``flush`` tries again, what was to be written is kept up to ``max_held_bytes``, and a line AUDIT_RESUMED
-    tells since when, and how many lines are missing. ``key``: of the chain; without one anyone can forge it.
+    then. Raises UserError when the file cannot be opened. A failing write later is reported in ``problem``
+    until one succeeds: every ``flush`` tries again, what was to be written is kept up to ``max_held_bytes``,
+    and a line AUDIT_RESUMED tells since when, and how many lines are missing. ``key``: of the chain; without
+    one anyone can forge it.
     """
 
     def __init__(
@@ -57,71 +42,20 @@ class AuditLog:
         key: AuditKey | None = None,
         max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
+        super().__init__(max_held_bytes)
         self.path = path
-        self.problem = ""
-        self._since, self._missing = "", 0
-        self._locked = self._closed = False
+        self._since = ""
+        self._locked = False
         self._max_bytes = max_bytes
         self._keep = keep
-        self._max_held_bytes = max_held_bytes
         self._chain = ChainEnd(key)
-        self._bodies: list[bytes] = []
-        self._lines: list[dict[str, object]] = []  # behind those, not written out yet
-        self._waiting_bytes = 0
         self._file = -1
         self._lock_timeout_s = LOCK_TIMEOUT_S
-        self._second = self._millisecond = -1
-        self._written = self._now_written = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
         except OSError as error:
             raise UserError(f"cannot write the audit log {path}: {error.strerror}") from None
-
-    def __call__(self, entry: AuditEntry, /, **fields: str | int | float | bool | None) -> None:
-        if self._closed:
-            return
-        if self.problem and self._waiting_bytes >= self._max_held_bytes:
-            self._missing += 1
-            return
-        if entry.is_ours:  # most lines, and where each event is a request, thousands a second
-            self._lines.append({"time": self._now(), "event": entry, **fields})
-            self._waiting_bytes += _LINE_BYTES
-        else:
-            self._write_out()
-            body = self._body(entry, fields)
-            self._bodies.append(body)
-            self._waiting_bytes += len(body) + CHAIN_BYTES
-        if self._waiting_bytes >= self._room and not self.problem:
-            self.flush()
-
-    def _body(self, entry: AuditEntry, fields: Mapping[str, str | int | float | bool | None]) -> bytes:
-        line: dict[str, object] = {"time": self._now(), "event": entry, **fields}
-        for name, value in fields.items():
-            if type(value) is str:
-                if name in _OURS and len(value) <= MAX_FIELD and "{" not in value:
-                    continue
-                value = value if name in _OURS else redact(value)
-                line[name] = (without_json(value) if "{" in value else value)[:MAX_FIELD]
-        return _encode_line(line)
-
-    def _now(self) -> str:
-        """RFC 3339, to the millisecond; written once for all lines of it, as its second is."""
-        millisecond = int(time.time() * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            second, rest = divmod(millisecond, 1000)
-            if second != self._second:
-                self._second = second
-                self._written = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._now_written = f"{self._written}.{rest:03d}+00:00"
-        return self._now_written
-
-    def _write_out(self) -> None:
-        """Lines that have only been gathered, all in one call."""
-        if self._lines:
-            self._bodies += _encode_lines(self._lines)
-            self._lines = []
 
     def flush(self) -> None:
         if self._closed or not (self._bodies or self._lines or self.problem):
@@ -281,20 +215,3 @@ def last_hash(path: Path) -> bytes:
         if part.is_file() and (data := _read_tail(part)):
             return hash_of(data.removesuffix(b"\n").rpartition(b"\n")[2])
     return NOTHING
-
-
-def _encode_line(line: dict[str, object]) -> bytes:
-    """The quick encoder leaves what is not ASCII as it is, and refuses half a surrogate pair."""
-    try:
-        data = _encoder.encode(line)
-    except UnicodeEncodeError:
-        data = b"\xff"
-    return data if data.isascii() else _encode_ascii(line).encode()
-
-
-def _encode_lines(lines: list[dict[str, object]]) -> list[bytes]:
-    try:
-        data = _encoder.encode_lines(lines)
-    except UnicodeEncodeError:
-        data = b"\xff"
-    return data[:-1].split(b"\n") if data.isascii() else [_encode_line(line) for line in lines]

@@ -15,7 +15,7 @@ from ingestd import __version__
 from ingestd.core.ledger import Ledger
 from ingestd.core.reasons import Reason
 from ingestd.telemetry.catalogue import help_of
-from ingestd.telemetry.counts import BatchSizes, Buckets, ProducerEvents
+from ingestd.telemetry.instruments import BatchSizes, Buckets, ProducerEvents
 from ingestd.telemetry.sink_metrics import SinkCensus
 
 if TYPE_CHECKING:

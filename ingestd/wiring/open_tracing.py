@@ -16,7 +16,7 @@ from ingestd.transport.auth import read_secret
 if TYPE_CHECKING:
     from ingestd.httpd.request import Application
     from ingestd.recording.event_recorder import EventTrace
-    from ingestd.telemetry.counts import Buckets
+    from ingestd.telemetry.instruments import Buckets
     from ingestd.telemetry.tracing import Spans
 
 

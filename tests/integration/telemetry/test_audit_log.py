@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from ingestd.core.errors import UserError
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.telemetry.audit_file import MAX_FIELD, AuditLog
+from ingestd.telemetry.audit_file import AuditLog
 from ingestd.telemetry.audit_verification import verify
+from ingestd.telemetry.instruments import MAX_FIELD
 from tests.each import each
 from tests.integration.store.tmpfs import fill, small_disk
 

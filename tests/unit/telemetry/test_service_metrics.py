@@ -13,7 +13,7 @@ from ingestd.core.ledger import Ledger
 from ingestd.sources.live.counts import FileCounts
 from ingestd.telemetry.catalogue import CATALOGUE, SERVICE_CATALOGUE
 from ingestd.telemetry.cluster_metrics import ClusterCensus, ClusterGauges
-from ingestd.telemetry.counts import MAX_PRODUCERS, ProducerEvents
+from ingestd.telemetry.instruments import MAX_PRODUCERS, ProducerEvents
 from ingestd.telemetry.metrics import (
     Metrics,
     Reloads,
