@@ -3,7 +3,7 @@
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -15,7 +15,7 @@ from ingestd.core.sequences import joined, joined_keys, without
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
 from ingestd.intake.refusals import MAX_READ_BYTES, rejection
 from ingestd.processing.dedup import Claim
-from ingestd.processing.validate import Validator
+from ingestd.processing.validate import ValidatedChunk, Validator
 from ingestd.recording.event_recorder import owners_of
 from ingestd.recording.make_letters import letter_of_event
 from ingestd.schemas.schema import FieldError, Keys, Refusal
@@ -69,7 +69,7 @@ class SubmissionGroup:
         self.size_bytes = sum([submission.size_bytes for submission in submissions])
         self.producers = {submission.producer for submission in submissions}
         self.followed = any(map(_is_followed, submissions))
-        self._ends: list[int] = []  # the index after the last event of each submission
+        self._ends = [*accumulate(map(len, parts))]  # the index after the last event of each submission
         self._keys: Keys = []
         self._digests: Digests = []
         self._gone: set[int] = set()  # events that do not go into the spool
@@ -77,10 +77,6 @@ class SubmissionGroup:
         self._rejected: dict[int, int] = {}  # by submission
         self._listed: dict[int, list[Rejection]] = {}
         self._nothing_stored: set[int] = set()  # atomic submissions with an invalid event
-        end = 0
-        for submission in submissions:
-            end += len(submission.events)
-            self._ends.append(end)
 
     def check(self, validator: Validator, window: KeyWindow, *, max_event_bytes: int) -> Iterator[None]:
         """Validation, in steps between which others may go on; ``claim`` when there are no more.
@@ -95,7 +91,12 @@ class SubmissionGroup:
             fitting = [index for index in places if len(events[index]) <= max_event_bytes]
         is_all = len(fitting) == len(events)
         found, seen = list[Keys](), 0
-        for checked in validator.in_steps(events if is_all else [events[index] for index in fitting]):
+        accept = validator.accept if is_all and len(events) == 1 else None  # nearly always that says it all
+        keys: Keys = accept(events) if accept else [None]
+        known = [ValidatedChunk(keys, {}, {})] if None not in keys else None
+        for checked in known or validator.in_steps(
+            events if is_all else [events[index] for index in fitting]
+        ):
             if checked is None:
                 yield
                 continue

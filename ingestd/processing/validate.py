@@ -64,7 +64,11 @@ class ValidatedChunk(NamedTuple):
 
 
 class Validator:
-    """``key_paths``, if given, take the place of the schema's own key; ``watch`` counts who has them."""
+    """``key_paths``, if given, take the place of the schema's own key; ``watch`` counts who has them.
+
+    ``accept``: the pass that accepts first, where its keys are those of the events; of others, and where one
+    of its keys is None, ``check`` has to be asked.
+    """
 
     def __init__(
         self, schema: Schema, key_paths: KeyPaths | None = None, watch: KeyWatch | None = None
@@ -73,6 +77,7 @@ class Validator:
         self._schema = schema
         self._together = schema if isinstance(schema, ExplainsTogether) else None
         self._custom = key_paths
+        self.accept = None if key_paths else schema.keys
         self._paths = key_paths or (KeyPaths(schema.default_key) if schema.default_key else None)
 
     @property
@@ -85,9 +90,12 @@ class Validator:
         """Valid events that had nothing at the paths that were given."""
         return self.watch.without if self.watch else 0
 
-    def check(self, events: Sequence[bytes], *, again: bool = False) -> ValidatedChunk:
-        """Never raises for what is in an event. ``again``: the watch has seen them before."""
-        keys = self._schema.keys(events)
+    def check(
+        self, events: Sequence[bytes], accepted: Keys | None = None, *, again: bool = False
+    ) -> ValidatedChunk:
+        """Never raises for what is in an event. ``accepted``: what ``accept`` has said of them. ``again``:
+        the watch has seen them before."""
+        keys = self._schema.keys(events) if accepted is None else accepted
         refusals: RefusedEvents = {}
         if None in keys:
             for _ in self._explain(events, keys, refusals):
