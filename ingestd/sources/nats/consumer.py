@@ -44,7 +44,8 @@ class Delivery(NamedTuple):
 
 class StreamState(NamedTuple):
     """``created``: it has the same name and is another one if that differs. ``first``, ``last``: sequences of
-    messages; of an empty one ``first`` is the next."""
+    messages; of an empty one ``first`` is the next. ``subjects``: that it takes; ``is_fed``: its messages may
+    have others. ``is_part``: a mirror of some messages of a stream, with the sequences of there."""
 
     created: str
     retention: str
@@ -52,18 +53,22 @@ class StreamState(NamedTuple):
     last: int
     messages: int
     subjects: tuple[str, ...] = ()
+    is_fed: bool = False
+    is_part: bool = False
 
 
 class Lag(NamedTuple):
     """Messages of the stream: that are yet to be delivered, that are on their way, and that no consumer will
     give to any consumer (of a work queue only: in other streams what was read stays). ``all_came``:
-    nothing was on its way to us, at a moment after that of which ``stream`` is."""
+    nothing was on its way to us, at a moment after that of which ``stream`` is. ``is_held``: no more is given
+    before some are acknowledged."""
 
     pending: int = 0
     unacked: int = 0
     stranded: int = 0
     stream: StreamState | None = None
     all_came: bool = False
+    is_held: bool = False
 
 
 async def read_stream(connection: NatsConnection, settings: NatsConfig) -> StreamState:
@@ -76,11 +81,23 @@ async def read_stream(connection: NatsConnection, settings: NatsConfig) -> Strea
             if error.code in NOT_FOUND
             else f"stream {settings.stream}: {error}"
         ) from None
-    state = info["state"]
-    retention = str(info["config"]["retention"])
-    subjects = tuple(info["config"].get("subjects") or ())
-    first, last = int(state["first_seq"]), int(state["last_seq"])
-    return StreamState(str(info["created"]), retention, first, last, int(state["messages"]), subjects)
+    return stream_of(info)
+
+
+def stream_of(info: Mapping[str, Any]) -> StreamState:
+    """``info``: what JetStream answers of a stream."""
+    state, config = info["state"], info["config"]
+    mirror = config.get("mirror") or {}
+    return StreamState(
+        str(info["created"]),
+        str(config["retention"]),
+        int(state["first_seq"]),
+        int(state["last_seq"]),
+        int(state["messages"]),
+        tuple(config.get("subjects") or ()),
+        is_fed=bool(mirror or config.get("sources") or config.get("subject_transform")),
+        is_part=bool(mirror.get("filter_subject") or mirror.get("subject_transforms")),
+    )
 
 
 async def timestamp_of(connection: NatsConnection, settings: NatsConfig, sequence: int) -> int:
@@ -301,7 +318,9 @@ class Consumer:
         pending, unacked = int(info["num_pending"]), int(info["num_ack_pending"])
         alone = stream.retention == "workqueue" and not _is_filtered(info["config"])
         stranded = max(0, stream.messages - pending - unacked) if alone else 0
-        return Lag(pending, unacked, stranded, stream, info["delivered"]["consumer_seq"] == self._counted)
+        all_came = info["delivered"]["consumer_seq"] == self._counted
+        is_held = pending > 0 and 0 < int(info["config"].get("max_ack_pending") or 0) <= unacked
+        return Lag(pending, unacked, stranded, stream, all_came, is_held)
 
 
 def _is_filtered(config: Mapping[str, Any]) -> bool:

@@ -22,6 +22,7 @@ from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
+from ingestd.sources.nats.known_chunks import KnownChunks
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.nats.stream_life import StreamLife, keeps_all, lost_words, other_words
 from ingestd.sources.source import Position
@@ -31,8 +32,6 @@ from ingestd.store.journal import Journal
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
 _ACK_EVERY_S = 0.05
 _LAG_EVERY_S = 5.0
-_HELD_S = 5.0
-"""How long to wait, while nothing comes, for the rest of a chunk that an earlier process had cut."""
 _CLOSE_S = 5.0
 
 
@@ -82,7 +81,8 @@ class NatsSource:
         self._owner = f"{rng.getrandbits(128):032x}"
         self._failures = 0
         self.outage = Outage(self.name, self.counts, warn, clock)
-        self._held_since = 0.0
+        named = f"{self.name}: consumer {settings.consumer} of {settings.stream}"
+        self._known = KnownChunks(named, self.counts, warn, clock)
         self._given = 0
 
     async def open(self) -> None:
@@ -101,12 +101,13 @@ class NatsSource:
                 deliveries = await self._consumer.deliveries()
                 if gaps := self._life.gaps(one.message.sequence for one in deliveries):
                     await self._look_for_deleted(gaps)
+                overdue = await self._known.overdue(self._cutter, self._consumer, idle=not deliveries)
             except BrokerAway as error:
                 await self._pause(error)
                 continue
             self.counts.last_message = self._clock.wall() if deliveries else self.counts.last_message
             fresh = [one for delivery in deliveries if (one := self._take(delivery))]
-            for chunk in [*self._cutter.cut(fresh), *([] if deliveries else self._overdue())]:
+            for chunk in [*self._cutter.cut(fresh), *overdue]:
                 self._given = chunk.end
                 end = Position(chunk.end, chunk.next_line, chunk.mark)
                 chunk.receipt = self._life.acks.receipt(len(chunk.events), end, self._clock.monotonic())
@@ -277,12 +278,6 @@ class NatsSource:
         elif sequence <= life.resolved:
             self._to_ack.set()
         return None
-
-    def _overdue(self) -> list[Chunk]:
-        if not self._cutter.is_waiting:
-            self._held_since = self._clock.monotonic()
-            return []
-        return list(self._cutter.flush()) if self._clock.monotonic() - self._held_since > _HELD_S else []
 
     # --- acknowledgements ---
 

@@ -63,7 +63,9 @@ class StreamLife:
 
 def keeps_all(stream: StreamState, subjects: Sequence[str]) -> bool:
     """Whether nobody but its limits, and persons, leaves messages out that are read as these ``subjects``."""
-    return stream.retention == "limits" and (not subjects or {*stream.subjects} <= {*subjects})
+    if stream.retention != "limits" or stream.is_part:
+        return False
+    return not subjects or (not stream.is_fed and {*stream.subjects} <= {*subjects})
 
 
 def lost_words(stream: str, lost: range) -> str:

@@ -1,0 +1,51 @@
+"""What a source does while the rest of a chunk does not come that an earlier process had sent."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from ingestd.core.clock import SystemClock
+from ingestd.sources.broker.chunks import Cutter, Message, place_of
+from ingestd.sources.broker.formats import whole
+from ingestd.sources.broker.source import SourceCounts
+from ingestd.sources.nats.consumer import Consumer, Lag
+from ingestd.sources.nats.known_chunks import KnownChunks
+
+pytestmark = pytest.mark.anyio
+
+
+class ManualClock(SystemClock):
+    now = 100.0
+
+    def monotonic(self) -> float:  # type: ignore[override]
+        return self.now
+
+
+async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_for_those_that_are_gone() -> (
+    None
+):
+    """Sent in parts it would go under other keys: what the API has taken would be there twice."""
+    clock, counts, warnings, lag = ManualClock(), SourceCounts(), list[str](), Lag(7, 3, is_held=True)
+
+    async def ask() -> Lag:
+        return lag
+
+    consumer = cast("Consumer", SimpleNamespace(lag=ask))
+    cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11))], where=lambda message: "")
+    known = KnownChunks("consumer c", counts, warnings.append, clock)
+    assert [*cutter.cut([Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)])] == []
+    assert await known.overdue(cutter, consumer, idle=False) == []
+    for _ in range(3):
+        clock.now += 6
+        assert await known.overdue(cutter, consumer, idle=True) == []
+    assert counts.problem == warnings[0]
+    assert len(warnings) == 1
+    assert "max_ack_pending" in counts.problem
+    assert await known.overdue(cutter, consumer, idle=False) == []  # it gives more
+    assert not counts.problem
+    lag = Lag(7, 3)
+    assert await known.overdue(cutter, consumer, idle=True) == []
+    clock.now += 6
+    (chunk,) = await known.overdue(cutter, consumer, idle=True)
+    assert len(chunk.events) == 3
