@@ -77,8 +77,9 @@ class JetStreamLink:
             raise BrokerAway(f"there is no spool {names.spool} at {connection.shown}")
         if found != expected and not is_resized(expected, found):
             raise UserError(
-                f"the spool {names.spool} was made again, with another secret for its keys or otherwise: this"
-                " edge must not go on with the old one, and ends; start it again"
+                f"the spool {names.spool} at {connection.shown} is another one now: it was made again, with"
+                " another secret for its keys or otherwise, or other servers answer there; this edge must not"
+                " go on with the old one, and ends; start it again if that one is meant"
             )
 
         await self.follow(connection)

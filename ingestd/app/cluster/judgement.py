@@ -6,7 +6,7 @@ from typing import Any
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.app.cluster.local_server import on_this_machine
-from ingestd.app.cluster.servers import find_down, words
+from ingestd.app.cluster.servers import apart, down, greetings, words
 from ingestd.cluster import installation
 from ingestd.cluster.backlog import read_backlogs
 from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
@@ -35,7 +35,10 @@ async def open_connection(settings: Settings) -> AsyncIterator[NatsConnection]:
 async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Finding]:
     """What is there, and what it makes of the promises. Raises BrokerAway, JetStreamError."""
     found = [ok("spool", f"NATS {'.'.join(map(str, connection.version))} at {connection.shown}")]
-    found += [warn("spool", line) for line in words(await find_down(settings))]
+    servers = await greetings(settings)
+    found += [warn("spool", line) for line in words(down(servers))]
+    if not settings.spool.domain and (problem := apart(servers)):
+        found.append(fail("spool", problem))
     if connection.max_payload < 2 * MAX_CHUNK_BYTES:
         found.append(
             fail(
@@ -57,7 +60,7 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
                 fail("spool", f"there is no stream {name}: `ingestd spool init --config FILE` makes it")
             )
             continue
-        found += _judge(name, config, there, more)
+        found += judge_stream(name, config, there, more)
         replicas.append(int(there.get("num_replicas") or 1))
     if min(replicas, default=2) < 2 and not settings.spool.workers:
         found.append(
@@ -96,15 +99,29 @@ async def _judge_backlogs(connection: NatsConnection, settings: Settings) -> lis
     ]
 
 
-def _judge(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any], more: int) -> list[Finding]:
+def judge_stream(name: str, wanted: Mapping[str, Any], there: Mapping[str, Any], more: int) -> list[Finding]:
     """``more``: bytes that events may take while a sink is parked."""
     found = []
-    if there.get("retention") != "limits" or there.get("max_age") or int(there.get("max_msgs", -1)) > 0:
+    least = int(there.get("max_msgs_per_subject", -1))
+    if (
+        there.get("retention") != "limits"
+        or there.get("max_age")
+        or int(there.get("max_msgs", -1)) > 0
+        or (least > 0 and least != wanted.get("max_msgs_per_subject"))
+    ):
         found.append(
             fail("spool", f"{name} forgets messages by itself: only ingestd may delete what is in it")
         )
     if there.get("discard") != "new":
         found.append(fail("spool", f"{name}: discard is not new: a full stream would drop what waits"))
+    if fed := [key for key in ("mirror", "sources", "subject_transform") if there.get(key)]:
+        found.append(
+            fail(
+                "spool",
+                f"{name} has {' and '.join(fed)}: workers miss what edges store under another subject, and"
+                " find what no edge has stored; take that away, and copy the spool to another stream",
+            )
+        )
     if there.get("storage") != "file":
         found.append(fail("spool", f"{name} is in memory: a restart of the server takes all of it"))
     replicas = int(there.get("num_replicas") or 1)

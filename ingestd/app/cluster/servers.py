@@ -1,8 +1,12 @@
-"""Which of several NATS servers are down: a command is served by any of them, and would not say."""
+"""Which of several NATS servers are down, or not of one cluster: a command is served by any of them, and
+would not say."""
 
 import asyncio
+import json
 import os
 import ssl
+from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ingestd.config import Settings
@@ -12,14 +16,42 @@ _WITHIN_S = 2.0
 _PORTS = {"ws": 80, "wss": 443}
 
 
-async def find_down(settings: Settings) -> dict[str, str]:
-    """Why, by address; nothing where there is one address only. A server is asked for its greeting, and not
-    logged in to."""
+class Greeting(NamedTuple):
+    """What a server says before anybody logs in to it; ``problem``: why it says nothing, in words. ``id``:
+    empty where it does not say who it is. ``is_alone``: it keeps streams, and is of no cluster."""
+
+    problem: str = ""
+    id: str = ""
+    is_alone: bool = False
+
+
+async def greetings(settings: Settings) -> dict[str, Greeting]:
+    """By address; nothing where there is one address only."""
     servers = settings.spool.servers if not settings.spool.workers else []
     if len(servers) < 2:
         return {}
-    found = await asyncio.gather(*map(_problem, servers))
-    return {server: why for server, why in zip(servers, found, strict=True) if why}
+    return dict(zip(servers, await asyncio.gather(*map(_greeting, servers)), strict=True))
+
+
+async def find_down(settings: Settings) -> dict[str, str]:
+    """Why, by address; nothing where there is one address only."""
+    return down(await greetings(settings))
+
+
+def down(found: Mapping[str, Greeting]) -> dict[str, str]:
+    return {server: one.problem for server, one in found.items() if one.problem}
+
+
+def apart(found: Mapping[str, Greeting]) -> str:
+    """In words, if a spool would be there more than once; else empty."""
+    alone = [server for server, one in found.items() if one.is_alone]
+    if not alone or len({one.id for one in found.values() if one.id}) < 2:
+        return ""
+    return (
+        f"{' and '.join(alone)} {'is' if len(alone) == 1 else 'are'} of no cluster, so there are streams at"
+        " each of spool.servers: what an edge stores at one of them a worker at another never sees; make them"
+        " one cluster, or give one of them only"
+    )
 
 
 def words(down: dict[str, str]) -> list[str]:
@@ -27,20 +59,33 @@ def words(down: dict[str, str]) -> list[str]:
     return [f"{server} is down: {why}" for server, why in down.items()]
 
 
-async def _problem(server: str) -> str:
-    """Empty: it is there."""
+async def _greeting(server: str) -> Greeting:
     url = urlsplit(server)
     try:
         async with SystemClock.timeout(_WITHIN_S):
             port = url.port or _PORTS.get(url.scheme, 4222)
             reader, writer = await asyncio.open_connection(url.hostname, port)
             try:
-                if url.scheme == "nats" and not await reader.read(1):
-                    return "it ends the connection"
+                if url.scheme == "nats":
+                    line = await reader.readline()
+                    return read_greeting(line) if line else Greeting("it ends the connection")
             finally:
                 writer.close()
     except TimeoutError:
-        return "no answer in time"
+        return Greeting("no answer in time")
     except (OSError, ssl.SSLError) as error:
-        return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-    return ""
+        return Greeting(os.strerror(error.errno) if error.errno and error.errno > 0 else str(error))
+    except ValueError:  # a line without an end
+        pass
+    return Greeting()
+
+
+def read_greeting(line: bytes) -> Greeting:
+    """``INFO {…}``, as the protocol has it."""
+    try:
+        found = json.loads(line.removeprefix(b"INFO "))
+        return Greeting(
+            "", str(found["server_id"]), bool(found.get("jetstream")) and not found.get("cluster")
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Greeting()

@@ -356,7 +356,7 @@ async def test_a_full_stream_and_a_broker_that_is_away_are_told_with_503(tmp_pat
         await cluster.init()
         cluster.nats.kill()
         cluster.nats.start()
-        await edge.said("was made again, with another secret")
+        await edge.said("is another one now: it was made again, with another secret")
         assert (await edge.finish()).code == 2
 
 
