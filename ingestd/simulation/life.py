@@ -325,7 +325,7 @@ class Life:
         pipeline = self.pipeline
         if pipeline is None or self.over:
             return
-        if warning := pipeline.database.warning:
+        if warning := pipeline.database.writer.warning:
             trace.breach(f"something is said to be lost: {warning}")
         ledger = pipeline.ledger
         if not ledger.balanced() or ledger.in_flight < 0:

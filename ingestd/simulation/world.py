@@ -21,6 +21,7 @@ from ingestd.simulation.receivers import TOKEN_PATH, Receiver, read_event
 from ingestd.simulation.sqlite_vfs import SqliteDisk
 from ingestd.simulation.trace import Trace, Violation
 from ingestd.store.connection import FILE_NAME
+from ingestd.store.database import transact
 from ingestd.store.frames import left_of
 from ingestd.store.spool_rows import forget_sink
 from ingestd.store.writer import Writer
@@ -177,7 +178,7 @@ class SimulatedWorld:
         self._forgotten.add(sink)
         writer = Writer(self.disk.directory / FILE_NAME, busy_timeout_s=0.0, pwrite=self.disk.write_mark)
         forgotten: list[object] = []
-        writer.transact([lambda connection: forgotten.append(forget_sink(connection, sink))])
+        transact(writer, [lambda connection: forgotten.append(forget_sink(connection, sink))])
         writer.close()
         self.trace.note(f"spool forget {sink}: {forgotten}")
         if forgotten != [None]:  # else the command refuses, and leaves the sink as it is

@@ -6,7 +6,8 @@ disagree: positions, frozen batches, window, spool and dead letters change in th
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Generator
+import zlib
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from typing import TypeVar
 from ingestd.store import ballast
 from ingestd.store.connection import (
     FILE_NAME,
+    MARK,
     StoreBlocked,
     StoreDamaged,
     StoreFailed,
@@ -24,7 +26,7 @@ from ingestd.store.connection import (
     is_locked,
     locked,
 )
-from ingestd.store.rescue import Mended, Readers, call_on
+from ingestd.store.rescue import Mended, Readers, paused
 from ingestd.store.upkeep import BOUNDS, StoreBounds, Upkeep
 from ingestd.store.writer import (
     CommitGroup,
@@ -81,14 +83,12 @@ class Database:
         mend: Mend | None = None,
     ) -> None:
         self.path = directory / FILE_NAME
-        self.commits = 0
-        self.groups = 0  # taken together so far: what is noted while it stays the same shares a commit
+        self.commits = self.groups = 0  # what is noted while ``groups`` stays the same shares a commit
         self._on_commit, self._on_block = on_commit, on_block
         self._on_repair, self.repaired = on_repair, ""
         self.readers = Readers()
         self.blocked: StoreBlocked | None = None
-        self._patient = patient
-        self._bounds = bounds
+        self._patient, self._bounds = patient, bounds
         self._ballast = ballast.Ballast(directory / ballast.NAME, ballast_bytes)
         self._work: list[Work] = []
         self._appends: list[Work] = []
@@ -104,22 +104,8 @@ class Database:
         self._open = self._broken = self._starting = False
         self._look_at = self._written_at = 0.0
         self._loop: asyncio.AbstractEventLoop
-        self._writer: Writer
+        self.writer: Writer  # once it is open; for units of work, on its thread
         self._upkeep: Upkeep
-
-    @property
-    def warning(self) -> str:
-        """What was found to be missing when the file was opened."""
-        return self._writer.warning
-
-    @property
-    def high_water(self) -> int:
-        """A number that is kept outside of the database too; raised by units, on the writer's thread."""
-        return self._writer.high_water
-
-    def reach(self, number: int) -> None:
-        """``high_water`` is at least this."""
-        self._writer.high_water = max(self._writer.high_water, number)
 
     async def open(self) -> None:
         """Open, check and migrate. Raises StoreFailed."""
@@ -226,12 +212,12 @@ class Database:
     def _serve(self, opened: "asyncio.Future[None]") -> Steps:
         try:
             patient = (self._ballast, self._bounds.rewrite_bytes) if self._patient else None
-            self._writer, self.mended = open_writer(
+            self.writer, self.mended = open_writer(
                 self.path, self._host.pwrite, self._mend, self._report_repair, patient=patient
             )
             if self._patient:
                 self.blocked = None if self._ballast.fill() else disk_full(self.path, patient=True)
-            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast, self._host.monotonic)
+            self._upkeep = Upkeep(self.writer.connection, self.path, self._ballast, self._host.monotonic)
         except (sqlite3.Error, OSError, StoreFailed) as error:
             self._loop.call_soon_threadsafe(resolve, opened, explain(error, self.path))
             return
@@ -247,7 +233,7 @@ class Database:
                 failure = explain(error, self.path)
             self._written_at = self._host.monotonic()
             self._loop.call_soon_threadsafe(self._group_done, group, failure, self._written_at - started)
-        self._writer.close()
+        self.writer.close()
 
     def _next_group(self) -> Generator[Pause, CommitGroup | End | None, CommitGroup | None]:
         """The next group; None at the end. Twice a second, and step by step while nobody wants anything, disk
@@ -268,7 +254,7 @@ class Database:
             return False
         try:
             self._look_at_files()
-            self._writer.look_at_mark()
+            self.writer.look_at_mark()
             if self.blocked:
                 if not self.blocked.full or self._upkeep.make_room():
                     self._block(None, None)
@@ -282,19 +268,18 @@ class Database:
 
     def _look_at_files(self, *, quick: bool = False) -> None:
         """Called before anything is acknowledged. Raises StoreFailed."""
-        if displaced := self._writer.displaced(quick=quick):
-            try:
-                call_on(self._loop, self.readers.pause(), self.path, seconds=self._bounds.pause_s)
-                self.repaired = self._writer.repair(displaced)
-            finally:
-                with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self.readers.resume)
-            self._upkeep = Upkeep(self._writer.connection, self.path, self._ballast, self._host.monotonic)
+        if displaced := self.writer.displaced(quick=quick):
+            with paused(self.readers, self._loop, self.path, seconds=self._bounds.pause_s):
+                self.repaired = self.writer.repair(displaced)
+            self._upkeep = Upkeep(self.writer.connection, self.path, self._ballast, self._host.monotonic)
             self._report_repair(self.repaired)
+
+    def _report_repair(self, repaired: str) -> None:
+        self._loop.call_soon_threadsafe(self._on_repair, repaired)
 
     def _write(self, group: CommitGroup) -> Steps:
         try:
-            self._writer.transact([*group.work, *group.appends])
+            transact(self.writer, [*group.work, *group.appends])
             return
         except sqlite3.Error as error:
             if not self._patient or not (is_full(error) or is_locked(error)):
@@ -310,7 +295,7 @@ class Database:
         """What keeps the state true is tried until it is on disk, or the process ends."""
         while work:
             try:
-                return self._writer.transact(work)
+                return transact(self.writer, work)
             except sqlite3.Error as error:
                 ending = yield Pause(_LOOK_S, stuck=True)
                 if ending or not (is_full(error) or is_locked(error)):
@@ -320,19 +305,15 @@ class Database:
         begins = blocked is not None and self.blocked is None
         self.blocked = blocked  # here already, so that this thread sees it
         self._look_at = self._host.monotonic() + _LOOK_S
-        self._loop.call_soon_threadsafe(self._refuse_appends, blocked, group)
+        if blocked:
+            self._loop.call_soon_threadsafe(self._refuse_appends, blocked, group)
         if begins:
             self._loop.call_soon_threadsafe(self._on_block, str(blocked))
 
-    def _report_repair(self, repaired: str) -> None:
-        self._loop.call_soon_threadsafe(self._on_repair, repaired)
-
     # --- on the loop ---
 
-    def _refuse_appends(self, blocked: StoreBlocked | None, group: CommitGroup | None) -> None:
+    def _refuse_appends(self, blocked: StoreBlocked, group: CommitGroup | None) -> None:
         """What was appended and is not on disk is not going to be."""
-        if blocked is None:
-            return
         if group:
             resolve(group.appended, blocked)
         self._appends.clear()
@@ -348,3 +329,22 @@ class Database:
         for future in (*waiters, *self._waiters, self._appended):
             if future:
                 resolve(future, error)
+
+
+def transact(writer: Writer, work: Sequence[Work]) -> None:
+    """All of ``work`` in one transaction, on disk; nothing of it when this raises."""
+    connection, high_water, number = writer.connection, writer.high_water, writer.number + 1
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for unit in work:
+            unit(connection)
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'commits'", (number,))
+        connection.execute("COMMIT")
+    except BaseException:
+        writer.high_water = high_water
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    writer.number, marked = number, MARK.pack(number, writer.high_water)
+    writer.marked = marked + zlib.crc32(marked).to_bytes(4, "little")
+    writer.pwrite(writer.mark, writer.marked, 0)

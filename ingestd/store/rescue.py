@@ -4,8 +4,8 @@ import asyncio
 import concurrent.futures
 import os
 import sqlite3
-from collections.abc import Coroutine, Sequence
-from contextlib import closing, suppress
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,6 +117,19 @@ def call_on(
     except concurrent.futures.TimeoutError:
         future.cancel()
         raise StoreFailed(f"{path} is still being read after {seconds:.0f} s") from None
+
+
+@contextmanager
+def paused(
+    readers: Readers, loop: asyncio.AbstractEventLoop, path: Path, *, seconds: float
+) -> Iterator[None]:
+    """Beside the loop: the readers have closed their connections. Raises as ``call_on``."""
+    try:
+        call_on(loop, readers.pause(), path, seconds=seconds)
+        yield
+    finally:
+        with suppress(RuntimeError):  # it has ended
+            loop.call_soon_threadsafe(readers.resume)
 
 
 def sync_path(path: Path) -> None:

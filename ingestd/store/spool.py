@@ -194,7 +194,7 @@ class Spool:
             for work in works:
                 work(connection)
             if rows:
-                database.reach(high_water)
+                database.writer.high_water = max(database.writer.high_water, high_water)
 
         count, size_bytes = sum(row.events for row in rows), sum(row.size_bytes for row in rows)
         self._count(len(rows), count, size_bytes, self.cursors.values())

@@ -198,10 +198,10 @@ def take_stock(connection: sqlite3.Connection, *, database: "Database", now: flo
         lost = expected.events - found.events
         what = f"{expected.chunks - found.chunks} chunks are no longer in the file"
         missing.append(SpoolDamage(1, following - 1, lost, now, what))
-    if database.high_water >= following:
+    if (high_water := database.writer.high_water) >= following:
         what = "the end of the write-ahead log is gone or damaged"
-        missing.append(SpoolDamage(following, database.high_water, None, now, what))
-        following = database.high_water + 1
+        missing.append(SpoolDamage(following, high_water, None, now, what))
+        following = high_water + 1
     for damage in missing:
         connection.execute(
             "INSERT INTO spool_damage (first, last, events, found_at, what) VALUES (?, ?, ?, ?, ?)", damage

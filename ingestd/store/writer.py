@@ -4,11 +4,9 @@ import asyncio
 import os
 import queue
 import sqlite3
-import struct
 import sys
 import threading
-import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,6 @@ import msgspec
 from ingestd.core.clock import SystemClock
 from ingestd.store.ballast import Ballast
 from ingestd.store.connection import (
-    MARK,
     MARK_NAME,
     StoreDamaged,
     StoreFailed,
@@ -44,11 +41,12 @@ _BUSY_S, _PATIENT_BUSY_S = 10.0, 2.0
 
 
 class Writer:
-    """Whole units of work as transactions. ``warning``: what was found to be missing at the start.
+    """``connection`` is for transactions, of which ``number`` were made. ``warning``: what was found to be
+    missing at the start.
 
-    The mark file holds, outside of the database, the number of commits made and ``high_water``, which
-    units may raise. One flipped bit in a WAL makes SQLite drop the committed tail without an error:
-    only a number kept outside can tell.
+    The mark file holds, outside of the database, that number and ``high_water``, which units of work may
+    raise; ``marked``: as bytes. One flipped bit in a WAL makes SQLite drop the committed tail without an
+    error: only a number kept outside can tell.
     """
 
     def __init__(
@@ -59,12 +57,12 @@ class Writer:
         self.path = path
         self.warning = ""
         self._busy_timeout_s = busy_timeout_s
-        self._pwrite = pwrite
+        self.pwrite = pwrite
         self._map, self._looks = b"", 0
         self.connection = connect(path, busy_timeout_s=busy_timeout_s, check=check)
         try:
-            self._mark = self._open_mark()
-            self._number, self.high_water = self._compare_mark()
+            self.mark = self._open_mark()
+            self.number, self.high_water = self._compare_mark()
             self._in_place = InPlace(path)
             self.note_map()
         except BaseException:
@@ -74,27 +72,9 @@ class Writer:
     def close(self) -> None:
         with suppress(sqlite3.Error):  # it may be the reason for the end
             self.note_map()
-        os.close(self._mark)
+        os.close(self.mark)
         self._in_place.close()
         self.connection.close()
-
-    def transact(self, work: Sequence[Work]) -> None:
-        """All of ``work`` in one transaction, on disk; nothing of it when this raises."""
-        high_water, number = self.high_water, self._number + 1
-        connection = self.connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for unit in work:
-                unit(connection)
-            connection.execute("UPDATE meta SET value = ? WHERE name = 'commits'", (number,))
-            connection.execute("COMMIT")
-        except BaseException:
-            self.high_water = high_water
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        self._number = number
-        self._pwrite(self._mark, pack_mark(number, self.high_water), 0)
 
     def displaced(self, *, quick: bool = False) -> str:
         """The file that was taken away or exchanged while it is in use, by its whole name; "": none."""
@@ -132,11 +112,11 @@ class Writer:
         if self._looks % _LOOKS_A_MAP == 10:
             self.note_map()
         path = self.path.with_name(MARK_NAME)
-        if path.exists() and os.path.samestat(os.stat(path), os.fstat(self._mark)):
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(self.mark)):
             return
-        os.close(self._mark)
-        self._mark = self._open_mark()
-        self._pwrite(self._mark, pack_mark(self._number, self.high_water), 0)
+        os.close(self.mark)
+        self.mark = self._open_mark()
+        self.pwrite(self.mark, self.marked, 0)
 
     def _open_mark(self) -> int:
         return os.open(self.path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -148,7 +128,8 @@ class Writer:
     def _compare_mark(self) -> tuple[int, int]:
         """The numbers to go on with; says so if the file holds fewer commits than were made."""
         number = self._read_number()
-        marked, high_water = unpack_mark(os.pread(self._mark, 64, 0))
+        self.marked = os.pread(self.mark, 64, 0)
+        marked, high_water = unpack_mark(self.marked)
         if marked > number:
             self.warning = (
                 f"{self.path} has lost its last {marked - number} commits (damaged write-ahead log?): "
@@ -193,11 +174,6 @@ def open_patiently(
         writer.close()
         raise
     return writer
-
-
-def pack_mark(commits: int, high_water: int) -> bytes:
-    packed = MARK.pack(commits, high_water)
-    return packed + struct.pack("<I", zlib.crc32(packed))
 
 
 class CommitGroup(msgspec.Struct):

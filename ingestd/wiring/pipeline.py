@@ -253,8 +253,8 @@ async def _open_store(
     """Open the state file, and read back which keys are known. What is damaged in it is told."""
     await database.open()
     stack.push_async_callback(database.close)
-    if database.warning:
-        warn(database.warning)
+    if database.writer.warning:
+        warn(database.writer.warning)
     keys, kept = KeyLog(database), settings.window
     window = await restore_window(keys, clock, max_count=kept.max_count, max_age_s=kept.max_age)
     database.note(release_leases)

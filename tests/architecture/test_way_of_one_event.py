@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.machine import patience
 
-BOUNDS = {"replay": (26, 97), "post": (30, 112), "letter": (25, 87), "command": (81, 513)}
+BOUNDS = {"replay": (25, 96), "post": (29, 110), "letter": (24, 82), "command": (81, 496)}
 """Files entered, calls from file to file. The goal: (25, 110), (30, 120), (35, 200).
 
 ``letter`` is from its lease on: as ``replay`` and ``post`` it is of a process that runs. ``command`` is all

@@ -336,7 +336,7 @@ async def note_and_crash(store: Store, directory: Path, name: str, *numbers: int
 
 async def contents(kind: type[Store], directory: Path) -> list[tuple[int, Any]]:
     async with opened(kind, directory) as store:
-        assert store.database.warning == ""
+        assert store.database.writer.warning == ""
         return await store.found()
 
 

@@ -115,10 +115,11 @@ MUTANTS = (
     ),
     Mutant(
         "the mark beside the database is ahead of it",
-        "store/writer.py",
-        '            connection.execute("COMMIT")\n        except',
-        "            self._pwrite(self._mark, pack_mark(number, self.high_water), 0)\n"
-        '            connection.execute("COMMIT")\n        except',
+        "store/database.py",
+        '        connection.execute("COMMIT")\n    except',
+        "        ahead = MARK.pack(number, writer.high_water)\n"
+        '        writer.pwrite(writer.mark, ahead + zlib.crc32(ahead).to_bytes(4, "little"), 0)\n'
+        '        connection.execute("COMMIT")\n    except',
     ),
     Mutant(
         "keys are forgotten at a restart",

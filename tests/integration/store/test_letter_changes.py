@@ -238,7 +238,7 @@ async def test_the_writer_goes_on_beside_large_changes_and_its_count_of_commits_
     assert commits(tmp_path) == (written + 1, written + 1)
     again = Database(tmp_path)
     await again.open()
-    assert again.warning == ""
+    assert again.writer.warning == ""
     await again.close()
 
 

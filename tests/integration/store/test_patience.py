@@ -122,11 +122,16 @@ async def test_the_high_water_is_kept_outside_and_only_of_what_was_committed(tmp
     database = await opened(tmp_path)
 
     def raise_it(connection: sqlite3.Connection) -> None:
-        database.reach(7)
-        database.reach(3)
+        database.writer.high_water = 7
+
+    def fail(connection: sqlite3.Connection) -> None:
+        database.writer.high_water = 9
+        raise sqlite3.OperationalError("it cannot be done")
 
     await database.append(raise_it)
+    with pytest.raises(StoreFailed):
+        await database.append(fail)
     await database.close()
     database = await opened(tmp_path)
-    assert database.high_water == 7
+    assert database.writer.high_water == 7
     await database.close()

@@ -142,7 +142,7 @@ async def test_a_lost_end_of_the_log_is_missed_and_its_numbers_are_not_used_agai
     await lost_tail(directory, [b"two", b"three"])
     assert "commits are missing" in SpoolInspection(directory).check().problems[0]
     async with opened(directory) as (spool, database):
-        assert "has lost its last" in database.warning
+        assert "has lost its last" in database.writer.warning
         assert [(d.first, d.last, d.events) for d in spool.damage] == [(2, 3, None)]
         assert (await append(spool, b"four")).start == 4
 

@@ -59,7 +59,7 @@ def killed_after(directory: Path, acknowledged: int) -> int:
 async def test_nothing_acknowledged_is_missing_after_kill_9(acknowledged: int, tmp_path: Path) -> None:
     last = killed_after(tmp_path, acknowledged)
     database = await reopened(tmp_path)
-    assert database.warning == ""
+    assert database.writer.warning == ""
     assert names(tmp_path) >= {f"n{number}" for number in range(last + 1)}
 
 
@@ -74,20 +74,20 @@ async def test_a_damaged_write_ahead_log_is_told(damage: str, tmp_path: Path) ->
         data[len(data) // 2] ^= 1
         log.write_bytes(data)
     database = await reopened(tmp_path)
-    assert "has lost its last" in database.warning
-    assert "damaged write-ahead log" in database.warning
+    assert "has lost its last" in database.writer.warning
+    assert "damaged write-ahead log" in database.writer.warning
     assert len(names(tmp_path)) < 51
     again = Database(tmp_path)
     await again.open()
     await again.run(insert("later"))
     await again.close()
-    assert (await reopened(tmp_path)).warning == "", "not said of later runs"
+    assert (await reopened(tmp_path)).writer.warning == "", "not said of later runs"
 
 
 async def test_the_mark_is_only_a_witness_and_may_be_damaged_itself(tmp_path: Path) -> None:
     killed_after(tmp_path, 3)
     (tmp_path / "state.mark").write_bytes(b"nonsense")
-    assert (await reopened(tmp_path)).warning == ""
+    assert (await reopened(tmp_path)).writer.warning == ""
     assert len(names(tmp_path)) >= 4
 
 

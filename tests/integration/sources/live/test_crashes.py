@@ -14,6 +14,7 @@ import pytest
 
 from ingestd.core.chunk import MARK_BYTES
 from ingestd.sources.live.identities import Identities
+from ingestd.store import database
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.writer import Writer
 from tests.effort import seeds
@@ -49,22 +50,22 @@ def crashes(into: Path, api: EventApi, monkeypatch: pytest.MonkeyPatch) -> Itera
     """One behind each commit that changed what is known of files."""
     into.mkdir()
     made: list[Crash] = []
-    transact, known = Writer.transact, list[Any]()
+    transact, known = database.transact, list[Any]()
 
-    def transact_and_save(self: Writer, work: Any) -> None:
-        transact(self, work)
+    def transact_and_save(writer: Writer, work: Any) -> None:
+        transact(writer, work)
         sent = len(api.batches)
         if made and made[-1].more is None:
             made[-1].more = sent
-        rows = self.connection.execute("SELECT * FROM sources ORDER BY id").fetchall()
+        rows = writer.connection.execute("SELECT * FROM sources ORDER BY id").fetchall()
         if rows != known:
             known[:] = rows
             made.append(Crash(into / str(len(made)), sent))
             with closing(sqlite3.connect(made[-1].state)) as copy:
-                self.connection.backup(copy)
+                writer.connection.backup(copy)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Writer, "transact", transact_and_save)
+        patched.setattr(database, "transact", transact_and_save)
         yield made
 
 
