@@ -109,6 +109,13 @@ class Chunk:
         self.about = about
         self.owners = ""
 
+    def places(self, positions: Positions) -> tuple[Sequence[int], Sequence[int]]:
+        """As ``place``, of several events: their offsets, and their lines."""
+        if of_several := getattr(self.place, "of_several", None):
+            return of_several(positions)  # type: ignore[no-any-return]
+        offsets, lines = zip(*map(self.place, positions), strict=True)
+        return offsets, lines
+
     def recut(self, events_in: Callable[[int], list[tuple[int, bytes]]], which: Container[int]) -> None:
         """In the place of each event of ``which`` (positions) come those that ``events_in`` finds in it:
         (offset in it, event). Only before anything was said of the chunk's positions."""

@@ -1,8 +1,9 @@
 """A dead letter: an event that could not be delivered, with all that is needed to put it right."""
 
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, overload
 
 from ingestd.core.reasons import Reason
 from ingestd.core.text import shape
@@ -53,6 +54,63 @@ class DeadLetter(NamedTuple):
     key_released: bool = False
     producer: str = ""
     form: Form = Form.AS_IT_CAME
+
+
+_letter_of: Callable[[tuple[Any, ...]], DeadLetter] = partial(tuple.__new__, DeadLetter)
+
+
+class LetterColumns(Sequence[DeadLetter]):
+    """Letters that are made together: an answer may refuse thousands at once, and hardly one of them is
+    looked at by itself. ``columns``: of each field of ``DeadLetter``, in their order, all values."""
+
+    __slots__ = ("columns",)
+
+    def __init__(self, columns: Sequence[Sequence[Any]]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @overload
+    def __getitem__(self, at: int) -> DeadLetter: ...
+    @overload
+    def __getitem__(self, at: slice) -> "LetterColumns": ...
+    def __getitem__(self, at: int | slice) -> "DeadLetter | LetterColumns":
+        if isinstance(at, slice):
+            return LetterColumns([column[at] for column in self.columns])
+        return _letter_of(tuple([column[at] for column in self.columns]))
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        return map(_letter_of, zip(*self.columns, strict=True))
+
+
+class Failures(NamedTuple):
+    """Events of a chunk that became dead letters of one sink: where they are in it, and their letters."""
+
+    positions: Sequence[int] = ()
+    letters: Sequence[DeadLetter] = ()
+
+
+NONE = Failures()
+
+REASONS, DIGESTS = DeadLetter._fields.index("reason"), DeadLetter._fields.index("digest")
+"""Their columns."""
+
+
+def columns_of(letters: Sequence[DeadLetter]) -> Sequence[Sequence[Any]]:
+    """One for each field, of letters that there are."""
+    return letters.columns if isinstance(letters, LetterColumns) else [*zip(*letters, strict=True)]
+
+
+def joined_letters(parts: Sequence[Sequence[DeadLetter]]) -> Sequence[DeadLetter]:
+    """All of ``parts``, of which there is one, and none is empty."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = [[*column] for column in columns_of(parts[0])]
+    for part in parts[1:]:
+        for column, more in zip(columns, columns_of(part), strict=True):
+            column += more
+    return LetterColumns(columns)
 
 
 def fingerprint(reason: Reason, detail: str) -> str:

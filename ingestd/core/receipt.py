@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from ingestd.core.letter import DeadLetter
+from ingestd.core.letter import NONE, DeadLetter, Failures
 from ingestd.core.sequences import COMPILED
 
 T = TypeVar("T")
@@ -24,9 +24,6 @@ Routed = Mapping[str, Positions]
 
 Digests = Sequence[bytes | None]
 """Of events' keys; None where an event has none."""
-
-Failures = Sequence[tuple[int, DeadLetter]]
-"""(position in the chunk, letter) of events that became dead letters of one sink."""
 
 
 class Resolution(msgspec.Struct):
@@ -41,13 +38,13 @@ class Resolution(msgspec.Struct):
     """
 
     count: int = 0
-    failed: list[DeadLetter] = msgspec.field(default_factory=list)
+    failed: Sequence[DeadLetter] = ()
     unmatched: int = 0
     dropped: int = 0
     unconfirmed: int = 0
     keys: Sequence[bytes] = ()
-    lost: list[DeadLetter] = msgspec.field(default_factory=list)
-    in_store: list[DeadLetter] = msgspec.field(default_factory=list)
+    lost: Sequence[DeadLetter] = ()
+    in_store: Sequence[DeadLetter] = ()
     positions: Positions = ()
     durable: bool = True
 
@@ -99,10 +96,10 @@ class Receipt:
         """``count`` events are on their way to this sink."""
 
     def resolve(
-        self, sink: str, positions: Positions, keys: Digests, failed: Failures = (), dropped: Positions = ()
+        self, sink: str, positions: Positions, keys: Digests, failed: Failures = NONE, dropped: Positions = ()
     ) -> Resolution:
         """Events are delivered, with these ``keys``, but for those that ``failed`` or were ``dropped``."""
-        letters = [letter for _, letter in failed]
+        letters = failed.letters
         self.dead_letters += len(letters)
         self.skipped += len(dropped)
         pending = len(self.unconfirmed.keys() & positions) if self.unconfirmed else 0
@@ -211,11 +208,11 @@ class FanOutReceipt(Receipt):
         self._expected[sink] = count
 
     def resolve(
-        self, sink: str, positions: Positions, keys: Digests, failed: Failures = (), dropped: Positions = ()
+        self, sink: str, positions: Positions, keys: Digests, failed: Failures = NONE, dropped: Positions = ()
     ) -> Resolution:
         """The outcome is known, of all events at once, with the last event of the last sink."""
         lost = []
-        for position, letter in failed:
+        for position, letter in zip(failed.positions, failed.letters, strict=True):
             if self.fail(position, letter):
                 self._reported_lost.add(position)
                 lost.append(letter)

@@ -16,7 +16,7 @@ from ingestd.config.sections import TrailConfig
 from ingestd.core.chunk import Batch, Chunk, Keeper, Place, packed_keys
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import Ledger
-from ingestd.core.letter import DeadLetter
+from ingestd.core.letter import DIGESTS, REASONS, DeadLetter, columns_of
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, Resolution
 from ingestd.core.sequences import pick
@@ -155,7 +155,7 @@ class EventRecorder:
             self.count(resolved.failed)
         if chunk.keeper is Keeper.SPOOL:  # keys are known since their events are there
             if resolved.lost:
-                self.free(letter.digest for letter in resolved.lost)
+                self.free(columns_of(resolved.lost)[DIGESTS])
             return (), ()
         copies = self.resolve_keys(resolved.keys, resolved.lost)
         return (resolved.keys, copies) if resolved.durable else ((), ())
@@ -217,8 +217,12 @@ class EventRecorder:
             self._dismissed(by_chunk)
         if not lost:
             return []
-        released = self._window.release_by_key([letter.digest for letter in lost if letter.digest])
-        of = {letter.digest: letter for letter in reversed(lost)} if released else {}
+        digests = columns_of(lost)[DIGESTS]
+        released = self._window.release_by_key([*filter(None, digests)])
+        if not released:
+            return []
+        last_first = range(len(digests) - 1, -1, -1)
+        of = {digests[at]: lost[at] for at in last_first if digests[at] in released}
         failed = [(copy, of[key]) for key, found in released.items() for copy in found]
         for copy, letter in failed:
             self.ledger.count_letters(letter.reason)
@@ -234,7 +238,7 @@ class EventRecorder:
             self._journal.dismissed(chunk, positions, now=self._clock.wall())
 
     def count(self, letters: Sequence[DeadLetter]) -> None:
-        for reason, count in Counter([letter.reason for letter in letters]).items():
+        for reason, count in Counter(columns_of(letters)[REASONS]).items():
             self.ledger.count_letters(reason, count)
 
 

@@ -1,13 +1,10 @@
 """Dead letters made from what the lane or the intake reports. Called by ``event_recorder``."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import repeat
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
 
 from ingestd.core.chunk import Batch, Chunk, Segment, pick_segments
-from ingestd.core.letter import DeadLetter, Form
+from ingestd.core.letter import DeadLetter, Form, LetterColumns
 from ingestd.core.reasons import Reason
 from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import FailedEvent
@@ -30,10 +27,11 @@ def letters_of_events(chunk: Chunk, why: Mapping[int, tuple[Reason, str]]) -> li
     """As ``letter_of_event``, of several, by position: of a large input one in a hundred is refused."""
     if chunk.about or chunk.owners:
         return [letter_of_event(chunk, position, *words) for position, words in why.items()]
-    events, place, source = chunk.events, chunk.place, chunk.source
+    events, source = chunk.events, chunk.source
+    offsets, lines = chunk.places([*why]) if why else ((), ())
     return [
-        DeadLetter(events[position], reason, detail, source, *place(position))
-        for position, (reason, detail) in why.items()
+        DeadLetter(events[position], reason, detail, source, offset, line)
+        for (position, (reason, detail)), offset, line in zip(why.items(), offsets, lines, strict=True)
     ]
 
 
@@ -50,7 +48,7 @@ def letter_of_copy(chunk: Chunk, position: int, model: DeadLetter) -> DeadLetter
 
 def letters_of_batch(
     batch: Batch, failed: Sequence[FailedEvent], *, sink: str
-) -> Iterator[tuple[Segment, Sequence[int], list[DeadLetter]]]:
+) -> Iterator[tuple[Segment, Sequence[int], LetterColumns]]:
     """By the chunks that they came from: those that failed, their indices in the batch, and their letters.
     The key of an event that goes to this sink only is free with its letter.
 
@@ -69,32 +67,29 @@ def letters_of_batch(
                 _with_message(chunk, at, detail) for at, detail in zip(positions, details, strict=True)
             ]
         payloads, forms = _payloads(batch, indices, pick(chunk.events, positions), reasons)
-        offsets, lines = zip(*map(chunk.place, positions), strict=True)
-        owners: Iterable[str] = repeat("")
+        offsets, lines = chunk.places(positions)
+        count = len(indices)
+        owners, ambiguous = [""] * count, [False] * count
         if chunk.owners:
             owners = [owner_at(chunk.owners, position) for position in positions]
-        ambiguous: Iterable[bool] = repeat(False)
         if batch.ambiguous:
             ambiguous = [reason not in _ANSWERED for reason in reasons]
         columns = (
-            *(payloads, reasons, details, repeat(chunk.source), offsets, lines),
-            *(pick(batch.digests, indices), repeat(batch.id), indices, repeat(len(batch))),
-            *(repeat(batch.tries), ambiguous, repeat(batch.first_sent_wall), repeat(sink)),
-            *(repeat(chunk.receipt.final), owners, forms),
+            *(payloads, reasons, details, [chunk.source] * count, offsets, lines),
+            *([*pick(batch.digests, indices)], [batch.id] * count, indices, [len(batch)] * count),
+            *([batch.tries] * count, ambiguous, [batch.first_sent_wall] * count, [sink] * count),
+            *([chunk.receipt.final] * count, owners, forms),
         )
-        yield segment, indices, [*map(_letter_of, zip(*columns, strict=False))]
-
-
-_letter_of: Callable[[tuple[Any, ...]], DeadLetter] = partial(tuple.__new__, DeadLetter)
+        yield segment, indices, LetterColumns(columns)
 
 
 def _payloads(
     batch: Batch, indices: Sequence[int], came: Sequence[bytes], reasons: Sequence[Reason]
-) -> tuple[Sequence[bytes], Iterable[Form]]:
+) -> tuple[Sequence[bytes], Sequence[Form]]:
     """What is kept of each event, and what that is. ``came``: the events as they came."""
     sent = list(pick(batch.events, indices))
     if sent == list(came) and Reason.UNTRANSFORMED not in reasons:
-        return sent, repeat(Form.AS_IT_CAME)
+        return sent, [Form.AS_IT_CAME] * len(sent)
     kept = [
         (one, Form.UNTRANSFORMED)
         if reason is Reason.UNTRANSFORMED

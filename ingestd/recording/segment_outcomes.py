@@ -4,7 +4,8 @@ by ``sink_recorder.py``."""
 from collections.abc import Iterator, Sequence
 
 from ingestd.core.chunk import Batch, Segment, pick_segments
-from ingestd.core.receipt import Digests, Failures
+from ingestd.core.letter import Failures
+from ingestd.core.receipt import Digests
 from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import Outcomes
 from ingestd.recording.make_letters import letters_of_batch
@@ -19,7 +20,7 @@ def segment_outcomes(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator
     lost = letters_of_batch(batch, outcomes.failed, sink=sink)
     if not outcomes.delivered and not outcomes.dropped:  # as where an answer refuses all
         for segment, _, some in lost:
-            yield segment, (), list(zip(segment.positions, some, strict=True)), ()
+            yield segment, (), Failures(segment.positions, some), ()
         return
     letters = {index: one for _, at, some in lost for index, one in zip(at, some, strict=True)}
     dropped = set(outcomes.dropped)
@@ -28,11 +29,8 @@ def segment_outcomes(batch: Batch, outcomes: Outcomes, *, sink: str) -> Iterator
     for segment in pick_segments(batch.segments, indices):
         mine = indices[at : at + len(segment.positions)]
         at += len(mine)
-        failed = [
-            (position, letters[index])
-            for index, position in zip(mine, segment.positions, strict=True)
-            if index in letters
-        ]
+        places = [at for index, at in zip(mine, segment.positions, strict=True) if index in letters]
+        failed = Failures(places, [letters[index] for index in mine if index in letters])
         left_out = [at for index, at in zip(mine, segment.positions, strict=True) if index in dropped]
         digests = pick(batch.digests, [index for index in mine if index not in letters])
         yield segment, digests, failed, left_out

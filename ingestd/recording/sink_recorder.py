@@ -11,7 +11,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
-from ingestd.core.letter import DeadLetter, Form
+from ingestd.core.letter import NONE, DeadLetter, Form, joined_letters
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
@@ -233,21 +233,20 @@ class SinkRecorder:
         if rows:
             places = [(at, row.source, row.offset) for at, row in zip(asked, rows, strict=True)]
             self._events.unconfirmed.accepted(batch, places)
-        keys, letters, resolved = list[Sequence[bytes]](), list[DeadLetter](), []
+        keys, letters, resolved = list[Sequence[bytes]](), list[Sequence[DeadLetter]](), []
         for segment, digests, failed, dropped in by_segment:
             known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed, dropped)
             safe, copies = self._events.resolve(segment.chunk, known)
             resolved.append(known)
             if safe:
                 keys.append(safe)
-            letters += [letter for _, letter in failed]
-            letters += copies
+            letters += filter(None, (failed.letters, copies))
         self._journal.resolved(
             batch,
             sink=self.sink,
             segments=[one[0] for one in by_segment],
             safe_keys=keys,
-            letters=letters,
+            letters=joined_letters(letters) if letters else (),
             parts=outcomes.parts,
             now=now,
             also=self._also(batch, outcomes.delivered, rows, set(asked)) if rows or self._keep else None,
@@ -343,7 +342,7 @@ def _segment_outcomes(batch: Batch, outcomes: Outcomes, *, sink: str) -> Sequenc
     if len(outcomes.delivered) < len(batch.events):
         return list(segment_outcomes(batch, outcomes, sink=sink))
     if len(batch.segments) == 1:
-        return ((batch.segments[0], batch.digests, (), ()),)
+        return ((batch.segments[0], batch.digests, NONE, ()),)
     ends = accumulate((len(segment.positions) for segment in batch.segments), initial=0)
     keys = [batch.digests[first:end] for first, end in pairwise(ends)]
-    return [(segment, mine, (), ()) for segment, mine in zip(batch.segments, keys, strict=True)]
+    return [(segment, mine, NONE, ()) for segment, mine in zip(batch.segments, keys, strict=True)]

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 from zlib import crc32
 
-from ingestd.core.letter import MAX_DETAIL, DeadLetter, fingerprint
+from ingestd.core.letter import MAX_DETAIL, DeadLetter, columns_of, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.core.redaction import redact
 from ingestd.store import envelopes
@@ -23,11 +23,13 @@ _OF_REQUEST = (
 )
 """Columns that all letters of a request have in common; their words may differ."""
 
-_OFFSET, _DETAIL, _BATCH = 4, 2, 7
+_DETAIL, _SOURCE, _OFFSET, _BATCH, _SINK = map(
+    DeadLetter._fields.index, ("detail", "source", "offset", "batch", "sink")
+)
 _SHARED = (1, 3, 7, *range(9, len(DeadLetter._fields)))
 """Of the columns of a ``DeadLetter`` those that letters of one request have in common, but their words."""
 
-_Columns = list[tuple[Any, ...]]
+_Columns = Sequence[Sequence[Any]]
 """Of letters, one column for each field of ``DeadLetter``: an answer may refuse thousands at once."""
 _Words = tuple[str, str]
 
@@ -41,22 +43,22 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
     """
     if not letters:
         return
-    readings = _readings(connection, letters)
-    runs = [*_runs(letters)]
-    all_new = len(runs) > 1 and _are_new(connection, letters)
+    columns = columns_of(letters)
+    readings = _readings(connection, {*columns[_SOURCE]})
+    runs = [*_runs(letters, columns)]
+    all_new = len(runs) > 1 and _are_new(connection, columns)
     made = 0
     for run, columns in runs:
         reading = readings[run[0].source]
         missing = run if all_new else _missing(connection, run, columns, reading)
         if missing:
-            of_them = columns if missing is run else _columns_of(missing)
+            of_them = columns if missing is run else columns_of(missing)
             made += _insert_run(connection, missing[0], of_them, reading, now)
     count_made(connection, made)
 
 
-def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> dict[int, int]:
-    """How often the source of each letter was read from its start."""
-    numbers = {letter.source for letter in letters}
+def _readings(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, int]:
+    """How often each of these sources was read from its start."""
     if len(numbers) == 1:  # as nearly always
         of_one = connection.execute("SELECT id, reading FROM sources WHERE id = ?", (*numbers,))
         return dict.fromkeys(numbers, 0) | dict(of_one)
@@ -67,39 +69,39 @@ def _readings(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> 
     return dict.fromkeys(numbers, 0) | dict(known)
 
 
-def _runs(letters: Sequence[DeadLetter]) -> Iterator[tuple[Sequence[DeadLetter], _Columns]]:
+def _runs(
+    letters: Sequence[DeadLetter], columns: _Columns
+) -> Iterator[tuple[Sequence[DeadLetter], _Columns]]:
     """Those of one request and reason, wherever they stand: of what is refused as it is read, reasons take
     turns, and each envelope and each question of what is there costs more than a letter."""
-    columns = _columns_of(letters)
     if all(columns[at].count(columns[at][0]) == len(letters) for at in _SHARED):
         yield letters, columns  # as nearly always, where there are many
         return
-    of_first = columns[_BATCH].count(letters[0].batch)
-    if 1 < of_first < len(letters) and {*columns[_BATCH][:of_first]} == {letters[0].batch}:
-        yield from _runs(letters[:of_first])  # as those of an answer before the copies of their events
-        yield from _runs(letters[of_first:])
+    batch = columns[_BATCH][0]
+    of_first = columns[_BATCH].count(batch)
+    if 1 < of_first < len(letters) and {*columns[_BATCH][:of_first]} == {batch}:
+        for some in (letters[:of_first], letters[of_first:]):
+            yield from _runs(
+                some, columns_of(some)
+            )  # as those of an answer before the copies of their events
         return
     runs: dict[tuple[Any, ...], list[DeadLetter]] = {}
     for one in letters:
         runs.setdefault((one[1], one[3], one[7], one[9:]), []).append(one)
     for run in runs.values():
-        yield run, _columns_of(run)
-
-
-def _columns_of(letters: Sequence[DeadLetter]) -> _Columns:
-    return [*zip(*letters, strict=True)]
+        yield run, columns_of(run)
 
 
 # --- what is there ---
 
 
-def _are_new(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> bool:
+def _are_new(connection: sqlite3.Connection, columns: _Columns) -> bool:
     """Whether none of them has a row, nor will when others of them have theirs: they are asked for at once.
     False says nothing."""
-    first = letters[0]
-    source, sink, offsets = first.source, first.sink, [one.offset for one in letters]
-    if any(one.source != source or one.sink != sink for one in letters) or min(offsets) < 0:
+    sources, sinks, offsets = {*columns[_SOURCE]}, {*columns[_SINK]}, columns[_OFFSET]
+    if len(sources) > 1 or len(sinks) > 1 or min(offsets) < 0:
         return False
+    (source,), (sink,) = sources, sinks
     if len({*offsets}) < len(offsets) or envelopes.there(connection, source, sink, offsets):
         return False
     return not _has_single(connection, source, sink, offsets)
@@ -123,7 +125,7 @@ def _missing(
     offsets = columns[_OFFSET]
     if max(offsets) < 0:
         return run
-    source, sink = run[0].source, run[0].sink
+    source, sink = columns[_SOURCE][0], columns[_SINK][0]
     sealed = envelopes.there(connection, source, sink, offsets)
     if _has_single(connection, source, sink, offsets):
         run = [one for one in run if not _is_single(connection, one, reading)]

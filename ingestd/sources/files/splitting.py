@@ -109,16 +109,10 @@ class Lines:
         back: Callable[[int], None] | None = None,
     ) -> None:
         self.half: UnfinishedValue | None = None
-        self._back = back
-        self._kept_bytes = kept_bytes
-        self._leave_half = leave_half
-        self._stream = stream
-        self._read = stream.read
-        self._at = start
-        self._line = line
-        self._chunk_bytes = chunk_bytes
-        self._max_event_bytes = max_event_bytes
-        self._fill = fill
+        self._stream, self._read, self._back = stream, stream.read, back
+        self._at, self._line = start, line
+        self._chunk_bytes, self._max_event_bytes, self._kept_bytes = chunk_bytes, max_event_bytes, kept_bytes
+        self._fill, self._leave_half = fill, leave_half
         self._rest = self._ahead = self._tail = b""
         self._ended = False
 
@@ -326,11 +320,17 @@ class _RegularPlaces:
         self._offsets = array("q")  # nearly always none is asked for, and where one is many are
 
     def __call__(self, index: int) -> tuple[int, int]:
-        if isinstance(self._events, COMPILED):
-            return self._start + self._events.offset(index), self._line + index  # type: ignore[attr-defined]
+        (offset,), (line,) = self.of_several((index,))
+        return offset, line
+
+    def of_several(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Their offsets, and their lines: an answer may refuse thousands at once."""
+        events, lines = self._events, [self._line + index for index in indices]
+        if isinstance(events, COMPILED):
+            return [self._start + events.offset(index) for index in indices], lines  # type: ignore[attr-defined]
         if not self._offsets:
-            self._offsets = array("q", accumulate(map(len, self._events), initial=self._start))
-        return self._offsets[index] + index, self._line + index
+            self._offsets = array("q", accumulate(map(len, events), initial=self._start))
+        return [self._offsets[index] + index for index in indices], lines
 
 
 class _CountedPlaces:

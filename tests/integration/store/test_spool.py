@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
+from ingestd.core.letter import Failures
 from ingestd.store import frames, spool_rows
 from ingestd.store.connection import StoreBlocked, StoreFailed
 from ingestd.store.database import Database
@@ -81,7 +82,7 @@ async def test_a_chunk_is_gone_when_all_its_events_had_their_end_and_numbers_are
             spool.open_chunk("ingest_api", spooled, lambda events: {})
         one.receipt.settle(1)
         assert spool.state(1) == (1, 0, 0)
-        two.receipt.resolve("ingest_api", range(1), (), [(0, letter())])
+        two.receipt.resolve("ingest_api", range(1), (), Failures((0,), [letter()]))
         two.receipt.finish("ingest_api", 1)
         await database.commit()
         assert ended == [(2, 1)]

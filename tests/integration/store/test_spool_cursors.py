@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
-from ingestd.core.letter import DeadLetter
+from ingestd.core.letter import DeadLetter, Failures
 from ingestd.store.database import Database
 from ingestd.store.spool import Spool, SpoolCursor
 from tests.unit.core.test_receipt import letter
@@ -64,7 +64,7 @@ def open_for(spool: Spool, sink: str, spooled: Chunk, *, count: int = 1) -> Chun
 
 
 def end(sink: str, taken: Chunk, *, letters: Sequence[DeadLetter] = ()) -> None:
-    taken.receipt.resolve(sink, range(1), (), [(0, letter) for letter in letters])
+    taken.receipt.resolve(sink, range(1), (), Failures([0] * len(letters), letters))
     taken.receipt.finish(sink, 1)
 
 

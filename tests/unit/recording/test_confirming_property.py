@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ingestd.core.chunk import Batch, Chunk, Keeper, Segment
 from ingestd.core.clock import SystemClock
 from ingestd.core.ledger import Ledger
-from ingestd.core.letter import DeadLetter
+from ingestd.core.letter import DeadLetter, Failures
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.processing.dedup import Window
@@ -114,7 +114,7 @@ class Life:
         self.unconfirmed.accepted(batch, [(mine.index(p), SPOOL, place(p)[0]) for p in asked])
         self.done.add(sink)
         if mine:
-            failed = [(p, letter(p, Reason.REFUSED)) for p in refused]
+            failed = Failures(refused, [letter(p, Reason.REFUSED) for p in refused])
             resolved = chunk.receipt.resolve(sink, mine, (), failed)
             self.recorder.resolve(chunk, resolved)
             self.recorder.finish(sink, chunk, len(mine), resolved)
