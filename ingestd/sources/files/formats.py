@@ -15,7 +15,7 @@ from ingestd.core.errors import UserError
 from ingestd.core.regex import regex
 from ingestd.schemas.grammar import find_fault
 from ingestd.sources.files.closing import Closing, skip_separators
-from ingestd.sources.files.streams import Stream
+from ingestd.sources.files.streams import Stream, is_packed
 
 PARQUET = b"PAR1"
 _PARQUET = (
@@ -128,6 +128,8 @@ def _goes_on(text: bytes) -> bool:
 def other_format(head: bytes, *, packed: bool = False, is_csv: bool = False) -> str:
     """Why this is not read, and what to do; empty if it may be JSON. ``head`` has been unpacked, if it was
     ``packed``, and made UTF-8. ``is_csv``: CSV is asked for."""
+    if packed and is_packed(head[:4]):
+        return "it is packed twice: unpack it once, and what comes out is read"
     name, command = _name_and_command(head)
     if not name and not is_csv:
         return _csv(head)

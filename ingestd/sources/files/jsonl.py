@@ -4,12 +4,10 @@
 chunk is a function of its start alone, so that a restart cuts the same chunks and finds every event again.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 
 from ingestd.core.bounds import DEFAULT_BOUNDS
 from ingestd.core.chunk import Chunk, Keeper
@@ -27,7 +25,9 @@ from ingestd.sources.files.streams import (
     Input,
     PeekableStream,
     ReadingStopped,
+    Stream,
     fingerprint,
+    in_thread,
     inflate,
     is_packed,
     shown_path,
@@ -36,9 +36,7 @@ from ingestd.sources.files.unwrapping import unwrapped
 from ingestd.sources.source import Position
 from ingestd.store.journal import Journal
 
-T = TypeVar("T")
 MAX_EVENT_BYTES = 1024 * 1024
-_TWICE = "it is packed twice: unpack it once, and what comes out is read"
 _BYTES_AT_ONCE = 1024 * 1024
 """Read in one visit of the worker thread: a hand-over costs as much as splitting 500 events."""
 
@@ -164,29 +162,35 @@ class JsonSource:
         """``foreign``, by the first bytes of a regular file, before it is read. A pipe may have none yet: its
         are looked at with the first read."""
         if self.keeper is Keeper.SOURCE:
-            other = JsonSource(self.path, max_window=self._max_window)
-            try:
-                with suppress(Damaged, OSError):
-                    other._open(0, 1)
-            finally:
-                other.close()
-            self.foreign = other.foreign
+            with closing(self._again()) as other:
+                self.foreign = other.look_inside()
         return self.foreign
 
-    def _foreign(self, head: bytes, packed: bool) -> str:
-        twice = packed and is_packed(head[:4])
-        self.foreign = _TWICE if twice else other_format(head, packed=packed)
+    def look_inside(self) -> str:
+        """As ``look``, of what is read for it."""
+        with suppress(Damaged, OSError):
+            self._open(0, 1)
         return self.foreign
 
-    def _open(self, start: int, line: int) -> Splitter:
+    def _again(self) -> "JsonSource":
+        """The same file, of which nothing was read."""
+        return JsonSource(self.path, max_window=self._max_window)
+
+    def _inflated(self) -> tuple[Stream, PeekableStream, bool]:
+        """The content as it is on disk, as it is to be read, and whether it was packed."""
         stream, packed = inflate(self._input, max_window=self._max_window)
         peekable = self._peekable = PeekableStream(stream)
         if encoding := encoding_of(peekable.peek()):
             peekable = self._peekable = PeekableStream(Recoded(peekable, encoding), peekable)
-        head = peekable.peek()
         self._plain = not (packed or encoding)
-        if self._foreign(head, packed):
-            raise Damaged(self.foreign)
+        return stream, peekable, packed
+
+    def _open(self, start: int, line: int) -> Splitter:
+        stream, peekable, packed = self._inflated()
+        head = peekable.peek()
+        if foreign := other_format(head, packed=packed):
+            self.foreign = foreign
+            raise Damaged(foreign)
         position = max(start, len(BOM) if head.startswith(BOM) else 0)
         if self.keeper is Keeper.SOURCE and self._plain:
             self._input.jump(position)
@@ -226,17 +230,6 @@ class JsonSource:
             leave_half=keeps,
             back=self._input.back if keeps and self._plain else None,
         )
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """A cancelled wait ends with the work, not before it: its file is closed then."""
-    working = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(working)
-    finally:
-        while not working.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([working])
 
 
 def _take(splitter: Splitter, count: int, unwrap: Unwrapper | None, ahead: LookAhead | None) -> list[Region]:

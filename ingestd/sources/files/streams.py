@@ -1,24 +1,39 @@
 """An input as a stream of bytes, and what tells a file from another. Runs in a worker thread."""
 
+import asyncio
 import io
 import os
 import select
 import stat
 import sys
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from ingestd.core.chunk import MARK_BYTES, digest, last_bytes
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 from ingestd.core.units import human_size
 
+T = TypeVar("T")
 BOM = b"\xef\xbb\xbf"
 
 _LOOK_AGAIN_S = 0.2
 """How often a read that waits for a producer looks whether it was stopped."""
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """A cancelled wait ends with the work, not before it: its file is closed then."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    finally:
+        while not working.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])
 
 
 class ArchiveTooWide(Exception):

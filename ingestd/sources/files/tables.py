@@ -1,7 +1,6 @@
 """Tables as inputs: CSV, and Parquet with the extra. JSON never comes here."""
 
 import os
-from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -9,11 +8,11 @@ from ingestd.core.chunk import MARK_BYTES, Chunk, Keeper, Mark
 from ingestd.schemas.column_types import TypesAt
 from ingestd.sources.files.columns import Columns, Unusable
 from ingestd.sources.files.csv_rows import CsvRows
-from ingestd.sources.files.formats import PARQUET, Recoded, TableKind, encoding_of, other_format
+from ingestd.sources.files.formats import PARQUET, TableKind, other_format
 from ingestd.sources.files.jsonl import JsonSource
 from ingestd.sources.files.splitter import Splitter
 from ingestd.sources.files.splitting import Damaged, Region
-from ingestd.sources.files.streams import BOM, PeekableStream, inflate
+from ingestd.sources.files.streams import BOM, PeekableStream
 
 _NO_PIPE = "Parquet is read from its end, which a pipe does not have yet: write it to a file first"
 
@@ -45,16 +44,8 @@ class TableSource(JsonSource):
             return self._input.size * self._rows.reached[0] // (self._rows.count or 1) if self._rows else 0
         return super().bytes_read
 
-    def look(self) -> str:
-        if self.keeper is Keeper.SOURCE:
-            other = TableSource(self.path, self._kind, **self._given)
-            try:
-                with suppress(Damaged, OSError):
-                    other._open(0, 1)
-            finally:
-                other.close()
-            self.foreign = other.foreign
-        return self.foreign
+    def _again(self) -> JsonSource:
+        return TableSource(self.path, self._kind, **self._given)
 
     def close(self) -> None:
         if self._file:
@@ -98,12 +89,8 @@ class TableSource(JsonSource):
         return rows
 
     def _open_csv(self, start: int, line: int) -> Splitter:
-        stream, packed = inflate(self._input, max_window=self._max_window)
-        peekable = self._peekable = PeekableStream(stream)
-        if encoding := encoding_of(peekable.peek()):
-            peekable = self._peekable = PeekableStream(Recoded(peekable, encoding), peekable)
+        stream, peekable, packed = self._inflated()
         head = peekable.peek()
-        self._plain = not (packed or encoding)
         if other := other_format(head, packed=packed, is_csv=True):
             raise Unusable(other)
         if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"["):

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 
 from ingestd.core.clock import Clock
-from ingestd.sources.files.jsonl import in_thread
-from ingestd.sources.files.streams import shown_path
+from ingestd.sources.files.streams import in_thread, shown_path
 from ingestd.sources.live import recognising
 from ingestd.sources.live.counts import FileCounts
 from ingestd.sources.live.file_report import FileReport

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ingestd.core.clock import Clock
-from ingestd.sources.files.jsonl import in_thread
-from ingestd.sources.files.streams import shown_path
+from ingestd.sources.files.streams import in_thread, shown_path
 from ingestd.sources.live.counts import FileCounts
 from ingestd.sources.live.live_file import LiveFile, Whereabouts
 from ingestd.sources.live.reading import FileKind

@@ -6,8 +6,7 @@ from contextlib import suppress
 
 from ingestd.core.chunk import MARK_BYTES, NO_MARK, Mark, digest
 from ingestd.core.clock import Clock
-from ingestd.sources.files.jsonl import in_thread
-from ingestd.sources.files.streams import shown_path
+from ingestd.sources.files.streams import in_thread, shown_path
 from ingestd.sources.live import recognising
 from ingestd.sources.live.copies import Copies, Twin, begins_alike, compare, mark_of_lost, same_lines
 from ingestd.sources.live.live_file import LiveFile, Whereabouts
