@@ -38,8 +38,8 @@ _ASK_S = 2.0
 _SILENT_S = 15.0
 """The supervisor turns twice a second."""
 _MOST_BYTES = 16 * 1024**2
-_LOOK_S, _SPOOL_EVERY = 2.0, 5
-"""How often all processes are asked for what top and the console show; and, of so many times once, NATS."""
+_LOOK_S = 2.0
+"""How often all processes, and NATS, are asked for what top and the console show."""
 
 
 class ShownProcess(msgspec.Struct, frozen=True):
@@ -89,11 +89,9 @@ def serve(
 
 async def _watch(overview: "MachineOverview", view: MachineView, settings: Settings, audit: AuditLog) -> None:
     """What top and the console show is asked before somebody looks, for its rates."""
-    spool, turn = SpoolFigures(), 0
+    spool = SpoolFigures()
     while True:
-        if turn % _SPOOL_EVERY == 0:
-            spool = await _figures(settings) or spool
-        turn += 1
+        spool = await _figures(settings) or spool
         view.note(*await overview.look(), spool)
         overview.keep()
         audit.flush()
