@@ -127,7 +127,7 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
         async with machine.start() as serving:
             edges, stop = AnyEdge(random.Random(1)), asyncio.Event()
             edges.ports["both"] = serving.ingest_port
-            producers = [ClusterProducer(f"p{n}", random.Random(n), ill=0.0) for n in range(2)]
+            producers = [ClusterProducer(f"p{n}", random.Random(n), ill=0.0, pause_s=0.1) for n in range(2)]
             tasks = [asyncio.create_task(one.work(edges, stop)) for one in producers]
             for name in ("edge-1", "worker-1", "nats-server"):
                 os.kill((await pids(serving))[name], signal.SIGKILL)
