@@ -42,8 +42,9 @@ build/demo/.ready: pyproject.toml
 test: $(READY)     ## the test suite, WORKERS=6 processes; COST=0.25 prints the tests that took as many seconds of CPU
 	$(PYTEST) -m "not slow" $(SPREAD)
 
-test-slow: $(READY) ## the tests of the suite that take long: more kills, more rounds, all of the console in a browser
+test-slow: $(READY) ## what takes long: more kills, more rounds, more examples of each property, all of the console in a browser
 	$(PYTEST) -m slow $(SPREAD)
+	HYPOTHESIS_PROFILE=slow $(PYTEST) -m "hypothesis and not slow" $(SPREAD)
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
