@@ -5,6 +5,7 @@ lake's folder and the audit file, too."""
 import os
 import random
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
@@ -35,7 +36,7 @@ class Disk:
         self._root, self._sqlite, self._rng = root, sqlite, random.Random(seed)
         self._number = 0
         self._dead = False
-        self._pending: dict[str, list[Operation]] = {}
+        self._pending = defaultdict[str, list[Operation]](list)
         self._synced = {FILE_NAME: bytearray(content)} if content else {}
         self._make_directory(self._synced)
         self.audit = AuditDisk(root / "audit", seed)
@@ -47,20 +48,30 @@ class Disk:
     # --- the process writes ---
 
     def before(self, operation: Operation) -> int:
-        """SQLite's code for an error, or 0."""
+        """SQLite's code for an error, or 0. Not for writes."""
         if self._dead:
             return 0  # its directory is nobody's any more
-        name, kind, offset, data = operation
         self.operations += 1
         if self.operations == self._crash_at:
             self._on_crash()
             return IOERR_WRITE
-        if kind == "write":
-            end = offset + len(data)
-            if self.full and end > self._sizes.get(name, 0):
+        self._note(operation)
+        return 0
+
+    def before_write(self, name: str, offset: int, data: bytes) -> int:
+        """Most of what happens to a disk."""
+        if self._dead:
+            return 0
+        self.operations += 1
+        if self.operations == self._crash_at:
+            self._on_crash()
+            return IOERR_WRITE
+        end = offset + len(data)
+        if end > self._sizes[name]:
+            if self.full:
                 return FULL
-            self._sizes[name] = max(end, self._sizes.get(name, 0))
-        self._note(name, operation)
+            self._sizes[name] = end
+        self._pending[name].append(Operation(name, "write", offset, data))
         return 0
 
     def _before_lake(self, bytes_more: int) -> None:
@@ -78,23 +89,22 @@ class Disk:
         self._crash_at, self._on_crash = self.operations + 1 + operations, crash
 
     def write_mark(self, file: int, data: bytes, offset: int) -> int:
-        self.before(Operation(MARK_NAME, "write", offset, data))
+        self.before_write(MARK_NAME, offset, data)
+        unsynced = self._pending.get(MARK_NAME, [])
+        if len(unsynced) > _MAX_PENDING:
+            change(self._synced, MARK_NAME, unsynced.pop(0))
         return os.pwrite(file, data, offset)
 
-    def _note(self, name: str, operation: Operation) -> None:
-        kind = operation.kind
+    def _note(self, operation: Operation) -> None:
+        name, kind = operation.name, operation.kind
         if kind == "sync":
             for pending in self._pending.pop(name, ()):
                 change(self._synced, name, pending)
         elif kind == "sync_names":
             self._delete_for_good()
         else:
-            if kind != "write":
-                self._sizes[name] = operation.offset
-            unsynced = self._pending.setdefault(name, [])
-            unsynced.append(operation)
-            if name == MARK_NAME and len(unsynced) > _MAX_PENDING:
-                change(self._synced, name, unsynced.pop(0))
+            self._sizes[name] = operation.offset
+            self._pending[name].append(operation)
 
     def _delete_for_good(self) -> None:
         for name, operations in self._pending.items():
@@ -109,7 +119,8 @@ class Disk:
         """From now on the directory is what is left for the next process."""
         self.audit.end_life(power_cut=power_cut)
         if power_cut:
-            self._synced, self._pending = after_cut(self._synced, self._pending, self._rng), {}
+            self._synced = after_cut(self._synced, self._pending, self._rng)
+            self._pending.clear()
             files = self._synced
             self.lake.cut()
         else:
@@ -127,7 +138,7 @@ class Disk:
         self.directory.mkdir(mode=0o700)
         for name, content in files.items():
             (self.directory / name).write_bytes(content)
-        self._sizes = {name: len(content) for name, content in files.items()}
+        self._sizes = defaultdict(int, {name: len(content) for name, content in files.items()})
         self._sqlite.listeners[str(self.directory)] = self
 
     def begin_life(self) -> None:

@@ -83,13 +83,15 @@ def simulator() -> Iterator[Simulator]:
     quiet = logging.getLogger("asyncio")
     level_before = quiet.level
     quiet.setLevel(logging.CRITICAL)
-    frozen = gc.get_threshold()
+    threshold = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)
+    gc.freeze()  # else each collection goes through all that was imported
     try:
         with sqlite.installed():
             yield Simulator(sqlite, _new_file())
     finally:
-        gc.set_threshold(*frozen)
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
         quiet.setLevel(level_before)
         logger.setLevel(level)
         logger.handlers, logger.propagate = handlers, up

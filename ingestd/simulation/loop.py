@@ -23,6 +23,13 @@ class Stuck(Exception):
     """A task waits for something that never comes, or never waits."""
 
 
+class _Timer(asyncio.TimerHandle):
+    """Another one is never the same, whatever it calls."""
+
+    __slots__ = ()
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
 class VirtualLoop(base_events.BaseEventLoop):
     """No thread, no socket, no real time. ``on_jump`` is called each time that nothing is ready, before the
     time goes on; ``on_kill`` at the step that was asked for. ``dead``: nothing is run any more."""
@@ -45,28 +52,27 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._on_kill, self._on_jump = on_kill, on_jump
         self._rng = rng
         self._ready: Any
-        self._scheduled: list[asyncio.TimerHandle]
+        self._scheduled: list[tuple[float, _Timer]]  # a heap
 
     def time(self) -> float:
         return self.now
 
     def _run_once(self) -> None:
-        timers = self._scheduled
-        while timers and timers[0].cancelled():
-            heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio does
-        if not self._ready or self._steps_at_once > _MOST_STEPS_AT_ONCE:
+        timers, ready = self._scheduled, self._ready
+        while timers and timers[0][1].cancelled():
+            heapq.heappop(timers)
+        if not ready or self._steps_at_once > _MOST_STEPS_AT_ONCE:
             self._steps_at_once = 0
             self._on_jump()
             if not timers:
                 raise Stuck("nobody will ever do anything any more")
-            self.now = max(self.now, timers[0].when())
-        while timers and timers[0].when() <= self.now + _ALIKE_S:
-            timer = heapq.heappop(timers)
-            timer._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
-            self._ready.append(timer)
-        for _ in range(len(self._ready)):
-            handle = self._ready.popleft()
-            if handle.cancelled():
+            self.now = max(self.now, timers[0][0])
+        due = self.now + _ALIKE_S
+        while timers and timers[0][0] <= due:
+            ready.append(heapq.heappop(timers)[1])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:  # noqa: SLF001 - as asyncio does
                 continue
             handle._run()  # noqa: SLF001
             self.steps += 1
@@ -116,6 +122,16 @@ class VirtualLoop(base_events.BaseEventLoop):
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
+        if self.is_closed():
+            raise RuntimeError("the loop is closed")
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, (when, timer))
+        return timer
 
     def _write_to_self(self) -> None:
         """No task can be woken."""

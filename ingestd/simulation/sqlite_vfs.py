@@ -27,9 +27,11 @@ class Operation(NamedTuple):
 
 
 class DiskListener(Protocol):
-    def before(self, operation: Operation, /) -> int:
-        """0: it is done; else the error code for SQLite."""
-        ...
+    """0: it is done; else the error code for SQLite."""
+
+    def before(self, operation: Operation, /) -> int: ...
+
+    def before_write(self, name: str, offset: int, data: bytes, /) -> int: ...
 
 
 class _Methods(c.Structure):
@@ -124,11 +126,12 @@ class SqliteDisk:
         usual_write, usual_truncate = _WRITE(usual.write), _TRUNCATE(usual.truncate)
         usual_sync, files = _SYNC(usual.sync), self._open_files
 
-        ask = self._ask
+        ask, listeners, copy = self._ask, self.listeners, c.string_at
 
         def write(file: int, data: int, size: int, offset: int) -> int:
             directory, name, _ = files[file]
-            code = ask(directory, Operation(name, "write", offset, c.string_at(data, size)))
+            listener = listeners.get(directory)
+            code = listener.before_write(name, offset, copy(data, size)) if listener else 0
             return code or usual_write(file, data, size, offset)
 
         def truncate(file: int, size: int) -> int:
