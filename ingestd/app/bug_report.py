@@ -27,7 +27,8 @@ from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact_tree
 from ingestd.core.text import shape
 from ingestd.core.units import rfc3339
-from ingestd.store.connection import FILE_NAME, StoreFailed, connect_without_trace, look_at
+from ingestd.store.connection import FILE_NAME, StoreFailed, connect_without_trace
+from ingestd.store.state_format import look_at
 from ingestd.transport.client import MAX_BODY_BYTES, Client
 from ingestd.wiring.factories import FILE_NAME as AUDIT_NAME
 

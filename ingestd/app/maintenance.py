@@ -48,7 +48,7 @@ async def maintain(pipeline: Pipeline, *, count_letters: bool | None = None) -> 
             behind = await _forget_letters(pipeline)
         if ticks % count_ticks == 0 and count_letters:
             with suppress(sqlite3.Error):  # busy: the next time will do
-                pipeline.metrics.letters = await count_letters_in(pipeline.database.path)
+                pipeline.metrics.letters = await count_letters_in(pipeline.database.reads)
         ticks += 1
         if ticks % 2 == 0:
             pipeline.watch.look()

@@ -90,9 +90,10 @@ def secrets_in(url: str, *, whole: bool = False) -> Iterator[str]:
     except ValueError:
         return
     user_info, _, host = parts.netloc.rpartition("@")
-    user, _, password = user_info.partition(":")
-    yield from (user_info, password, unquote(password))
-    yield from (one for one in (user, unquote(user)) if redaction.is_maskable(one))
+    if user_info:
+        user, _, password = user_info.partition(":")
+        yield from (user_info, password, unquote(password))
+        yield from (one for one in (user, unquote(user)) if redaction.is_maskable(one))
     if parts.query:
         yield parts.query
         values = [value for _, value in parse_qsl(parts.query)]

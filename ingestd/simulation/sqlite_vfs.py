@@ -27,11 +27,13 @@ class Operation(NamedTuple):
 
 
 class DiskListener(Protocol):
-    """0: it is done; else the error code for SQLite."""
+    def before(self, operation: Operation, /) -> int:
+        """0: it is done; else the error code for SQLite. Not for writes."""
+        ...
 
-    def before(self, operation: Operation, /) -> int: ...
-
-    def before_write(self, name: str, offset: int, data: bytes, /) -> int: ...
+    def before_write(self, name: str, offset: int, data: bytes, /) -> int:
+        """The same for a write, of which there are most."""
+        ...
 
 
 class _Methods(c.Structure):

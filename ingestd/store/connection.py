@@ -4,13 +4,18 @@ import json
 import os
 import sqlite3
 import struct
+import threading
 import zlib
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ingestd.core.errors import UserError
+
+T = TypeVar("T")
 
 VERSION = 8
 MAX_CHECKED_BYTES = 64 * 1024**2
@@ -79,6 +84,7 @@ def connect(
         uri=read_only,
         isolation_level=None,
         timeout=busy_timeout_s,
+        check_same_thread=not read_only,  # see ``ReadConnection``
     )
     connection.text_factory = text_of
     if read_only:
@@ -89,6 +95,50 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+class ReadConnection:
+    """For reads beside the writer. It is kept, since SQLite goes through all of the schema for a new one; who
+    reads while it is paused, or while another reads, has one for that time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._keeps = True
+        self._kept: sqlite3.Connection | None = None
+
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``query`` gives, which reads to the end what it wants. On any thread. Raises sqlite3.Error."""
+        with self._lock:
+            connection, self._kept = self._kept, None
+        connection = connection or connect(self._path, read_only=True)
+        try:
+            found = query(connection)
+        except BaseException:
+            connection.close()  # it may have met damage
+            raise
+        with self._lock:
+            if keep := self._keeps and self._kept is None:
+                self._kept = connection
+        if not keep:
+            connection.close()
+        return found
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.read(lambda connection: connection.execute(sql).fetchall())
+
+    async def pause(self) -> None:
+        self.close()
+
+    def resume(self) -> None:
+        self._keeps = True
+
+    def close(self) -> None:
+        with self._lock:
+            self._keeps = False
+            connection, self._kept = self._kept, None
+        if connection:
+            connection.close()
 
 
 text_of = partial(str, encoding="utf-8", errors="replace")
@@ -102,26 +152,6 @@ def connect_without_trace(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
     connection.text_factory = text_of
     return connection
-
-
-def look_at(path: Path) -> int:
-    """The format of a file, which stays as it is; 0: it is empty. Raises StoreFailed for one that a start
-    would refuse: newer, damaged, or another program's. A large one is not read to its end."""
-    try:
-        with closing(connect_without_trace(path)) as connection:
-            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            refuse_newer(version, path)
-            if version:
-                connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()
-            elif connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                raise StoreFailed(f"{path} is a database of another program: move it away")
-            if path.stat().st_size <= MAX_CHECKED_BYTES:
-                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-                if found != "ok":
-                    raise StoreDamaged(path, found)
-    except sqlite3.Error as error:
-        raise explain(error, path) from None
-    return version
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, check: bool) -> None:

@@ -16,6 +16,7 @@ from ingestd.store import ballast
 from ingestd.store.connection import (
     FILE_NAME,
     MARK,
+    ReadConnection,
     StoreBlocked,
     StoreDamaged,
     StoreFailed,
@@ -86,12 +87,12 @@ class Database:
         self.commits = self.groups = 0  # what is noted while ``groups`` stays the same shares a commit
         self._on_commit, self._on_block = on_commit, on_block
         self._on_repair, self.repaired = on_repair, ""
-        self.readers = Readers()
+        self.reads = ReadConnection(self.path)
+        self.readers = Readers([self.reads])
         self.blocked: StoreBlocked | None = None
         self._patient, self._bounds = patient, bounds
         self._ballast = ballast.Ballast(directory / ballast.NAME, ballast_bytes)
-        self._work: list[Work] = []
-        self._appends: list[Work] = []
+        self._work, self._appends = list[Work](), list[Work]()
         # Each has a future of its own, so that one may give up and leave the commit to the others:
         # ``asyncio.shield`` does that at three times the price, and there is one for every request.
         self._waiters: list[asyncio.Future[None]] = []
@@ -110,8 +111,7 @@ class Database:
     async def open(self) -> None:
         """Open, check and migrate. Raises StoreFailed."""
         self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        self._open = True
+        opened, self._open = self._loop.create_future(), True
         self._host.start(self._serve(opened))
         await opened
         if self.blocked:
@@ -128,12 +128,12 @@ class Database:
         if self.blocked:
             self.end_waiting()
         try:
-            if self._failed is None:
-                await self.commit()
-        except StoreBlocked:
-            pass
+            with suppress(StoreBlocked):
+                if self._failed is None:
+                    await self.commit()
         finally:
             self._open = False
+            self.reads.close()
             self._host.end(now=False)
             await self._host.ended()
 

@@ -212,7 +212,7 @@ def find_lost(path: Path, now: float) -> int:
     nothing any more."""
     try:
         with closing(connect(path, read_only=True)) as connection:
-            lost = connection.execute(_LOST).fetchall()
+            lost = connection.execute(LOST).fetchall()
         if lost:
             with closing(connect(path)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -225,7 +225,7 @@ def find_lost(path: Path, now: float) -> int:
     return sum(row[-1] for row in lost)
 
 
-_LOST = (
+LOST = (
     "WITH ranges AS (SELECT id, id + letters AS past FROM envelopes UNION ALL SELECT 0, 0"
     " UNION ALL SELECT 0x7fffffffffffffff, 0x7fffffffffffffff),"
     " gaps AS (SELECT max(past) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS first,"

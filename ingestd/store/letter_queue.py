@@ -4,13 +4,11 @@ import asyncio
 import sqlite3
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ingestd.core.clock import Clock
 from ingestd.core.letter import MAX_DETAIL, Form
-from ingestd.store.connection import connect
+from ingestd.store.connection import ReadConnection
 from ingestd.store.dead_letters import StoredLetter, count, count_made, select
 from ingestd.store.letter_leases import DROPPED, Lease, SinksOf, lease_due, leave_to_a_person
 
@@ -143,14 +141,9 @@ def _letters_transformed(
         leave_to_a_person(connection, [number], obstacle[:MAX_DETAIL])
 
 
-async def count_letters(path: Path) -> dict[str, int]:
+async def count_letters(reads: ReadConnection) -> dict[str, int]:
     """Letters by state. Read beside the writer."""
-    return await asyncio.to_thread(_count, path)
-
-
-def _count(path: Path) -> dict[str, int]:
-    with closing(connect(path, read_only=True)) as connection:
-        return count(connection)
+    return await asyncio.to_thread(reads.read, count)
 
 
 _NOWHERE = "it matches the pattern of no sink"

@@ -7,7 +7,6 @@ file is written, in a row of ``meta``: the rows themselves are written once and 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +15,7 @@ import msgspec
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import UserError
 from ingestd.store import outbox_rows
-from ingestd.store.connection import connect, explain
+from ingestd.store.connection import explain
 from ingestd.store.database import Database
 from ingestd.store.outbox_rows import LakeLoad, OutboxCursor, OutboxDelivery, OutboxRow
 
@@ -210,12 +209,11 @@ class Outbox:
         self.oldest_at = at
 
     async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """On a thread and a connection of its own: the writing thread is not held up by large reads."""
+        """On a thread and a connection that only read: the writing thread is not held up by large reads."""
 
         def read() -> T:
             try:
-                with closing(connect(self._database.path, read_only=True)) as connection:
-                    return query(connection)
+                return self._database.reads.read(query)
             except (sqlite3.Error, msgspec.MsgspecError) as error:
                 raise OutboxUnreadable(str(explain(error, self._database.path))) from None
 

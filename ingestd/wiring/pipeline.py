@@ -43,7 +43,7 @@ from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.store.connection import StoreFailed
 from ingestd.store.database import Database
-from ingestd.store.dead_letters import UNREADABLE, find_lost
+from ingestd.store.dead_letters import LOST, UNREADABLE, find_lost
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
@@ -264,7 +264,7 @@ async def _open_store(
 
 def _warn_of_lost_letters(database: Database, clock: Clock, warn: Warn) -> None:
     try:
-        lost = find_lost(database.path, clock.wall())
+        lost = find_lost(database.path, clock.wall()) if _may_have_lost(database) else 0
     except sqlite3.Error:  # the disk is full, or the file is locked: the next start looks again
         return
     if lost == UNREADABLE:
@@ -277,6 +277,13 @@ def _warn_of_lost_letters(database: Database, clock: Clock, warn: Warn) -> None:
             f"of {counted(lost, 'dead letter')} sink, request and reason are lost: the state file is"
             " damaged. Their events are there: see `ingestd dlq list --reason damaged`"
         )
+
+
+def _may_have_lost(database: Database) -> bool:
+    try:
+        return bool(database.reads.rows(LOST))
+    except sqlite3.Error:
+        return True  # who looks closely says what it is
 
 
 def make_recovery(

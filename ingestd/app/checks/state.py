@@ -11,10 +11,11 @@ from pathlib import Path
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.config import SpoolConfig
 from ingestd.core.clock import Clock
-from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed, look_at
+from ingestd.store.connection import FILE_NAME, VERSION, StoreFailed
 from ingestd.store.origin import was_restored
 from ingestd.store.spool_inspection import waiting_by_sink
 from ingestd.store.spool_rows import words_of_left_behind
+from ingestd.store.state_format import look_at
 
 SLOW_FSYNC_S = 0.020
 _PROBES = 10

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
 from ingestd.sinks.lake import LakeLayout
-from ingestd.store.connection import StoreFailed
+from ingestd.store.connection import ReadConnection, StoreFailed
 from ingestd.store.database import Database
 from ingestd.telemetry.audit_entry import AuditEntry
 from tests.effort import examples
@@ -232,13 +232,13 @@ async def test_a_state_file_that_fails_ends_the_lake_with_its_reason(tmp_path: P
 
 
 async def test_an_outbox_that_cannot_be_read_holds_up_the_lake_and_nothing_else(tmp_path: Path) -> None:
-    path, root = tmp_path / "state/state.db", tmp_path / "lake"
+    root = tmp_path / "lake"
     async with opened(tmp_path / "state") as database, lake_in(database, Store(root)) as lake:
         await add(database, lake, [event(1)])
-        path.rename(tmp_path / "away")
+        usual, database.reads = database.reads, ReadConnection(tmp_path / "away/state.db")
         assert (await lake.drain(5)).events == 1
         assert "unable to open" in lake.problem
-        (tmp_path / "away").rename(path)
+        database.reads = usual
         await add(database, lake, [event(2)])
         assert (await lake.drain(5)).events == 0
     assert events_in(root) == [event(1), event(2)]
