@@ -9,7 +9,7 @@ keys: they would be a second truth, and nobody tells it of a key that is free ag
 import asyncio
 import sys
 from bisect import bisect_right
-from collections import Counter, defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -27,9 +27,9 @@ from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests
 from ingestd.core.sequences import pick
-from ingestd.core.submission import DeferredSubmission, Submission, SubmissionOutcome
-from ingestd.intake.admission import SLICE_S
-from ingestd.intake.submission_group import SubmissionGroup
+from ingestd.core.submission import DeferredSubmission, SubmissionOutcome
+from ingestd.intake.admission_queue import Accepted, AdmissionQueue
+from ingestd.intake.submission_group import MAX_EVENTS, SubmissionGroup
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventTrace
 from ingestd.sources.broker.source import BrokerAway
@@ -37,11 +37,9 @@ from ingestd.sources.nats.connection import JetStreamError
 
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_GROUP_BYTES = 1024 * 1024
-_MOST_EVENTS = 8_192
 _MOST_GROUPS = 2
 """On their way at a time. What arrives meanwhile goes together: a large chunk costs less than many."""
 _AWAY_S, _FULL_S, _CLOSING_S = 5, 30, 1
-_DONE = object()
 
 
 class EdgeCounts(msgspec.Struct):
@@ -55,7 +53,7 @@ class EdgeCounts(msgspec.Struct):
     """Chunks that the server had already: its first answer was lost."""
 
 
-class EdgeAdmission:
+class EdgeAdmission(AdmissionQueue):
     """An ``AdmissionService`` of the endpoint. ``edge``: a name that no other process has, also none before
     it. ``within_s``: how long a chunk is tried to be stored; ``accepted`` is called with the new events of
     each submission."""
@@ -72,15 +70,22 @@ class EdgeAdmission:
         max_event_bytes: int,
         max_unanswered_bytes: int,
         keep_rejected: bool,
-        accepted: Callable[[str, int], None],
+        accepted: Accepted,
         clock: Clock,
         within_s: float = 10.0,
         trace: EventTrace | None = None,
     ) -> None:
-        self._trace = trace
-        self.validator = validator
+        super().__init__(
+            validator=validator,
+            max_event_bytes=max_event_bytes,
+            max_unanswered_bytes=max_unanswered_bytes,
+            keep_rejected=keep_rejected,
+            accepted=accepted,
+            trace=trace,
+            clock=clock,
+            most_bytes=MAX_GROUP_BYTES,
+        )
         self.counts = EdgeCounts()
-        self.deferred: Counter[int] = Counter()
         self.closing = False
         self.room = StreamRoom(names, clock, chunk_bytes=MAX_CHUNK_BYTES)
         self._link = link
@@ -88,90 +93,29 @@ class EdgeAdmission:
         self._edge = edge
         self._secret = secret
         self._splitter = splitter
-        self._max_event_bytes = max_event_bytes
-        self._max_unanswered_bytes = max_unanswered_bytes
-        self.keep_rejected = keep_rejected
-        self._accepted = accepted
-        self._clock = clock
         self._within_s = within_s
         self._number = 0
         # A chunk that has to be sent again must not come behind one with later events of its order keys.
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._ordered = splitter().keeps_order
-        self._arrived: list[Submission] = []
-        self._unanswered_bytes = 0
-        self._in_check: deque[tuple[SubmissionGroup, Iterator[None]]] = deque()
-        self._scheduled = False
         self._storing: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def unavailable(self) -> DeferredSubmission | None:
-        """Why nothing at all can be taken now; None: try."""
-        return self._refusal(0)
-
-    def submit(self, submission: Submission) -> None:
-        """Take it over, or defer it. Its ``answer`` is called later, or at once with a deferral."""
-        if deferred := self._refusal(submission.size_bytes):
-            self._defer(submission, deferred)
-            return
-        self._arrived.append(submission)
-        self._unanswered_bytes += submission.size_bytes
-        self._idle.clear()
-        self._schedule()
-
-    async def finished(self) -> None:
-        """Wait until every submission has been answered."""
-        await self._idle.wait()
 
     def _refusal(self, size_bytes: int) -> DeferredSubmission | None:
         if self.closing:
             return DeferredSubmission(503, _CLOSING_S, "this process is shutting down: send it again")
         if self._link.connection is None:
             return DeferredSubmission(503, _AWAY_S, "the spool of this service is out of reach: try again")
-        if self._unanswered_bytes and self._unanswered_bytes + size_bytes > self._max_unanswered_bytes:
-            return DeferredSubmission(503, 1, "the spool is slower than what arrives: send it again")
-        return None
+        return self._stalled(size_bytes, "the spool is slower than what arrives")
 
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            # What else arrives in this turn of the loop comes along.
-            asyncio.get_running_loop().call_soon(self._check_arrived)
+    def _is_full(self) -> bool:
+        return len(self._storing) >= _MOST_GROUPS
 
-    def _check_arrived(self) -> None:
-        """As ``Admission`` does: by turns, and no longer than others can wait."""
-        self._scheduled = False
-        if self._arrived and len(self._storing) < _MOST_GROUPS:
-            group = SubmissionGroup(self._take_arrived())
-            steps = group.check(self.validator, self._keys(), max_event_bytes=self._max_event_bytes)
-            self._in_check.append((group, steps))
-        until = self._clock.monotonic() + SLICE_S
-        while self._in_check:
-            group, steps = self._in_check.popleft()
-            if next(steps, _DONE) is _DONE:
-                task = asyncio.get_running_loop().create_task(self._store(group), name="store a group")
-                self._storing.add(task)
-                task.add_done_callback(partial(self._stored, group))
-            else:
-                self._in_check.append((group, steps))
-            if self._clock.monotonic() >= until:
-                break
-        if self._in_check or (self._arrived and len(self._storing) < _MOST_GROUPS):
-            self._schedule()
+    def _store(self, group: SubmissionGroup) -> None:
+        task = asyncio.get_running_loop().create_task(self._store_parts(group), name="store a group")
+        self._storing.add(task)
+        task.add_done_callback(partial(self._stored, group))
 
-    def _take_arrived(self) -> list[Submission]:
-        count = events = size = 0
-        for submission in self._arrived:
-            count += 1
-            events += len(submission.events)
-            size += submission.size_bytes
-            if events >= _MOST_EVENTS or size >= MAX_GROUP_BYTES:
-                break
-        arrived, self._arrived = self._arrived[:count], self._arrived[count:]
-        return arrived
-
-    async def _store(self, group: SubmissionGroup) -> None:
+    async def _store_parts(self, group: SubmissionGroup) -> None:
         """Every chunk of it, each in its partition; then the answers. A part that is stored when another is
         not stays there: the producer is told to come again, and what it sends then are copies."""
         parts = group.claim(self._keys(), self._clock.monotonic(), max_bytes=sys.maxsize)
@@ -187,7 +131,7 @@ class EdgeAdmission:
             self._answer(group)
 
     def _keys(self) -> GroupKeys:
-        return GroupKeys(self._secret, most=_MOST_EVENTS)
+        return GroupKeys(self._secret, most=MAX_EVENTS)
 
     def _cut(
         self, events: Sequence[bytes], digests: Digests
@@ -258,13 +202,6 @@ class EdgeAdmission:
 
     def _stored(self, group: SubmissionGroup, task: asyncio.Task[None]) -> None:
         self._storing.discard(task)
-        self._unanswered_bytes -= sum(submission.size_bytes for submission in group.submissions)
-        if self._arrived:
-            self._schedule()
-        elif not (self._storing or self._in_check):
-            self._idle.set()
+        self._unanswered_bytes -= group.size_bytes
+        self._go_on(storing=bool(self._storing))
         task.result()  # a fault of ours is not kept quiet
-
-    def _defer(self, submission: Submission, deferred: DeferredSubmission) -> None:
-        self.deferred[deferred.status] += len(submission.events)
-        submission.answer(deferred)

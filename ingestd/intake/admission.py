@@ -7,19 +7,19 @@ when there is no room.
 
 import asyncio
 import sqlite3
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
-from ingestd.core.submission import ONE_ACCEPTED, AcceptedSubmission, DeferredSubmission, Submission
+from ingestd.core.submission import ONE_ACCEPTED, AcceptedSubmission, DeferredSubmission
+from ingestd.intake.admission_queue import Accepted, AdmissionQueue
 from ingestd.intake.commit_spans import CommitSpans
 from ingestd.intake.refusals import UNKNOWN_S, store_deferral
 from ingestd.intake.spool_feed import SpoolSource
-from ingestd.intake.submission_group import MAX_EVENTS, DeliveryWaits, SubmissionGroup
+from ingestd.intake.submission_group import DeliveryWaits, SubmissionGroup
 from ingestd.processing.dedup import Window
 from ingestd.processing.routes import Routes
 from ingestd.processing.validate import Validator
@@ -109,16 +109,8 @@ class Backpressure:
         return int(min(max(size_bytes / self._rate, _LEAST_S), _MOST_S))
 
 
-SLICE_S = 0.01
-"""Of one turn of the loop, for validation; a step of it that was begun is brought to its end."""
-
-_DONE = object()
-
 AddToOutbox = Callable[[Sequence[bytes]], "CommitPart | None"]
 """Accepted events -> what else is to be written with them."""
-
-Accepted = Callable[[str, int], None]
-"""(producer, events that were new)."""
 
 
 class CommitPart(Protocol):
@@ -130,9 +122,8 @@ class CommitPart(Protocol):
         ...
 
 
-class Admission:
-    """``submit`` may be called at any time. Every chunk that is on disk is offered to ``sources``, in order;
-    ``accepted`` is called with the new events of each submission."""
+class Admission(AdmissionQueue):
+    """Every chunk that is on disk is offered to ``sources``, in order."""
 
     def __init__(
         self,
@@ -153,11 +144,15 @@ class Admission:
         trace: EventTrace | None = None,
         clock: Clock,
     ) -> None:
-        self.validator = validator
-        self.keep_rejected = keep_rejected
-        self.deferred: Counter[int] = Counter()  # events, by the status they were answered with
-        self._accepted = accepted
-        self._trace = trace
+        super().__init__(
+            validator=validator,
+            max_event_bytes=max_event_bytes,
+            max_unanswered_bytes=max_unanswered_bytes,
+            keep_rejected=keep_rejected,
+            accepted=accepted,
+            trace=trace,
+            clock=clock,
+        )
         self._commits = CommitSpans(trace.spans) if trace and trace.spans else None
         self._window = window
         self._spool = spool
@@ -167,69 +162,19 @@ class Admission:
         self._routes = routes if routes.chooses else None
         self._sources = sources
         self._outboxes = outboxes
-        self._max_event_bytes = max_event_bytes
-        self._max_unanswered_bytes = max_unanswered_bytes
-        self._clock = clock
-        self._arrived: list[Submission] = []
-        self._arrived_bytes = self._unanswered_bytes = 0
-        self._in_check: deque[tuple[SubmissionGroup, Iterator[None]]] = deque()
-        self._scheduled = False
         self._committing = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
-    def unavailable(self) -> DeferredSubmission | None:
-        """Why nothing at all can be taken now; None: try."""
-        return self._pressure.refusal(0) or self._stalled(0)
+    def _refusal(self, size_bytes: int) -> DeferredSubmission | None:
+        arriving = size_bytes + self._arrived_bytes if size_bytes else 0
+        return self._pressure.refusal(arriving) or self._stalled(
+            size_bytes, "the disk is slower than the events that arrive"
+        )
 
-    def submit(self, submission: Submission) -> None:
-        """Take it over, or defer it. Its ``answer`` is called later, or at once with a deferral."""
-        size_bytes = submission.size_bytes
-        if deferred := self._pressure.refusal(self._arrived_bytes + size_bytes) or self._stalled(size_bytes):
-            self._defer(submission, deferred)
-            return
-        self._arrived.append(submission)
-        self._arrived_bytes += size_bytes
-        self._unanswered_bytes += size_bytes
-        self._idle.clear()
-        if not self._committing or self._arrived_bytes > MAX_CHUNK_BYTES:
-            self._schedule()
+    def _keys(self) -> Window:
+        return self._window
 
-    async def finished(self) -> None:
-        """Wait until every submission has been answered, or waits for its delivery."""
-        await self._idle.wait()
-
-    def _stalled(self, size_bytes: int) -> DeferredSubmission | None:
-        """Memory is bounded also while the disk takes its time. What comes alone is always taken."""
-        if self._unanswered_bytes and self._unanswered_bytes + size_bytes > self._max_unanswered_bytes:
-            return DeferredSubmission(503, 1, "the disk is slower than the events that arrive: send it again")
-        return None
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            # What else arrives in this turn of the loop comes along.
-            asyncio.get_running_loop().call_soon(self._check_arrived)
-
-    def _check_arrived(self) -> None:
-        """Bring what has arrived on its way into the spool, as far as one turn of the loop may take."""
-        self._scheduled = False
-        if self._arrived:
-            group = SubmissionGroup(self._take_arrived())
-            steps = group.check(self.validator, self._window, max_event_bytes=self._max_event_bytes)
-            self._in_check.append((group, steps))
-        until = self._clock.monotonic() + SLICE_S
-        while self._in_check:
-            # By turns, so that one request with much to look at does not keep the others waiting.
-            group, steps = self._in_check.popleft()
-            if next(steps, _DONE) is _DONE:
-                self._store(group)
-            else:
-                self._in_check.append((group, steps))
-            if self._clock.monotonic() >= until:
-                break
-        if self._arrived or self._in_check:
-            self._schedule()
+    def _goes_with_later(self) -> bool:
+        return self._committing > 0 and self._arrived_bytes <= MAX_CHUNK_BYTES
 
     def _store(self, group: SubmissionGroup) -> None:
         """In one go: a copy that finds the key claimed must not be written before it."""
@@ -258,18 +203,6 @@ class Admission:
         if not letters:
             return None
         return lambda connection: insert_letters(connection, letters, now)
-
-    def _take_arrived(self) -> list[Submission]:
-        """As many as one turn of the loop should spend its time on."""
-        count = events = 0
-        for submission in self._arrived:
-            count += 1
-            events += len(submission.events)
-            if events >= MAX_EVENTS:
-                break
-        arrived, self._arrived = self._arrived[:count], self._arrived[count:]
-        self._arrived_bytes -= sum(submission.size_bytes for submission in arrived)
-        return arrived
 
     def _committed(
         self,
@@ -305,10 +238,7 @@ class Admission:
             for chunk in chunks:
                 self._offer(chunk)
             self._answer(group, chunks, owners)
-        if self._arrived:
-            self._schedule()
-        elif not (self._committing or self._in_check):
-            self._idle.set()
+        self._go_on(storing=self._committing > 0)
 
     def _offer(self, chunk: Chunk) -> None:
         """Which sinks get which events is decided once. Each source has a chunk of its own, so that one's
@@ -341,7 +271,3 @@ class Admission:
                 submission.answer(result)
             if submission.delivered:
                 self._waiting.watch(own, submission.delivered)
-
-    def _defer(self, submission: Submission, deferred: DeferredSubmission) -> None:
-        self.deferred[deferred.status] += len(submission.events)
-        submission.answer(deferred)

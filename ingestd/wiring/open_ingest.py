@@ -7,7 +7,8 @@ from functools import partial
 import msgspec
 
 from ingestd.core.errors import UserError
-from ingestd.intake.admission import Accepted, Admission, Backpressure
+from ingestd.intake.admission import Admission, Backpressure
+from ingestd.intake.admission_queue import Accepted
 from ingestd.intake.parking import BacklogBound, Parking
 from ingestd.intake.recovery import restore_unconfirmed
 from ingestd.intake.spool_feed import SpoolFeed, SpoolSource
