@@ -28,6 +28,8 @@ class Section:
     """
 
     model_fields: ClassVar[dict[str, SettingField]] = {}
+    _readers: ClassVar[dict[str, _Reader]] = {}
+    """Of the settings that were given so far."""
 
     def __init_subclass__(cls) -> None:
         fields: dict[str, SettingField] = {}
@@ -44,7 +46,7 @@ class Section:
                 setattr(cls, name, field.default)
             elif given is not REQUIRED:
                 delattr(cls, name)
-        cls.model_fields = fields
+        cls.model_fields, cls._readers = fields, {}
 
     def __init__(self, /, **values: Any) -> None:
         held = vars(self)
@@ -73,7 +75,10 @@ class Section:
         for name, field in cls.model_fields.items():
             written = field.alias or name
             if written in values:
-                found[name] = read(field, values[written])
+                readers = cls.__dict__["_readers"]
+                if name not in readers:
+                    readers[name] = reader_of(field)
+                found[name] = readers[name](values[written])
             elif field.default is REQUIRED:
                 raise ValueError(written)
         if len(found) != len(values):
@@ -128,9 +133,9 @@ def _annotations(cls: type) -> dict[str, Any]:
     return dict(vars(cls).get("__annotations__", {}))
 
 
-def read(field: SettingField, value: Any) -> Any:
-    """The value that is meant. Raises ValueError for what is not taken here."""
-    return _reader(field.annotation, field.metadata, field.limits)(value)
+def reader_of(field: SettingField) -> _Reader:
+    """What makes of a value the one that is meant. It raises ValueError for what is not taken here."""
+    return _reader(field.annotation, field.metadata, field.limits)
 
 
 def _dumped(value: Any, by_alias: bool) -> Any:

@@ -43,7 +43,8 @@ class Simulator:
         world = SimulatedWorld(plan, root, self.sqlite, b"" if plan.new else self.content)
         broken, lives = "", 0
         try:
-            for number, life in enumerate((*plan.lives, *_last(plan))):
+            final = len(all_lives := (*plan.lives, *_last(plan))) - 1
+            for number, life in enumerate(all_lives):
                 world.trace.note(f"life {number + 1}")
                 lives += 1
                 last = number >= len(plan.lives)
@@ -53,7 +54,8 @@ class Simulator:
                 Life(world, life, last=last).live()
                 world.disk.begin_life()
                 world.clock.wall_s += life.pause_s
-                world.look_at_letters()
+                if number < final:
+                    world.look_at_letters()
             world.check_end()
         except (Violation, Stuck) as error:
             broken = str(error)

@@ -57,7 +57,6 @@ class SimulatedWorld:
         self._ever_damaged: set[int] = set()
         self._forgotten: set[str] = set()
         self._damaged: set[int] = set()  # numbers of events that were in them
-        self._leased: set[tuple[int, int]] = set()  # by number, with the attempts that they had
         self._letters: set[int] = set()  # that ever were dead letters
 
     def settings(self, life: LifePlan) -> Settings:
@@ -193,7 +192,6 @@ class SimulatedWorld:
         """Between two lives: an event that was a dead letter may be sent late, or twice if it came again."""
         with self._opened() as rows:
             self._note_letters(rows(_LETTERS))
-            self._leased = set(rows(_LEASED))
 
     def has_leased(self) -> bool:
         """Some letter is on its way, or was forgotten there."""
@@ -242,7 +240,7 @@ class SimulatedWorld:
         self.trace.judge()
 
     def _check_leases(self, rows: Rows) -> None:
-        if stuck := self._leased & set(rows(_LEASED)):
+        if stuck := rows(_LEASED):
             self.trace.breach(f"letters {sorted(stuck)} are leased still, by a process that ended")
 
     def _check_sink(self, name: str, receiver: Receiver, dead_lettered: set[tuple[str, int]]) -> None:

@@ -54,7 +54,7 @@ class Writer:
     ) -> None:
         """Opens, checks and migrates. ``check``: for damage, too. Raises StoreFailed, sqlite3.Error,
         OSError."""
-        self.path = path
+        self.path, self._mark_name = path, str(path.with_name(MARK_NAME))
         self.warning = ""
         self._busy_timeout_s = busy_timeout_s
         self.pwrite = pwrite
@@ -111,15 +111,15 @@ class Writer:
         self._looks += 1
         if self._looks % _LOOKS_A_MAP == 10:
             self.note_map()
-        path = self.path.with_name(MARK_NAME)
-        if path.exists() and os.path.samestat(os.stat(path), os.fstat(self.mark)):
-            return
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._mark_name), os.fstat(self.mark)):
+                return
         os.close(self.mark)
         self.mark = self._open_mark()
         self.pwrite(self.mark, self.marked, 0)
 
     def _open_mark(self) -> int:
-        return os.open(self.path.with_name(MARK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(self._mark_name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _read_number(self) -> int:
         number: int = self.connection.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()[0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.config.settings import Settings
-from ingestd.core.section import Section, read
+from ingestd.core.section import Section, reader_of
 from ingestd.core.section_model import _raised, _type
 from ingestd.core.setting_types import SettingField
 from ingestd.sinks.registry import SINK_TYPES
@@ -62,7 +62,7 @@ def test_what_is_accepted_first_is_what_the_model_makes_of_it(values: list[Any])
     for value in values:
         for name, (one, model) in models().items():
             try:
-                found = read(one, value)
+                found = reader_of(one)(value)
             except ValueError:
                 continue
             assert repr(_raised(model.validate_python(value))) == repr(found), (name, value)
@@ -94,4 +94,4 @@ def test_what_people_write_is_accepted_without_the_model() -> None:
     }
     found = fields()
     for name, value in written.items():
-        read(found[name], value)
+        reader_of(found[name])(value)
