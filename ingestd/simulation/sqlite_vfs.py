@@ -1,8 +1,9 @@
 """SQLite's own way to the disk, with a listener in between: in this process, for the ``sqlite3`` module.
 
 A table of C functions stands between SQLite and a file. Of the usual one a copy is made in which writing,
-truncating and syncing are ours; they call the usual ones with the same file. So all that reads, locks and
-shares memory runs as it always does. See https://sqlite.org/vfs.html.
+truncating and syncing are ours. The first two call the usual ones with the same file, so all that reads,
+locks and shares memory runs as it always does. Nothing is synced: it need not last.
+See https://sqlite.org/vfs.html.
 """
 
 import _sqlite3
@@ -45,10 +46,6 @@ class _Methods(c.Structure):
     )
 
 
-class _File(c.Structure):
-    _fields_ = (("methods", c.POINTER(_Methods)),)
-
-
 class _Vfs(c.Structure):
     _fields_ = (
         *(("version", c.c_int), ("file_bytes", c.c_int), ("path_chars", c.c_int)),
@@ -66,6 +63,8 @@ _WRITE = c.CFUNCTYPE(c.c_int, _VOID, _VOID, c.c_int, c.c_int64)
 _TRUNCATE = c.CFUNCTYPE(c.c_int, _VOID, c.c_int64)
 _SYNC = c.CFUNCTYPE(c.c_int, _VOID, c.c_int)
 
+_copy = c.PYFUNCTYPE(c.py_object, _VOID, c.c_ssize_t)(("PyBytes_FromStringAndSize", c.pythonapi))
+
 
 class SqliteDisk:
     """Made once; lives as long as the process, since files may be open. ``listener`` is called for files in
@@ -77,14 +76,14 @@ class SqliteDisk:
         find = self._library.sqlite3_vfs_find
         find.restype, find.argtypes = c.POINTER(_Vfs), [c.c_char_p]
         self._usual = find(None)
-        self._tables: dict[int, tuple[_Methods, list[Any]]] = {}
+        self._tables: dict[int, int] = {}  # by the address of the usual one that of ours
         self._open_files: dict[int, tuple[str, str, bool]] = {}  # directory, name, whether that is new
         usual = self._usual.contents
         self._usual_open, self._usual_delete = _OPEN(usual.open), _DELETE(usual.delete)
         self._own = _Vfs()
         c.memmove(c.byref(self._own), self._usual, c.sizeof(_Vfs))
         self._own.next, self._own.name = None, b"ingestd-simulation"
-        self._kept = [_OPEN(self._open), _DELETE(self._delete), _SLEEP(lambda vfs, micros: micros)]
+        self._kept: list[Any] = [_OPEN(self._open), _DELETE(self._delete), _SLEEP(lambda vfs, micros: micros)]
         self._own.open, self._own.delete, self._own.sleep = (c.cast(one, _VOID).value for one in self._kept)
 
     @contextmanager
@@ -107,10 +106,8 @@ class SqliteDisk:
         path = (c.string_at(name) if name else b"").decode()
         directory, _, file_name = path.rpartition("/")
         if code == 0 and directory in self.listeners:
-            opened = _File.from_address(file)
-            methods = opened.methods.contents
-            table = self._tables.get(c.addressof(methods)) or self._make_table(methods)
-            opened.methods = c.pointer(table[0])
+            methods = _VOID.from_address(file)  # a file begins with the address of its table
+            methods.value = self._tables.get(methods.value or 0) or self._make_table(methods.value or 0)
             new_name = bool(flags & (_OPEN_JOURNAL | _OPEN_WAL) and flags & _OPEN_CREATE)
             self._open_files[file] = (directory, file_name, new_name)
         return code
@@ -122,18 +119,17 @@ class SqliteDisk:
             code = self._ask(directory, Operation(file_name, "sync_names"))
         return code or self._usual_delete(c.addressof(self._usual.contents), name, sync)
 
-    def _make_table(self, usual: _Methods) -> tuple[_Methods, list[Any]]:
-        own = _Methods()
+    def _make_table(self, address: int) -> int:
+        usual, own = _Methods.from_address(address), _Methods()
         c.memmove(c.byref(own), c.byref(usual), c.sizeof(_Methods))
         usual_write, usual_truncate = _WRITE(usual.write), _TRUNCATE(usual.truncate)
-        usual_sync, files = _SYNC(usual.sync), self._open_files
-
-        ask, listeners, copy = self._ask, self.listeners, c.string_at
+        files = self._open_files
+        ask, listeners = self._ask, self.listeners
 
         def write(file: int, data: int, size: int, offset: int) -> int:
             directory, name, _ = files[file]
             listener = listeners.get(directory)
-            code = listener.before_write(name, offset, copy(data, size)) if listener else 0
+            code = listener.before_write(name, offset, _copy(data, size)) if listener else 0
             return code or usual_write(file, data, size, offset)
 
         def truncate(file: int, size: int) -> int:
@@ -146,9 +142,10 @@ class SqliteDisk:
             if code == 0 and new_name:  # the directory too: SQLite's os_unix.c, unixSync
                 files[file] = (directory, name, False)
                 code = ask(directory, Operation(name, "sync_names"))
-            return code or usual_sync(file, flags)
+            return code  # nothing that is real has to last
 
         kept = [_WRITE(write), _TRUNCATE(truncate), _SYNC(sync)]
         own.write, own.truncate, own.sync = (c.cast(one, _VOID).value for one in kept)
-        self._tables[c.addressof(usual)] = self._tables[c.addressof(own)] = own, kept
-        return own, kept
+        self._kept += own, kept
+        self._tables[address] = self._tables[c.addressof(own)] = c.addressof(own)
+        return c.addressof(own)
