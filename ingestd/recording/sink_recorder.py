@@ -234,19 +234,21 @@ class SinkRecorder:
             places = [(at, row.source, row.offset) for at, row in zip(asked, rows, strict=True)]
             self._events.unconfirmed.accepted(batch, places)
         keys, letters, resolved = list[Sequence[bytes]](), list[Sequence[DeadLetter]](), []
+        of_copies = list[Sequence[DeadLetter]]()  # behind the others, which are alike
         for segment, digests, failed, dropped in by_segment:
             known = segment.chunk.receipt.resolve(self.sink, segment.positions, digests, failed, dropped)
             safe, copies = self._events.resolve(segment.chunk, known)
             resolved.append(known)
             if safe:
                 keys.append(safe)
-            letters += filter(None, (failed.letters, copies))
+            letters += filter(None, (failed.letters,))
+            of_copies += filter(None, (copies,))
         self._journal.resolved(
             batch,
             sink=self.sink,
             segments=[one[0] for one in by_segment],
             safe_keys=keys,
-            letters=joined_letters(letters) if letters else (),
+            letters=joined_letters(letters + of_copies) if letters or of_copies else (),
             parts=outcomes.parts,
             now=now,
             also=self._also(batch, outcomes.delivered, rows, set(asked)) if rows or self._keep else None,

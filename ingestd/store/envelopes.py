@@ -5,7 +5,6 @@ A sealed letter is as it was written. Before anything happens to one it is taken
 letter, under the same number. A reader asks for ``letters``, in which are both.
 """
 
-import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
@@ -159,9 +158,13 @@ def delete(connection: sqlite3.Connection, numbers: str, envelopes: Sequence[int
         f"DELETE FROM envelopes AS envelope WHERE {_AMONG}"  # noqa: S608
         " AND NOT EXISTS (SELECT 1 FROM sealed_letters AS one"
         " WHERE one.id >= envelope.id AND one.id < envelope.id + envelope.letters)",
-        (json.dumps(envelopes),),
+        (_in_json(envelopes),),
     )
     return gone
+
+
+def _in_json(numbers: Iterable[int]) -> str:
+    return f"[{','.join(map(str, numbers))}]"
 
 
 def _around(connection: sqlite3.Connection, source: int, offsets: Collection[int]) -> str:
@@ -169,8 +172,8 @@ def _around(connection: sqlite3.Connection, source: int, offsets: Collection[int
     between = (source, min(offsets), max(offsets), _FEW + 1)
     found = connection.execute(_BETWEEN, between).fetchall()
     if len(found) > _FEW:
-        found = connection.execute(_AT, (source, json.dumps([*offsets]))).fetchall()
-    return json.dumps([row[0] for row in found]) if found else ""
+        found = connection.execute(_AT, (source, _in_json(offsets))).fetchall()
+    return _in_json([row[0] for row in found]) if found else ""
 
 
 _OF_PLACES = (
@@ -188,7 +191,7 @@ def there(
         return set()
     found = connection.execute(
         f"SELECT one.offset, one.checksum FROM {_OF_PLACES} AND (envelope.sink = ?3 OR ?3 = '')",  # noqa: S608
-        (around, json.dumps([*offsets]), sink),
+        (around, _in_json(offsets), sink),
     )
     return set(found)
 
@@ -203,7 +206,7 @@ def release_keys(connection: sqlite3.Connection, places: Iterable[tuple[int, int
             connection.execute(
                 "UPDATE sealed_letters SET key_released = 1 WHERE NOT key_released AND id IN"  # noqa: S608
                 f" (SELECT one.id FROM {_OF_PLACES})",
-                (around, json.dumps(offsets)),
+                (around, _in_json(offsets)),
             )
 
 
@@ -218,7 +221,7 @@ def keep_keys(connection: sqlite3.Connection, events: Iterable[tuple[int, int, i
             connection.execute(
                 "UPDATE sealed_letters SET key_released = 0 WHERE key_released AND id IN"  # noqa: S608
                 f" (SELECT one.id FROM {_OF_PLACES} AND envelope.reading = ?3 AND envelope.sink <> ?4)",
-                (around, json.dumps(offsets), reading, sink),
+                (around, _in_json(offsets), reading, sink),
             )
 
 
@@ -228,7 +231,7 @@ def keep_keys_at(connection: sqlite3.Connection, source: int, offsets: Collectio
         connection.execute(
             "UPDATE sealed_letters SET key_released = 0 WHERE key_released AND id IN"  # noqa: S608
             f" (SELECT one.id FROM {_OF_PLACES} AND envelope.sink = ?3)",
-            (around, json.dumps([*offsets]), sink),
+            (around, _in_json(offsets), sink),
         )
 
 
