@@ -24,7 +24,7 @@ from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
 from ingestd.sources.nats.known_chunks import KnownChunks
 from ingestd.sources.nats.settings import NatsConfig
-from ingestd.sources.nats.stream_life import StreamLife, keeps_all, lost_words, other_words
+from ingestd.sources.nats.stream_life import StreamLife, another_words, keeps_all, lost_words, other_words
 from ingestd.sources.source import Position
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import Journal
@@ -211,9 +211,7 @@ class NatsSource:
             state = await self._journal.find_stream(path, identity, now=self._clock.wall(), as_new=True)
             position, read_at = 0, 0
         elif self._life.identity not in (b"", identity):
-            self._warn(
-                f"{self.name}: stream {settings.stream} was deleted and made again: it is read from its start"
-            )
+            self._warn(f"{self.name}: {another_words(settings.stream, position - 1)}")
         self.number, self.numbers = state.number, [state.number]
         self._life = StreamLife(
             identity, state.number, self._ack_of(state.number), max(0, position - 1), read_at

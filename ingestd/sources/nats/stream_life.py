@@ -81,3 +81,12 @@ def other_words(stream: str) -> str:
         " end (a power cut, and sync_interval is not always?), or is an older copy; it is read from where its"
         " consumer stands"
     )
+
+
+def another_words(stream: str, last: int) -> str:
+    """``last``: the message of it that was read last; not more than 0: none is known."""
+    where = f"behind message {last}, to which it was read before" if last > 0 else "where its consumer stands"
+    return (
+        f"stream {stream} is another one now: it was deleted and made again, or other servers answer at this"
+        f" address; it is read from {where}"
+    )

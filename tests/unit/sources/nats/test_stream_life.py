@@ -3,7 +3,7 @@
 from typing import Any
 
 from ingestd.sources.nats.consumer import stream_of
-from ingestd.sources.nats.stream_life import StreamLife
+from ingestd.sources.nats.stream_life import StreamLife, another_words
 from tests.each import each
 
 ALL: dict[str, Any] = {"subjects": ["orders.>"]}
@@ -33,3 +33,9 @@ def test_only_what_the_source_would_have_read_counts_as_lost(
     stream = stream_of({"created": "t", "config": {"retention": "limits"} | config, "state": state})
     life = StreamLife(b"t", 1, lambda position: None, resolved=10)
     assert len(life.pass_deleted(stream, subjects)) == lost
+
+
+def test_it_is_told_where_another_stream_of_the_same_name_is_read_from() -> None:
+    """Servers of two clusters may take turns behind one address."""
+    assert another_words("ORDERS", 0).endswith("it is read from where its consumer stands")
+    assert another_words("ORDERS", 7).endswith("from behind message 7, to which it was read before")
