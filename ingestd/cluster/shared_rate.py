@@ -28,7 +28,7 @@ from ingestd.cluster.rate_entry import (
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.delivery.rate_limiter import RateLimiter
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
-from ingestd.sources.nats.consumer import nanoseconds
+from ingestd.sources.nats.stream_state import nanoseconds
 
 if TYPE_CHECKING:
     from ingestd.delivery.lane import Lane

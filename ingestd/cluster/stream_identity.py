@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.share_state import ShareState
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
-from ingestd.sources.nats.consumer import nanoseconds
+from ingestd.sources.nats.stream_state import nanoseconds
 
 _NO_MESSAGE = 10037
 _CLOSE_S = 0.001

@@ -17,7 +17,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.redaction import redact_tree
 from ingestd.processing.dedup import DIGEST_BYTES, Window
 from ingestd.sources.nats.connection import NatsConnection
-from ingestd.sources.nats.consumer import nanoseconds
+from ingestd.sources.nats.stream_state import nanoseconds
 from ingestd.store.connection import FILE_NAME
 from ingestd.wiring.factories import make_validator
 

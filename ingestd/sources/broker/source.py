@@ -53,19 +53,23 @@ class Outage:
         self._warn = warn
         self._clock = clock
         self._reported_at: float | None = None
+        self.is_on = False
 
     def goes_on(self, why: str, *, reported: bool) -> None:
         """``reported``: it is time for a line of the log."""
+        self.is_on = True
         self._counts.connected, self._counts.problem = False, why
         if reported:
             self._warn(f"{self._name}: {why}; it is tried again")
             self._reported_at = self._clock.monotonic() if self._reported_at is None else self._reported_at
 
-    def ends(self) -> None:
-        """Also where there was none. A line of the log says so if one said that it began."""
+    def ends(self, at: float | None = None) -> None:
+        """Also where there was none. A line of the log says so if one said that it began. ``at``: when it
+        did (monotonic); None: now."""
+        self.is_on = False
         self._counts.connected, self._counts.problem = True, ""
         if self._reported_at is not None:
-            away_s = self._clock.monotonic() - self._reported_at
+            away_s = (self._clock.monotonic() if at is None else at) - self._reported_at
             self._warn(f"{self._name}: works again, after {human_seconds(away_s)}")
             self._reported_at = None
 

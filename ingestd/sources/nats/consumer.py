@@ -9,7 +9,6 @@ lost on its way; an acknowledgement of a later message would settle that one, to
 import asyncio
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from ingestd.core.clock import Clock, wait_until_set
@@ -19,6 +18,7 @@ from ingestd.sources.broker.chunks import Message
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 from ingestd.sources.nats.settings import NatsConfig
+from ingestd.sources.nats.stream_state import StreamState, read_stream
 
 PULL_MESSAGES = 500
 PULL_BYTES = 4 * 1024 * 1024
@@ -27,10 +27,11 @@ _HEARTBEAT_S = 5
 _SILENT_S = 15.0
 _NO_LIMIT = (0, -1, None)
 _ACK, _IN_PROGRESS = b"+ACK", b"+WPI"
+_TOO_LARGE = "Message Size Exceeds MaxBytes"
 _PULL_ENDED = {
     "408": "",  # its time is over
     "404": "",
-    "Message Size Exceeds MaxBytes": "",
+    _TOO_LARGE: "",
     "Batch Completed": "",
 }
 
@@ -42,71 +43,19 @@ class Delivery(NamedTuple):
     reply: str
 
 
-class StreamState(NamedTuple):
-    """``created``: it has the same name and is another one if that differs. ``first``, ``last``: sequences of
-    messages; of an empty one ``first`` is the next. ``subjects``: that it takes; ``is_fed``: its messages may
-    have others. ``is_part``: a mirror of some messages of a stream, with the sequences of there."""
-
-    created: str
-    retention: str
-    first: int
-    last: int
-    messages: int
-    subjects: tuple[str, ...] = ()
-    is_fed: bool = False
-    is_part: bool = False
-
-
 class Lag(NamedTuple):
     """Messages of the stream: that are yet to be delivered, that are on their way, and that no consumer will
     give to any consumer (of a work queue only: in other streams what was read stays). ``all_came``:
-    nothing was on its way to us, at a moment after that of which ``stream`` is. ``is_held``: no more is given
-    before some are acknowledged."""
+    nothing was on its way to us, at a moment after that of which ``stream`` is. ``is_full``: no more is given
+    before some are acknowledged. ``paused``: until when nothing is, for persons."""
 
     pending: int = 0
     unacked: int = 0
     stranded: int = 0
     stream: StreamState | None = None
     all_came: bool = False
-    is_held: bool = False
-
-
-async def read_stream(connection: NatsConnection, settings: NatsConfig) -> StreamState:
-    """Raises BrokerAway, also where there is none of this name."""
-    try:
-        info = await connection.ask(f"STREAM.INFO.{settings.stream}")
-    except JetStreamError as error:
-        raise BrokerAway(
-            f"there is no stream {settings.stream} at {connection.shown}"
-            if error.code in NOT_FOUND
-            else f"stream {settings.stream}: {error}"
-        ) from None
-    return stream_of(info)
-
-
-def stream_of(info: Mapping[str, Any]) -> StreamState:
-    """``info``: what JetStream answers of a stream."""
-    state, config = info["state"], info["config"]
-    mirror = config.get("mirror") or {}
-    return StreamState(
-        str(info["created"]),
-        str(config["retention"]),
-        int(state["first_seq"]),
-        int(state["last_seq"]),
-        int(state["messages"]),
-        tuple(config.get("subjects") or ()),
-        is_fed=bool(mirror or config.get("sources") or config.get("subject_transform")),
-        is_part=bool(mirror.get("filter_subject") or mirror.get("subject_transforms")),
-    )
-
-
-async def timestamp_of(connection: NatsConnection, settings: NatsConfig, sequence: int) -> int:
-    """When a message was stored, in nanoseconds; 0: it is not in the stream any more."""
-    try:
-        found = await connection.ask(f"STREAM.MSG.GET.{settings.stream}", {"seq": sequence})
-    except JetStreamError:
-        return 0
-    return nanoseconds(found["message"]["time"])
+    is_full: bool = False
+    paused: str = ""
 
 
 def objections(config: Mapping[str, Any]) -> list[str]:
@@ -291,7 +240,10 @@ class Consumer:
         status, words = found.get("Status", ""), found.get("Description", "").strip()
         if status == "100":
             return  # a heartbeat
-        if status in _PULL_ENDED or words in _PULL_ENDED:
+        if words == _TOO_LARGE and self._asked == self._pull["batch"]:  # not even one
+            most = self._pull["max_bytes"]
+            self.end(f"its next message has no room in the {most} bytes that it gives at a time (max_bytes)")
+        elif status in _PULL_ENDED or words in _PULL_ENDED:
             self._asked = 0
             self._news.set()
         elif status == "503":
@@ -319,8 +271,9 @@ class Consumer:
         alone = stream.retention == "workqueue" and not _is_filtered(info["config"])
         stranded = max(0, stream.messages - pending - unacked) if alone else 0
         all_came = info["delivered"]["consumer_seq"] == self._counted
-        is_held = pending > 0 and 0 < int(info["config"].get("max_ack_pending") or 0) <= unacked
-        return Lag(pending, unacked, stranded, stream, all_came, is_held)
+        is_full = 0 < int(info["config"].get("max_ack_pending") or 0) <= unacked
+        paused = str(info["config"].get("pause_until")) if info.get("paused") else ""
+        return Lag(pending, unacked, stranded, stream, all_came, is_full, paused)
 
 
 def _is_filtered(config: Mapping[str, Any]) -> bool:
@@ -330,21 +283,11 @@ def _is_filtered(config: Mapping[str, Any]) -> bool:
 def _pull_of(config: Mapping[str, Any], max_payload: int) -> dict[str, int]:
     """A request for messages, within what the consumer allows. One that is larger than its bytes would never
     come, so that the largest the server takes fits in."""
-    batch, expires_s = (
-        int(config.get("max_batch") or PULL_MESSAGES),
-        int(config.get("max_expires") or 0) / 1e9,
-    )
+    batch = int(config.get("max_batch") or PULL_MESSAGES)
+    expires_s = int(config.get("max_expires") or 0) / 1e9
     max_bytes = int(config.get("max_bytes") or 0) or max(PULL_BYTES, 2 * max_payload)
     expires_s = min(_EXPIRES_S, expires_s or _EXPIRES_S)
     pull = {"batch": min(PULL_MESSAGES, batch), "max_bytes": max_bytes, "expires": int(expires_s * 1e9)}
     if expires_s >= 2 * _HEARTBEAT_S:
         pull["idle_heartbeat"] = int(_HEARTBEAT_S * 1e9)
     return pull
-
-
-def nanoseconds(text: str) -> int:
-    """Of a time as JetStream writes it: 2026-11-28T19:57:44.136112131Z."""
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    return int(datetime.fromisoformat(whole + "+00:00").timestamp()) * 10**9 + int(
-        fraction.ljust(9, "0") or 0
-    )

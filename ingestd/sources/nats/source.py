@@ -21,10 +21,11 @@ from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cut, Cutter, Messa
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
-from ingestd.sources.nats.consumer import Consumer, Delivery, StreamState, read_stream, timestamp_of
-from ingestd.sources.nats.known_chunks import KnownChunks
+from ingestd.sources.nats.consumer import Consumer, Delivery
+from ingestd.sources.nats.held_back import HeldBack
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.nats.stream_life import StreamLife, another_words, keeps_all, lost_words, other_words
+from ingestd.sources.nats.stream_state import StreamState, read_stream, timestamp_of
 from ingestd.sources.source import Position
 from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import Journal
@@ -79,10 +80,10 @@ class NatsSource:
         self._to_ack, self._begun = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._owner = f"{rng.getrandbits(128):032x}"
-        self._failures = 0
+        self._failures, self._begun_at = 0, 0.0
         self.outage = Outage(self.name, self.counts, warn, clock)
         named = f"{self.name}: consumer {settings.consumer} of {settings.stream}"
-        self._known = KnownChunks(named, self.counts, warn, clock)
+        self._held_back = HeldBack(named, self.counts, warn, clock)
         self._given = 0
 
     async def open(self) -> None:
@@ -99,9 +100,12 @@ class NatsSource:
                     await self._begin()
                 assert self._consumer is not None
                 deliveries = await self._consumer.deliveries()
+                if self.outage.is_on:  # not over before the new session has lasted a while
+                    self._failures = 0
+                    self.outage.ends(self._begun_at)
                 if gaps := self._life.gaps(one.message.sequence for one in deliveries):
                     await self._look_for_deleted(gaps)
-                overdue = await self._known.overdue(self._cutter, self._consumer, idle=not deliveries)
+                overdue = await self._held_back.overdue(self._cutter, self._consumer, idle=not deliveries)
             except BrokerAway as error:
                 await self._pause(error)
                 continue
@@ -171,9 +175,9 @@ class NatsSource:
             await self._let_go("it was not opened")
             raise
         self._consumer = consumer
-        self.outage.ends()
+        self.counts.connected, self.counts.problem, self.counts.unacked = True, "", 0
+        self._begun_at = self._clock.monotonic()
         self._begun.set()
-        self.counts.unacked = self._failures = 0
 
     async def _look_for_deleted(self, gaps: Sequence[tuple[int, int]]) -> None:
         """The stream may have deleted what was to come next. Raises BrokerAway."""
@@ -327,6 +331,7 @@ class NatsSource:
                 with suppress(BrokerAway, JetStreamError):
                     lag, counts = await consumer.lag(), self.counts
                     counts.pending, counts.unacked, counts.stranded = lag[:3]
+                    self._held_back.note(lag)
                     # Where all that waits was deleted no gap tells of it.
                     idle = lag.all_came and consumer.received <= self._life.consumed
                     if lag.stream and idle and self._notices_deleted(consumer):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from ingestd.core.receipt import OrderedAcks
-from ingestd.sources.nats.consumer import StreamState
+from ingestd.sources.nats.stream_state import StreamState
 from ingestd.sources.source import Position
 
 _EVER = 2**63

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ingestd.sources.nats.consumer import stream_of
 from ingestd.sources.nats.stream_life import StreamLife, another_words
+from ingestd.sources.nats.stream_state import stream_of
 from tests.each import each
 
 ALL: dict[str, Any] = {"subjects": ["orders.>"]}

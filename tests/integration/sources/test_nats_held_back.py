@@ -10,7 +10,7 @@ from ingestd.sources.broker.chunks import Cutter, Message, place_of
 from ingestd.sources.broker.formats import whole
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.nats.consumer import Consumer, Lag
-from ingestd.sources.nats.known_chunks import KnownChunks
+from ingestd.sources.nats.held_back import HeldBack
 
 pytestmark = pytest.mark.anyio
 
@@ -26,14 +26,14 @@ async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_f
     None
 ):
     """Sent in parts it would go under other keys: what the API has taken would be there twice."""
-    clock, counts, warnings, lag = ManualClock(), SourceCounts(), list[str](), Lag(7, 3, is_held=True)
+    clock, counts, warnings, lag = ManualClock(), SourceCounts(), list[str](), Lag(7, 3, is_full=True)
 
     async def ask() -> Lag:
         return lag
 
     consumer = cast("Consumer", SimpleNamespace(lag=ask))
     cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11))], where=lambda message: "")
-    known = KnownChunks("consumer c", counts, warnings.append, clock)
+    known = HeldBack("consumer c", counts, warnings.append, clock)
     assert [*cutter.cut([Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)])] == []
     assert await known.overdue(cutter, consumer, idle=False) == []
     for _ in range(3):
@@ -45,7 +45,24 @@ async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_f
     assert await known.overdue(cutter, consumer, idle=False) == []  # it gives more
     assert not counts.problem
     lag = Lag(7, 3)
-    assert await known.overdue(cutter, consumer, idle=True) == []
-    clock.now += 6
+    for _ in range(3):
+        clock.now += 6
+        assert await known.overdue(cutter, consumer, idle=True) == []
+    lag = Lag(0, 3)
     (chunk,) = await known.overdue(cutter, consumer, idle=True)
     assert len(chunk.events) == 3
+
+
+def test_it_is_known_why_nothing_comes_of_a_consumer_that_is_paused() -> None:
+    counts, warnings = SourceCounts(), list[str]()
+    held_back = HeldBack("consumer c", counts, warnings.append, SystemClock())
+    for lag in (
+        Lag(7, 0),
+        Lag(7, 0, paused="2026-11-30T20:00:00Z"),
+        Lag(7, 0, paused="2026-11-30T20:00:00Z"),
+    ):
+        held_back.note(lag)
+    assert warnings == [counts.problem]
+    assert counts.problem == "consumer c is paused at the server: nothing comes until 2026-11-30T20:00:00Z"
+    held_back.note(Lag(7, 0))
+    assert not counts.problem
