@@ -202,10 +202,6 @@ class Cutter:
         yield from self.flush()
         self._known.clear()
 
-    def again(self) -> None:
-        """What is held will come once more."""
-        self._held = []
-
     def _pass_by(self, sequence: int) -> Iterator[Chunk]:
         while self._known and sequence >= sequence_of(self._known[0][1]):
             if self._held:

@@ -161,7 +161,6 @@ class NatsSource:
             stream = await read_stream(connection, self._settings)
             await self._recognise(connection, stream)
             self._replies.clear()
-            self._cutter.again()
             consumer = Consumer(connection, self._settings, self._clock, self._news, owner=self._owner)
             life = self._life
             self._stream = stream

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.core.errors import UserError
-from tests.event_api import EventApi, event, events
+from tests.event_api import EventApi, event, events, key
 from tests.machine import patience
 from tests.process.sources.nats.support import (
     NatsServer,
@@ -258,3 +258,34 @@ async def _published(made: object, one: bytes) -> None:
             await asyncio.sleep(0.05)
         else:
             return
+
+
+async def test_a_batch_is_sent_again_as_it_was_though_the_connection_ends_while_its_messages_come(
+    tmp_path: Path, shared_nats: NatsServer
+) -> None:
+    """Three of its ten have come when the consumer is deleted; the next one begins with them once more."""
+    requests: list[Request] = []
+
+    async def answer(request: Request) -> Reply:
+        requests.append(request)
+        if len(requests) == 1:
+            await asyncio.Event().wait()
+        return Reply()
+
+    async with EventApi(answer) as api, stream(shared_nats.url) as made:
+        for one in events(10):
+            await made.publish(one)
+        used = settings(tmp_path, api.url, {"servers": [shared_nats.url], "stream": made.name})
+        async with running(used) as service:
+            await until(lambda: requests)
+            await service.crash()
+        config = (await made.consumer())["config"] | {"max_ack_pending": 3}
+        body = {"stream_name": made.name, "config": config}
+        assert "error" not in await made.ask(f"CONSUMER.CREATE.{made.name}.ingestd", body)
+        async with running(used) as service:
+            (feed,) = service.service.brokers.feeds
+            await until(lambda: feed.source.counts.messages == 3)
+            await made.ask(f"CONSUMER.DELETE.{made.name}.ingestd")
+            await service.settled(10)
+        first, again = requests
+        assert (key(again), again.body) == (key(first), first.body)
