@@ -5,6 +5,7 @@ import gc
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).parents[2] / "ingestd"
 FLOORS = [
@@ -46,12 +47,30 @@ def tree_of(path: Path) -> ast.Module:
 _NO_NODES = {str, int, float, complex, bytes, bool, type(None), type(...), ast.Load, ast.Store, ast.Del}
 
 
-def nodes_of(tree: ast.AST) -> list[ast.AST]:
-    """As ``ast.walk``, without ``Load``, ``Store``, ``Del``. Of a module they are kept: many rules ask."""
-    nodes: list[ast.AST] = getattr(tree, "nodes", [])
-    if nodes:
-        return nodes
-    nodes.append(tree)
+Node = TypeVar("Node", bound=ast.AST)
+
+
+def nodes_of(tree: ast.AST, *kinds: type[Node]) -> list[Node]:
+    """Those of ``kinds`` below ``tree``, and it itself; of several kinds one after the other."""
+    if isinstance(tree, ast.Module):
+        return [node for kind in kinds for node in _by_kind(tree).get(kind, ())]
+    return [node for node in _all_nodes(tree) if type(node) in kinds]
+
+
+def _by_kind(module: ast.Module) -> dict[type[ast.AST], list[Any]]:
+    """They are kept: many rules ask, each for a few kinds of them."""
+    found: dict[type[ast.AST], list[Any]] | None = getattr(module, "by_kind", None)
+    if found is None:
+        found = {}
+        for node in _all_nodes(module):
+            found.setdefault(type(node), []).append(node)
+        module.by_kind = found  # type: ignore[attr-defined]
+    return found
+
+
+def _all_nodes(tree: ast.AST) -> list[ast.AST]:
+    """As ``ast.walk``, without ``Load``, ``Store``, ``Del``."""
+    nodes = [tree]
     for node in nodes:
         for value in vars(node).values():
             kind = type(value)
@@ -59,18 +78,15 @@ def nodes_of(tree: ast.AST) -> list[ast.AST]:
                 nodes += [one for one in value if isinstance(one, ast.AST)]
             elif kind not in _NO_NODES:
                 nodes.append(value)
-    if isinstance(tree, ast.Module):
-        tree.nodes = nodes  # type: ignore[attr-defined]
     return nodes
 
 
 def imported_names(tree: ast.AST) -> Iterator[str]:
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the room"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    for node in nodes_of(tree, ast.Import):
+        yield from (alias.name for alias in node.names)
+    for source in nodes_of(tree, ast.ImportFrom):
+        assert source.level == 0, "relative imports hide the room"
+        yield from (f"{source.module}.{alias.name}" for alias in source.names)
 
 
 @cache

@@ -9,7 +9,7 @@ from tests.each import each
 
 STILL_ASSIGNED_LATER: dict[str, set[str]] = {}
 MAKERS = {"__init__", "__post_init__", "__new__"}
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+FUNCTIONS: tuple[type[ast.FunctionDef | ast.AsyncFunctionDef], ...] = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Names:
@@ -17,23 +17,24 @@ class Names:
     ``methods``: what is a method somewhere, and nowhere a value."""
 
     def __init__(self, trees: Iterable[ast.Module]) -> None:
-        nodes = [node for tree in trees for node in nodes_of(tree)]
+        trees = list(trees)
+        assigned = [node for tree in trees for node in nodes_of(tree, ast.Assign)]
+        declared = [node for tree in trees for node in nodes_of(tree, ast.AnnAssign)]
+        functions = [node for tree in trees for node in nodes_of(tree, *FUNCTIONS)]
         self.aliases = {"Callable"}
-        for node in nodes:
-            if isinstance(node, ast.Assign) and _mentions(node.value, {"Callable"}):
+        for node in assigned:
+            if _mentions(node.value, {"Callable"}):
                 self.aliases |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        declared = [node for node in nodes if isinstance(node, ast.AnnAssign)]
         self.callables = {
             name
             for node in declared
             if _mentions(node.annotation, self.aliases) and (name := _name(node.target))
         }
         methods, values = set[str](), {name for node in declared if (name := _name(node.target))}
-        for node in nodes:
-            if isinstance(node, FUNCTIONS):
-                (values if node.decorator_list else methods).add(node.name)
-            elif isinstance(node, ast.Assign):
-                values |= {target.attr for target in node.targets if isinstance(target, ast.Attribute)}
+        for function in functions:
+            (values if function.decorator_list else methods).add(function.name)
+        for node in assigned:
+            values |= {target.attr for target in node.targets if isinstance(target, ast.Attribute)}
         self.methods = methods - values
 
     def is_callable(self, value: ast.expr) -> bool:
@@ -44,29 +45,29 @@ class Names:
 
 def assigned_later(tree: ast.AST, names: Names) -> Iterator[str]:
     """From outside of an object, or by one of its methods after it was made. A library's module is none."""
-    functions = [node for node in nodes_of(tree) if isinstance(node, FUNCTIONS)]
-    making = {id(node) for one in functions if one.name in MAKERS for node in nodes_of(one)}
-    imports = [node for node in nodes_of(tree) if isinstance(node, ast.Import)]
+    functions = nodes_of(tree, *FUNCTIONS)
+    making = {id(node) for one in functions if one.name in MAKERS for node in nodes_of(one, ast.Assign)}
+    imports = nodes_of(tree, ast.Import)
     libraries = {alias.asname or alias.name for node in imports for alias in node.names}
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Assign) and id(node) not in making:
-            for target in node.targets:
-                if not isinstance(target, ast.Attribute) or _is_own(target):
-                    continue
-                if _name(target.value) in libraries:
-                    continue
-                may_be = target.attr in names.callables and _name(node.value)
-                if may_be or names.is_callable(node.value):
-                    yield ast.unparse(target)
-        elif isinstance(node, FUNCTIONS) and node.name not in MAKERS:
-            yield from _kept(node, names)
+    for node in nodes_of(tree, ast.Assign):
+        for target in node.targets if id(node) not in making else ():
+            if not isinstance(target, ast.Attribute) or _is_own(target):
+                continue
+            if _name(target.value) in libraries:
+                continue
+            may_be = target.attr in names.callables and _name(node.value)
+            if may_be or names.is_callable(node.value):
+                yield ast.unparse(target)
+    for function in functions:
+        if function.name not in MAKERS:
+            yield from _kept(function, names)
 
 
 def _kept(method: ast.FunctionDef | ast.AsyncFunctionDef, names: Names) -> Iterator[str]:
     arguments = [*method.args.args, *method.args.kwonlyargs]
     given = {one.arg for one in arguments if one.annotation and _mentions(one.annotation, names.aliases)}
-    for node in nodes_of(method) if given else ():  # few are given one
-        if isinstance(node, ast.Assign) and _name(node.value) in given and isinstance(node.value, ast.Name):
+    for node in nodes_of(method, ast.Assign) if given else ():  # few are given one
+        if isinstance(node.value, ast.Name) and node.value.id in given:
             targets = [one for one in node.targets if isinstance(one, ast.Attribute) and _is_own(one)]
             yield from (f"{method.name}: {ast.unparse(target)}" for target in targets)
 
@@ -82,7 +83,7 @@ def _name(node: ast.expr) -> str:
 def _mentions(node: ast.expr, names: set[str]) -> bool:
     if isinstance(node, ast.Name | ast.Constant):  # most are
         return _name(node) in names
-    return any(_name(one) in names for one in nodes_of(node) if isinstance(one, ast.Name | ast.Attribute))
+    return any(_name(one) in names for one in nodes_of(node, ast.Name, ast.Attribute))
 
 
 @cache

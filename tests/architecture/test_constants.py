@@ -13,17 +13,15 @@ TESTS = Path(__file__).parents[1]
 
 def changed_constants(tree: ast.AST) -> Iterator[int]:
     """Lines with ``setattr(module, "CONSTANT", value)`` or ``setattr("module.CONSTANT", value)``."""
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Call) and "setattr" in (
-            getattr(node.func, name, "") for name in ("id", "attr")
-        ):
-            named = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
+    for call in nodes_of(tree, ast.Call):
+        if "setattr" in (getattr(call.func, name, "") for name in ("id", "attr")):
+            named = [one.value for one in call.args[:2] if isinstance(one, ast.Constant)]
             if named and str(named[0]).rpartition(".")[2].isupper():
+                yield call.lineno
+    for node in nodes_of(tree, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Attribute) and target.attr.isupper():
                 yield node.lineno
-        elif isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Attribute) and target.attr.isupper():
-                    yield node.lineno
 
 
 MAY_CHANGE = re.compile(r"setattr|\.[A-Z0-9_]+\s*=(?!=)")

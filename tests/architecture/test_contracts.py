@@ -16,10 +16,8 @@ STILL_SILENT = {
 def silent(tree: ast.AST) -> Iterator[str]:
     """Methods without a docstring of which that of their class does not tell either. Properties are named
     after what they are, and a class with ``__call__`` alone is described as a whole."""
-    for node in nodes_of(tree):
-        if not isinstance(node, ast.ClassDef) or not any(
-            "Protocol" in ast.unparse(base) for base in node.bases
-        ):
+    for node in nodes_of(tree, ast.ClassDef):
+        if not any("Protocol" in ast.unparse(base) for base in node.bases):
             continue
         if any("asyncio" in ast.unparse(base) for base in node.bases):
             continue

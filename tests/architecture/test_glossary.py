@@ -68,30 +68,32 @@ def test_a_name_is_found_wherever_it_is_given(code: str, named: list[str]) -> No
 
 def names_in(tree: ast.Module) -> Iterator[str]:
     """Of classes, functions, parameters, variables and attributes, where they are defined."""
-    for node in nodes_of(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name
-        elif isinstance(node, ast.arg):
-            yield node.arg
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            yield node.name
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            yield node.rest
-        elif isinstance(node, ast.alias) and node.asname:
-            yield node.asname
+    for kind, attribute in NAMES:
+        yield from (name for node in nodes_of(tree, kind) if (name := getattr(node, attribute)))
+    for target in _targets(tree):
+        if isinstance(target, ast.Name):  # most are
+            yield target.id
         else:
-            for one in (one for target in _targets(node) for one in nodes_of(target)):
-                if isinstance(one, ast.Name | ast.Attribute):
-                    yield one.id if isinstance(one, ast.Name) else one.attr
+            yield from (one.id for one in nodes_of(target, ast.Name))
+            yield from (one.attr for one in nodes_of(target, ast.Attribute))
 
 
-def _targets(node: ast.AST) -> list[ast.expr]:
-    """What an assignment, a loop, a comprehension or a ``with`` sets."""
-    if isinstance(node, ast.Assign):
-        return node.targets
-    if isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.For | ast.AsyncFor | ast.comprehension):
-        return [node.target]
-    return [node.optional_vars] if isinstance(node, ast.withitem) and node.optional_vars else []
+NAMES: list[tuple[type[ast.AST], str]] = [
+    *((kind, "name") for kind in (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)),
+    *((kind, "name") for kind in (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)),
+    *((ast.arg, "arg"), (ast.MatchMapping, "rest"), (ast.alias, "asname")),
+]
+SET_ONE: list[type[ast.AnnAssign | ast.NamedExpr | ast.For | ast.AsyncFor | ast.comprehension]] = [
+    *(ast.AnnAssign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.comprehension),
+]
+
+
+def _targets(tree: ast.AST) -> Iterator[ast.expr]:
+    """What assignments, loops, comprehensions and ``with`` set."""
+    for node in nodes_of(tree, ast.Assign):
+        yield from node.targets
+    yield from (one.target for one in nodes_of(tree, *SET_ONE))
+    yield from (one.optional_vars for one in nodes_of(tree, ast.withitem) if one.optional_vars)
 
 
 @cache
@@ -109,8 +111,8 @@ def test_no_docstring_and_no_message_says_it_otherwise() -> None:
     offenders = [
         f"{module}:{node.lineno}: {word}"
         for module, path in modules().items()
-        for node in nodes_of(tree_of(path))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
+        for node in nodes_of(tree_of(path), ast.Constant)
+        if isinstance(node.value, str) and " " in node.value
         for word in said_otherwise(node.value)
     ]
     assert offenders == []

@@ -60,17 +60,16 @@ def what_needs(judge: Callable[[ast.Module], Iterator[str]], module: str) -> lis
 
 def starts_processes(tree: ast.Module) -> Iterator[str]:
     yield from _imports(tree, PROCESSES)
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Attribute) and node.attr in PROCESS_CALLS:
+    for node in nodes_of(tree, ast.Attribute):
+        if node.attr in PROCESS_CALLS:
             yield node.attr
 
 
 def needs_a_loop(tree: ast.Module) -> Iterator[str]:
     yield from starts_processes(tree)
     yield from _imports(tree, LOOPS)
-    for node in nodes_of(tree):
-        if isinstance(node, ast.AsyncFunctionDef):
-            yield f"async {node.name}"
+    for node in nodes_of(tree, ast.AsyncFunctionDef):
+        yield f"async {node.name}"
 
 
 def _imports(tree: ast.Module, rooms: set[str]) -> Iterator[str]:

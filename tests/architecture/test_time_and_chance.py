@@ -28,9 +28,7 @@ TIMERS = {"call_later", "call_at"}
 
 def past_the_clock(tree: ast.AST) -> Iterator[str]:
     """What is called, or handed on, by name. ``clock.call_later`` is the way; that of a loop is past it."""
-    for node in nodes_of(tree):
-        if not isinstance(node, ast.Attribute):
-            continue
+    for node in nodes_of(tree, ast.Attribute):
         owner = node.value
         name = f"{owner.id}.{node.attr}" if isinstance(owner, ast.Name) else node.attr
         if name in CALLS or (name.startswith("random.") and node.attr.islower()):
@@ -39,8 +37,8 @@ def past_the_clock(tree: ast.AST) -> Iterator[str]:
             yield node.attr
         elif node.attr == "time" and "loop" in ast.unparse(owner):
             yield "loop.time"
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "random.Random" and not node.args:
+    for call in nodes_of(tree, ast.Call):
+        if not call.args and ast.unparse(call.func) == "random.Random":
             yield "random.Random"
 
 

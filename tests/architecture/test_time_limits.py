@@ -11,6 +11,7 @@ TESTS = Path(__file__).parents[1]
 WAITS = {"timeout", "fail_after", "wait_for", "communicate", "run", "check_output", "urlopen", "wait", "get"}
 NEED_A_LIMIT = {"AsyncClient", "Client", "get", "post"}
 """Of httpx; they have one of their own: five seconds."""
+ASSIGN: tuple[type[ast.Assign | ast.AnnAssign], ...] = (ast.Assign, ast.AnnAssign)
 TOOK = {"seconds", "elapsed", "elapsed_s", "took", "took_s"}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time"}
 
@@ -43,30 +44,38 @@ def is_a_number(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
+def calls_a_clock(node: ast.Compare) -> bool:
+    return any(getattr(call.func, "attr", "") in CLOCKS for call in nodes_of(node, ast.Call))
+
+
 def fixed_limits(tree: ast.AST) -> Iterator[int]:
     """Lines that let a machine that is slow enough fail."""
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Call) and has_only_its_own(node):
+    for node in nodes_of(tree, ast.Call):
+        if has_only_its_own(node):
             yield node.lineno
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAITS:
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in WAITS:
             given = [word.value for word in node.keywords if word.arg == "timeout"]
             if node.func.attr in {"timeout", "fail_after"}:
                 given += node.args[:1]
             if node.func.attr == "wait_for":
                 given += node.args[1:]
             yield from (one.lineno for one in given if seconds(one) is not None)
-        elif isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.Lt | ast.LtE):
-            called = {
-                n.func.attr for n in nodes_of(node) if isinstance(n, ast.Call) and hasattr(n.func, "attr")
-            }
-            limit, measured = node.comparators[-1], [node.left, *node.comparators][-2]
+    for one in nodes_of(tree, ast.Compare):
+        if isinstance(one.ops[-1], ast.Lt | ast.LtE):
+            limit, measured = one.comparators[-1], [one.left, *one.comparators][-2]
             own = is_a_duration(measured) and is_a_number(limit)
-            if own or (called & CLOCKS and isinstance(limit, ast.Constant)):
-                yield node.lineno
-        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Name) and "DEADLINE" in target.id and seconds(node.value) is not None:
-                yield node.lineno
+            if own or (isinstance(limit, ast.Constant) and calls_a_clock(one)):
+                yield one.lineno
+    for kind in ASSIGN:
+        for assigned in nodes_of(tree, kind):
+            target = assigned.targets[0] if isinstance(assigned, ast.Assign) else assigned.target
+            if (
+                isinstance(target, ast.Name)
+                and "DEADLINE" in target.id
+                and assigned.value
+                and seconds(assigned.value) is not None
+            ):
+                yield assigned.lineno
 
 
 def test_limits_of_time_in_tests_follow_the_machine() -> None:
@@ -98,13 +107,10 @@ def test_a_fixed_limit_is_found(line: str) -> None:
 
 def measured_times(tree: ast.AST) -> Iterator[int]:
     """Lines with an assertion on what the clock of the machine says now."""
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Assert):
-            calls = [n.func for n in nodes_of(node.test) if isinstance(n, ast.Call)]
-            if {"time.monotonic", "monotonic", "time.perf_counter", "perf_counter"} & set(
-                map(ast.unparse, calls)
-            ):
-                yield node.lineno
+    for node in nodes_of(tree, ast.Assert):
+        calls = {ast.unparse(call.func) for call in nodes_of(node.test, ast.Call)}
+        if {"time.monotonic", "monotonic", "time.perf_counter", "perf_counter"} & calls:
+            yield node.lineno
 
 
 def test_no_test_judges_a_clock_by_the_time_that_it_takes_itself() -> None:

@@ -18,14 +18,14 @@ CALLED_BY_LIBRARIES = {
 }
 FOR_TESTS = {"read_from": "a package without the table of Genesys Cloud's models would have none to read"}
 WORD = re.compile(r"[A-Za-z_]\w*")
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINED: tuple[type[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef], ...] = (
+    *(ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef),
+)
 
 
 def defined(tree: ast.Module) -> Iterator[str]:
     """Functions, methods, classes, constants. What a decorator may register is none of them."""
-    for node in nodes_of(tree):
-        if isinstance(node, (ast.ClassDef, *FUNCTIONS)) and not node.decorator_list:
-            yield node.name
+    yield from (node.name for node in nodes_of(tree, *DEFINED) if not node.decorator_list)
     for node in tree.body:
         if isinstance(node, ast.Assign):
             yield from (one.id for one in node.targets if isinstance(one, ast.Name))
@@ -33,19 +33,17 @@ def defined(tree: ast.Module) -> Iterator[str]:
 
 def private_attributes(tree: ast.Module) -> Iterator[str]:
     """Those that are assigned to ``self``."""
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr.startswith("_"):
+    for node in nodes_of(tree, ast.Attribute):
+        if isinstance(node.ctx, ast.Store) and node.attr.startswith("_"):
             yield node.attr
 
 
 def used(tree: ast.Module) -> Iterator[str]:
     """Also in a short text: an annotation in quotes, ``getattr``."""
-    for node in nodes_of(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            yield node.id
-        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
-            yield node.attr
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 200:
+    yield from (node.id for node in nodes_of(tree, ast.Name) if isinstance(node.ctx, ast.Load))
+    yield from (node.attr for node in nodes_of(tree, ast.Attribute) if not isinstance(node.ctx, ast.Store))
+    for node in nodes_of(tree, ast.Constant):
+        if isinstance(node.value, str) and len(node.value) < 200:
             yield from WORD.findall(node.value)
 
 

@@ -17,7 +17,7 @@ def test_variables_that_tests_set_are_read() -> None:
     assert [
         f"{path.relative_to(TESTS)}:{node.lineno}: {node.value}"
         for path in sorted((TESTS / "process").rglob("*.py"))
-        for node in nodes_of(tree_of(path))
-        if isinstance(node, ast.Constant) and re.fullmatch(r"INGESTD_[A-Z_]+", str(node.value))
+        for node in nodes_of(tree_of(path), ast.Constant)
+        if re.fullmatch(r"INGESTD_[A-Z_]+", str(node.value))
         if node.value not in known
     ] == []
