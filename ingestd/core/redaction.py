@@ -92,7 +92,7 @@ class Mask:
         self._lasting: dict[str, tuple[str, ...]] = {}
         self._passing: dict[str, tuple[str, ...]] = {}
         self._forms: Counter[str] = Counter()
-        self._heads: Counter[str] = Counter()
+        self._by_head: dict[str, tuple[str, ...]] = {}  # never changed in place: another thread may ask
         self._version = 0
         self._listed: tuple[int, tuple[str, ...]] = (0, ())
 
@@ -124,11 +124,18 @@ class Mask:
         return listed
 
     def _count(self, forms: tuple[str, ...], by: int) -> None:
+        counts, by_head = self._forms, self._by_head
         for form in forms:
-            for counter, key in ((self._forms, form), (self._heads, form[:MIN_SECRET_CHARS])):
-                counter[key] += by
-                if not counter[key]:
-                    del counter[key]
+            head = form[:MIN_SECRET_CHARS]
+            if form not in counts:
+                by_head[head] = (*by_head.get(head, ()), form)
+            counts[form] += by
+            if not counts[form]:
+                del counts[form]
+                if left := tuple(one for one in by_head[head] if one != form):
+                    by_head[head] = left
+                else:
+                    del by_head[head]
 
     def by_value(self, text: str) -> str:
         """Without those that were registered."""
@@ -174,17 +181,20 @@ class Mask:
         forms = self._list()
         if len(forms) <= _FEW:
             return forms
-        size, heads = MIN_SECRET_CHARS, self._heads
-        found = {head for at in range(len(text) - size + 1) if (head := text[at : at + size]) in heads}
-        return [form for form in forms if form[:size] in found] if found else ()
+        size, by_head = MIN_SECRET_CHARS, self._by_head
+        found = dict.fromkeys(
+            head for at in range(len(text) - size + 1) if (head := text[at : at + size]) in by_head
+        )
+        return [form for head in found for form in by_head.get(head, ())]
 
     def without_cut(self, text: str) -> str:
         """``text``, which was cut there, without the beginning of a secret at its end."""
-        size, heads = MIN_SECRET_CHARS, self._heads
-        if len(heads) <= _FEW_HEADS and not any(head in text for head in heads):
+        size, by_head = MIN_SECRET_CHARS, self._by_head
+        if len(by_head) <= _FEW_HEADS and not any(head in text for head in [*by_head]):
             return text[: 1 - size]  # as nearly always, of every answer that refuses something
         for at in range(max(0, len(text) - MAX_TAIL_CHARS), len(text) - size + 1):
-            if text[at : at + size] in heads and any(form.startswith(text[at:]) for form in self._list()):
+            forms = by_head.get(text[at : at + size])
+            if forms and any(form.startswith(text[at:]) for form in forms):
                 return text[:at]
         return text[: 1 - size]
 
