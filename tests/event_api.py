@@ -5,6 +5,7 @@ import hashlib
 import random
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,16 @@ def events(count: int, *, first: int = 0, note: str = "") -> list[bytes]:
 
 
 def noise(number: int, size: int) -> str:
-    """Text that compression makes little shorter, as what is to fill a disk; the same each time."""
-    return b64encode(random.Random(number).randbytes(size))[:size].decode()
+    """Text that compression makes little shorter, as what is to fill a disk; the same each time. What
+    neighbours of one size get is a part of its own of the same four megabytes."""
+    text = _noise()
+    start = number * size % (len(text) - size)
+    return text[start : start + size]
+
+
+@cache
+def _noise() -> str:
+    return b64encode(random.Random(0).randbytes(3 << 20)).decode()
 
 
 INVALID = b'{"eventType":"x","eventTime":"yesterday","interactionId":"bad","schemaVersion":9}'

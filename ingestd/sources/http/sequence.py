@@ -30,11 +30,11 @@ class ValueSequence(NamedTuple):
     rest: bytes
 
 
-def _tokens(text: bytes, start: int) -> Iterator[tuple[int, int]]:
+def _tokens(text: bytes, start: int, most: int) -> Iterator[tuple[int, int]]:
     """(kind, position) of each string, bracket and comma; kind 2 is a string without an end."""
     # Now every quote begins or ends a string. A string of escapes would take the expression too long.
     text = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
-    left = MAX_TOKENS
+    left = most
     for token in _TOKEN.finditer(text, start):
         kind = token.lastindex or 0
         if kind == _STRING and not token[2]:
@@ -45,7 +45,7 @@ def _tokens(text: bytes, start: int) -> Iterator[tuple[int, int]]:
             raise SequenceTooDense
 
 
-def elements(array: bytes, limit: int) -> tuple[list[bytes], bytes] | None:
+def elements(array: bytes, limit: int, *, most_tokens: int = MAX_TOKENS) -> tuple[list[bytes], bytes] | None:
     """The elements of the array that ``array`` begins with, and what follows it. Not more than ``limit`` + 1.
 
     None where it has no end, or an element is empty; but a comma may stand behind the last one, as in a file:
@@ -53,7 +53,7 @@ def elements(array: bytes, limit: int) -> tuple[list[bytes], bytes] | None:
     """
     found: list[bytes] = []
     depth, begin = 0, 1
-    for kind, at in _tokens(array, 1):
+    for kind, at in _tokens(array, 1, most_tokens):
         if kind == _OPEN:
             depth += 1
         elif kind == _CLOSE:
@@ -74,14 +74,14 @@ def elements(array: bytes, limit: int) -> tuple[list[bytes], bytes] | None:
     return None
 
 
-def values(text: bytes, limit: int) -> ValueSequence:
+def values(text: bytes, limit: int, *, most_tokens: int = MAX_TOKENS) -> ValueSequence:
     """Objects and arrays one after the other, on lines or not; not more than ``limit`` + 1. Raises TooDense.
 
     What stands before a value is taken for its beginning; a last one without an end goes on to the end.
     """
     found: list[bytes] = []
     depth, begin, clean = 0, 0, True
-    for kind, at in _tokens(text, 0):
+    for kind, at in _tokens(text, 0, most_tokens):
         if kind == _OPEN:
             if depth == 0:
                 first = _NOT_BLANK.search(text, begin)

@@ -3,12 +3,14 @@
 import os
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from ingestd.store.connection import PRAGMAS, VERSION, StoreFailed
+from ingestd.store.connection import FILE_NAME, PRAGMAS, VERSION, StoreFailed
 from ingestd.store.database import Database
 from tests.each import each
 from tests.integration.store.test_migration import make_old
@@ -19,8 +21,16 @@ pytestmark = pytest.mark.anyio
 LETTERS = 1_200
 
 
-def old_store(path: Path, version: int) -> None:
-    """With letters, which migrations rewrite: the log of that takes room."""
+@cache
+def old_store(version: int) -> bytes:
+    """The file, with letters, which migrations rewrite: the log of that takes room."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / FILE_NAME
+        write_old_store(path, version)
+        return path.read_bytes()
+
+
+def write_old_store(path: Path, version: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as begun:
         begun.executescript(PRAGMAS)
     names = "state, reason, detail, fingerprint, payload, checksum, source, offset, line, batch, batch_index,"
@@ -37,9 +47,17 @@ def old_store(path: Path, version: int) -> None:
         old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def content(path: Path) -> list[Any]:
+def content(path: Path) -> dict[str, list[Any]]:
+    """The version, how all tables and indices are made, and the rows of each table."""
     with closing(sqlite3.connect(path)) as connection:
-        return [connection.execute("PRAGMA user_version").fetchone(), *connection.iterdump()]
+        made = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+        tables = [name for kind, name, _ in made if kind == "table"]
+        found = {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in tables}
+        return found | {"": [version_of(connection), *made]}
+
+
+def version_of(connection: sqlite3.Connection) -> Any:
+    return connection.execute("PRAGMA user_version").fetchone()
 
 
 def letters(path: Path) -> Any:
@@ -53,8 +71,8 @@ async def test_a_migration_without_room_is_told_leaves_all_as_it_was_and_is_made
     tmp_path: Path, version: int, room: int
 ) -> None:
     with small_disk(tmp_path / "disk", megabytes=16) as disk:
-        path = disk / "state.db"
-        old_store(path, version)
+        path = disk / FILE_NAME
+        path.write_bytes(old_store(version))
         before = content(path)
         filler = fill(disk)
         os.truncate(filler, filler.stat().st_size - room)
@@ -72,4 +90,4 @@ async def test_a_migration_without_room_is_told_leaves_all_as_it_was_and_is_made
             assert version > 3, "these write every letter"
         await database.close()
         assert letters(path) == (LETTERS, LETTERS * 300)
-        assert content(path)[0] == (VERSION,)
+        assert content(path)[""][0] == (VERSION,)

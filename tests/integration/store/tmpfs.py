@@ -38,10 +38,10 @@ def make_read_only(disk: Path) -> None:
 
 def fill(directory: Path) -> Path:
     """Take all room that is left. Gives the file to delete when there is to be room again."""
-    path = directory / "filler"
+    path, block = directory / "filler", bytes(256 * 1024)
     with path.open("wb", buffering=0) as file:
         try:
-            while file.write(bytes(16 * 1024)):
+            while file.write(block):
                 pass
         except OSError:
             return path

@@ -1,5 +1,6 @@
 import json
 import tracemalloc
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import example, given
@@ -264,8 +265,14 @@ def test_a_sequence_that_is_cut_off_costs_its_last_event() -> None:
 def test_what_has_too_many_brackets_is_not_taken_apart() -> None:
     many = b"[]," * (sequence.MAX_TOKENS // 3)
     assert Scene().status(b'["\\ud800",[%b1]]' % many, JSON) == 400
-    assert Scene().status(b'{"a":["\\ud800",%b1]}' % many, JSON) == 400
     assert Scene().status(b'["\\ud800",' + b"[]," * 5 + b"1]", JSON) == 422
+
+
+@each("most, dense", [(15, True), (20, False)])
+def test_as_many_brackets_are_counted_in_an_array_as_in_a_sequence(most: int, dense: bool) -> None:
+    for read in (sequence.elements, sequence.values):
+        with pytest.raises(sequence.SequenceTooDense) if dense else nullcontext():
+            read(b"[%b1]" % (b"[]," * 5), 9, most_tokens=most)
 
 
 def test_too_many_events_are_noticed_in_every_shape_of_a_sequence() -> None:
