@@ -21,10 +21,10 @@ _KEPT = ("LD_LIBRARY_PATH", "TZ")
 
 
 class JqLimits(NamedTuple):
-    """``cpu_s``: seconds of CPU for one event, to one second more. ``memory_bytes``: of the whole process.
-    ``kills``: how often it is started again."""
+    """``cpu_s``: seconds of CPU for one event. ``memory_bytes``: of the whole process. ``kills``: how often
+    it is started again."""
 
-    cpu_s: int = 5
+    cpu_s: float = 5
     memory_bytes: int = 512 * 1024 * 1024
     kills: int = 5
 
@@ -57,7 +57,7 @@ class JqProcess:
             self._kills += 1
             self._end()
             raise ValueError(
-                f"the expression was ended: it takes more than {limits.cpu_s} s of CPU for this event,"
+                f"the expression was ended: it takes more than {limits.cpu_s:g} s of CPU for this event,"
                 f" or {limits.memory_bytes >> 20} MB of memory"
             )
         done, *words = json.loads(answer)
