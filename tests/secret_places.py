@@ -103,7 +103,7 @@ class Marked:
     def marker(self, *name: str, slash: str = "/+") -> str:
         """No two have a part in common that is long enough to be taken for the other."""
         number = len(self.markers)
-        made = f"SEKRIT{number:03}{chr(97 + number % 26) * 6}{slash}{number:03}Q9"
+        made = f"S{number:03}EKRIT{chr(97 + number % 26) * 6}{slash}{number:03}Q9"
         self.markers[".".join(name)] = made
         return made
 
