@@ -3,12 +3,13 @@ by ``ingestd routes test``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingestd.core.errors import UserError
 
 if TYPE_CHECKING:
-    from ingestd.processing.patterns.exact import JsonValue
+    from ingestd.processing.patterns.exact import JsonValue, Matcher
     from ingestd.processing.patterns.parse import AllOf
 
 _BLOCK = 64
@@ -62,8 +63,12 @@ class Routes:
 
         self._exact = exact
         self._tree = exact.wanted(formulas.values())
-        self._matchers = {sink: exact.Matcher(formula) for sink, formula in formulas.items()}
         self._quick = scan.build(list(formulas.values()))
+
+    @cached_property
+    def _matchers(self) -> "dict[str, Matcher]":
+        """For what the quick pass cannot decide: in most processes nothing."""
+        return {sink: self._exact.Matcher(formula) for sink, formula in self._formulas.items()}
 
     def route(self, events: Sequence[bytes]) -> RoutedChunk:
         """Positions of ``events`` by sink. Never raises for what is in an event."""
