@@ -4,6 +4,7 @@ import gzip
 import sys
 import tracemalloc
 import zlib
+from functools import partial
 from typing import Any
 
 import brotli
@@ -36,7 +37,7 @@ PACK = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
     "deflate": zlib.compress,
-    "br": brotli.compress,
+    "br": partial(brotli.compress, quality=5),  # the usual 11 takes long
     "zstd": zstd.compress,
 }
 CODINGS = [*PACK, "GZIP", "Br", " gzip ", "gzip, br", "zstd,gzip", "identity", "identity, gzip", "gzip,", ""]
@@ -68,7 +69,7 @@ def test_several_members_and_what_stands_behind_them() -> None:
 
 @each("codings", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
 def test_a_bomb_stays_small(codings: str) -> None:
-    bomb = pack(b"0" * 20_000_000, codings)
+    bomb = pack(b"0" * (16 * LIMIT), codings)
     tracemalloc.start()
     body, truncated, trouble = undo(bomb, codings, limit=LIMIT)
     peak = tracemalloc.get_traced_memory()[1]

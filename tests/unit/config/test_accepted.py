@@ -46,6 +46,8 @@ def fields() -> dict[str, SettingField]:
 
 @cache
 def models() -> dict[str, tuple[SettingField, pydantic.TypeAdapter[Any]]]:
+    """One of each kind: what reads a setting is made of its type, what is beside that, and its limits."""
+    kinds = {repr((one.annotation, one.metadata, one.limits)): name for name, one in fields().items()}
     return {
         name: (
             one,
@@ -53,7 +55,8 @@ def models() -> dict[str, tuple[SettingField, pydantic.TypeAdapter[Any]]]:
                 Annotated[_type(one.annotation, one.metadata), pydantic.Field(**one.limits)]
             ),
         )
-        for name, one in fields().items()
+        for name in kinds.values()
+        for one in [fields()[name]]
     }
 
 
