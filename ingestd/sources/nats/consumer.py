@@ -204,6 +204,11 @@ class Consumer:
         came, self._came = self._came, []
         return came
 
+    @property
+    def has_some(self) -> bool:
+        """Whether ``deliveries`` has something at once."""
+        return bool(self._came)
+
     def end(self, why: str) -> None:
         """No more comes."""
         self._problem = self._problem or why

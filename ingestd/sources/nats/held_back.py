@@ -47,7 +47,8 @@ class HeldBack:
         except JetStreamError:
             return []
         if not lag.pending:
-            return list(cutter.flush())
+            is_on_its_way = not lag.all_came or consumer.has_some
+            return [] if is_on_its_way else list(cutter.flush())
         self.note(lag)
         if lag.is_full:
             self._report(

@@ -31,7 +31,8 @@ async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_f
     async def ask() -> Lag:
         return lag
 
-    consumer = cast("Consumer", SimpleNamespace(lag=ask))
+    asked = SimpleNamespace(lag=ask, has_some=False)
+    consumer = cast("Consumer", asked)
     cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11))], where=lambda message: "")
     known = HeldBack("consumer c", counts, warnings.append, clock)
     assert [*cutter.cut([Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)])] == []
@@ -48,7 +49,11 @@ async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_f
     for _ in range(3):
         clock.now += 6
         assert await known.overdue(cutter, consumer, idle=True) == []
-    lag = Lag(0, 3)
+    lag = Lag(0, 3)  # the last ones are on their way
+    assert await known.overdue(cutter, consumer, idle=True) == []
+    lag, asked.has_some = Lag(0, 3, all_came=True), True
+    assert await known.overdue(cutter, consumer, idle=True) == []
+    asked.has_some = False
     (chunk,) = await known.overdue(cutter, consumer, idle=True)
     assert len(chunk.events) == 3
 
