@@ -92,7 +92,7 @@ class Mask:
         self._lasting: dict[str, tuple[str, ...]] = {}
         self._passing: dict[str, tuple[str, ...]] = {}
         self._forms: Counter[str] = Counter()
-        self._by_head: dict[str, tuple[str, ...]] = {}  # never changed in place: another thread may ask
+        self._by_head: dict[str, dict[str, None]] = {}  # copied before a loop: another thread may add
         self._version = 0
         self._listed: tuple[int, tuple[str, ...]] = (0, ())
 
@@ -128,13 +128,12 @@ class Mask:
         for form in forms:
             head = form[:MIN_SECRET_CHARS]
             if form not in counts:
-                by_head[head] = (*by_head.get(head, ()), form)
+                by_head.setdefault(head, {})[form] = None
             counts[form] += by
             if not counts[form]:
                 del counts[form]
-                if left := tuple(one for one in by_head[head] if one != form):
-                    by_head[head] = left
-                else:
+                del by_head[head][form]
+                if not by_head[head]:
                     del by_head[head]
 
     def by_value(self, text: str) -> str:
@@ -185,7 +184,7 @@ class Mask:
         found = dict.fromkeys(
             head for at in range(len(text) - size + 1) if (head := text[at : at + size]) in by_head
         )
-        return [form for head in found for form in by_head.get(head, ())]
+        return [form for head in found for form in [*by_head.get(head, ())]]
 
     def without_cut(self, text: str) -> str:
         """``text``, which was cut there, without the beginning of a secret at its end."""
@@ -194,7 +193,7 @@ class Mask:
             return text[: 1 - size]  # as nearly always, of every answer that refuses something
         for at in range(max(0, len(text) - MAX_TAIL_CHARS), len(text) - size + 1):
             forms = by_head.get(text[at : at + size])
-            if forms and any(form.startswith(text[at:]) for form in forms):
+            if forms and any(form.startswith(text[at:]) for form in [*forms]):
                 return text[:at]
         return text[: 1 - size]
 
