@@ -26,6 +26,7 @@ from tests.integration.intake.replay_support import (
     Place,
     SmallPlace,
     assert_once,
+    key_of,
     keys_by_event,
     rows,
     sink,
@@ -286,7 +287,9 @@ async def test_what_was_read_of_a_pipe_before_a_crash_goes_out_as_it_was_and_hid
         assert report["exit_code"] == 0
         assert_once(a, range(10))
         assert_once(b, range(10))
-        assert (len(a.requests), len(b.requests)) == (2, 2)
+        for receiver in (a, b):  # where a machine is slow it may have been given up and sent again, too
+            assert len(receiver.requests) > 1
+            assert len({key_of(request) for request in receiver.requests}) == 1
         assert rows(place.directory, "SELECT * FROM window") == []
         report = await place.run(write(tmp_path / "again.ndjson", [event(0)]))
         assert report["delivered"] == 1
