@@ -135,13 +135,15 @@ class NatsSource:
 
     async def nothing_before(self, number: int, place: int, reached: int) -> bool:
         """See ``NothingBefore``."""
-        if self._cutter.is_waiting or not self._consumer or self._given > reached:
+        consumer, life = self._consumer, self._life
+        if self._cutter.is_waiting or not consumer or self._given > reached:
             return False
         try:
-            lag = await self._consumer.lag()
+            lag = await consumer.lag()
         except (BrokerAway, JetStreamError):
             return False
-        return lag.pending == 0 and self._life.consumed < sequence_of(place) and self._given <= reached
+        all_consumed = lag.pending == 0 and lag.all_came and consumer.received <= life.consumed
+        return all_consumed and life.consumed < sequence_of(place) and self._given <= reached
 
     @property
     def oldest_s(self) -> float:

@@ -1,7 +1,8 @@
 """What a source does while the rest of a chunk does not come that an earlier process had sent."""
 
+import random
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -11,6 +12,11 @@ from ingestd.sources.broker.formats import whole
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.nats.consumer import Consumer, Lag
 from ingestd.sources.nats.held_back import HeldBack
+from ingestd.sources.nats.settings import NatsConfig
+from ingestd.sources.nats.source import NatsSource
+
+if TYPE_CHECKING:
+    from ingestd.store.journal import Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -71,3 +77,23 @@ def test_it_is_known_why_nothing_comes_of_a_consumer_that_is_paused() -> None:
     assert counts.problem == "consumer c is paused at the server: nothing comes until 2026-11-30T20:00:00Z"
     held_back.note(Lag(7, 0))
     assert not counts.problem
+
+
+async def test_a_batch_is_not_given_up_while_its_messages_are_on_their_way_to_us() -> None:
+    """The server has given them out, so none is to come any more; they are not taken yet."""
+    found = NatsConfig.model_validate({"stream": "S"}), cast("Journal", None)
+    source = NatsSource(
+        "n", *found, cuts=lambda number: [], clock=SystemClock(), rng=random.Random(1), warn=lambda text: None
+    )
+    lag = Lag(0, 7)
+
+    async def ask() -> Lag:
+        return lag
+
+    consumer = SimpleNamespace(lag=ask, received=0)
+    source._consumer = cast("Consumer", consumer)
+    assert not await source.nothing_before(0, place_of(5), 0)
+    lag, consumer.received = Lag(0, 7, all_came=True), 7
+    assert not await source.nothing_before(0, place_of(5), 0)
+    consumer.received = 0
+    assert await source.nothing_before(0, place_of(5), 0)
