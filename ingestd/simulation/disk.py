@@ -19,6 +19,7 @@ from ingestd.store.connection import FILE_NAME, MARK_NAME
 from ingestd.store.writer import CommitGroup, End, Pause, Steps
 
 _SECTOR_BYTES = 512
+LOG_NAME = f"{FILE_NAME}-wal"
 _MAX_PENDING = 64
 """For a file that is never synced: the kernel writes it in the end."""
 
@@ -147,6 +148,12 @@ class Disk:
         self.audit.begin_life()
         with suppress(FileNotFoundError):
             shutil.rmtree(self._root / str(self._number - 1))
+
+    @property
+    def log_bytes(self) -> int:
+        """What the next life may have to recover: commits of one that did not end by itself."""
+        log = self.directory / LOG_NAME
+        return log.stat().st_size if log.exists() else 0
 
 
 def after_cut(

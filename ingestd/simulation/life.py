@@ -53,6 +53,7 @@ class Life:
     def live(self) -> None:
         """Raises Violation."""
         world = self.world
+        world.trace.note(f"{world.disk.log_bytes} bytes are in the log")
         self.loop = loop = VirtualLoop(
             world.rng,
             starts_at=world.rng.random() * 1e5,

@@ -3,10 +3,8 @@
 import gzip
 import random
 import re
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,13 @@ from ingestd.simulation.producers import QUEUES as FILE_QUEUES
 from ingestd.simulation.producers import Producers
 from ingestd.simulation.receivers import TOKEN_PATH, Receiver, read_event
 from ingestd.simulation.sqlite_vfs import SqliteDisk
-from ingestd.simulation.trace import Trace, Violation
+from ingestd.simulation.state_rows import Rows, copied, opened
+from ingestd.simulation.trace import Trace
 from ingestd.store.connection import FILE_NAME
 from ingestd.store.database import transact
 from ingestd.store.frames import left_of
 from ingestd.store.spool_rows import forget_sink
 from ingestd.store.writer import Writer
-
-Rows = Callable[..., list[Any]]
 
 _LETTERS = "SELECT sink, payload, state FROM letters"
 _LEASED = "SELECT id, attempts FROM letters WHERE state = 'leased'"
@@ -156,13 +153,17 @@ class SimulatedWorld:
 
     def _rot(self) -> None:
         """A bit of a chunk in the spool is another one."""
-        with self._opened() as rows:
-            if not (chunks := rows("SELECT id, payload FROM spool ORDER BY id")):
-                return
-            number, payload = self.rng.choice(chunks)
-            at = self.rng.randrange(len(payload))
-            changed = payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
+        with copied(self.disk.directory) as rows:
+            chunks = rows("SELECT id, payload FROM spool ORDER BY id")
+        if not chunks:
+            return
+        number, payload = self.rng.choice(chunks)
+        at = self.rng.randrange(len(payload))
+        changed = payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
+        with opened(self.disk.directory) as rows:
             rows("UPDATE spool SET payload = ? WHERE id = ?", changed, number)
+            self.disk.end_life(power_cut=False)  # before the connection is closed, and takes the log away
+        self.disk.begin_life()
         self.trace.note(f"chunk {number} of the spool is damaged")
         self._damaged_chunks.add(number)
         self._ever_damaged.add(number)
@@ -190,12 +191,12 @@ class SimulatedWorld:
 
     def look_at_letters(self) -> None:
         """Between two lives: an event that was a dead letter may be sent late, or twice if it came again."""
-        with self._opened() as rows:
+        with copied(self.disk.directory) as rows:
             self._note_letters(rows(_LETTERS))
 
     def has_leased(self) -> bool:
         """Some letter is on its way, or was forgotten there."""
-        with self._opened() as rows:
+        with opened(self.disk.directory) as rows:
             return bool(rows(_LEASED))
 
     def _note_letters(self, letters: Iterable[tuple[str, bytes, str]]) -> None:
@@ -215,7 +216,7 @@ class SimulatedWorld:
 
     def check_end(self) -> None:
         """Raises Violation."""
-        with self._opened() as rows:
+        with copied(self.disk.directory) as rows:
             letters = rows(_LETTERS)
             self._check_leases(rows)
             self._check_file(rows)
@@ -316,24 +317,6 @@ class SimulatedWorld:
         missing = wanted - set(counts) - self._damaged
         if missing and not self.plan.blocks_disk:
             self.trace.breach(f"events {sorted(missing)[:5]} are not in the lake")
-
-    @contextmanager
-    def _opened(self) -> Iterator[Rows]:
-        """The state file, to read from."""
-        path = self.disk.directory / FILE_NAME
-        with closing(
-            sqlite3.connect(path if path.exists() else ":memory:", isolation_level=None)
-        ) as connection:
-
-            def rows(sql: str, *values: object) -> list[Any]:
-                try:
-                    return connection.execute(sql, values).fetchall()
-                except sqlite3.Error as error:
-                    if "no such" in str(error):
-                        return []  # it ended before its first start was over
-                    raise Violation(f"the state file cannot be read: {error}") from None
-
-            yield rows
 
 
 def _numbers_in(payload: bytes) -> list[int]:
