@@ -114,6 +114,12 @@ MUTANTS = (
         "PRAGMA synchronous=NORMAL",
     ),
     Mutant(
+        "a start removes the log that a killed process has left",
+        "store/connection.py",
+        "if check and unfinished(path):",
+        'if check and (path.with_name(f"{FILE_NAME}-wal").unlink(missing_ok=True) or unfinished(path)):',
+    ),
+    Mutant(
         "the mark beside the database is ahead of it",
         "store/database.py",
         '        connection.execute("COMMIT")\n    except',
