@@ -29,7 +29,7 @@ from ingestd.cluster.sink_parts import SinkParts
 from ingestd.cluster.tap_source import TapSource
 from ingestd.config import Settings
 from ingestd.core.backoff import Backoff
-from ingestd.core.clock import Clock, wait_until_set
+from ingestd.core.clock import Clock, ungrouped, wait_until_set
 from ingestd.core.errors import UserError, first_cause
 from ingestd.core.ledger import SinkLedger
 from ingestd.delivery.lane import Lane
@@ -179,27 +179,26 @@ class Worker:
         connection = NatsConnection(self._settings.spool, self._clock, ended.set, echo=False)
         await connection.open()
         try:
-            spool = await self._join(connection)
-            self.connected, self.problem = True, ""
-            self._inform(f"connected to NATS at {connection.shown}")
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.membership.run, connection)
-                tasks.start_soon(self.parking.run, connection, self._obey)
-                tasks.start_soon(self._announce_at_once, connection)
-                tasks.start_soon(self._probes.run, connection)
-                tasks.start_soon(self._tap_source.run, connection)
-                tasks.start_soon(self._watch, connection, ended)
-                for rate in self.rates.values():
-                    tasks.start_soon(rate.run, connection, self._names)
-                await connection.listen(self._receive_letter_news, self._names.letter_news)
-                await connection.listen(self._receive_sink_news, self._names.entry("sink.*"))
-                tasks.start_soon(watch_partitions, spool, self._clock)
-                tasks.start_soon(self._left.run, spool)
-                await self._keep_shares(spool, tasks)
-                tasks.cancel_scope.cancel()
-            await self.membership.announce(connection)
-        except* (BrokerAway, JetStreamError, UserError) as group:
-            raise first_cause(group) from None
+            with ungrouped(BrokerAway, JetStreamError, UserError):
+                spool = await self._join(connection)
+                self.connected, self.problem = True, ""
+                self._inform(f"connected to NATS at {connection.shown}")
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self.membership.run, connection)
+                    tasks.start_soon(self.parking.run, connection, self._obey)
+                    tasks.start_soon(self._announce_at_once, connection)
+                    tasks.start_soon(self._probes.run, connection)
+                    tasks.start_soon(self._tap_source.run, connection)
+                    tasks.start_soon(self._watch, connection, ended)
+                    for rate in self.rates.values():
+                        tasks.start_soon(rate.run, connection, self._names)
+                    await connection.listen(self._receive_letter_news, self._names.letter_news)
+                    await connection.listen(self._receive_sink_news, self._names.entry("sink.*"))
+                    tasks.start_soon(watch_partitions, spool, self._clock)
+                    tasks.start_soon(self._left.run, spool)
+                    await self._keep_shares(spool, tasks)
+                    tasks.cancel_scope.cancel()
+                await self.membership.announce(connection)
         finally:
             self.owned.clear()
             self.membership.forget()

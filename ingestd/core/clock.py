@@ -6,9 +6,11 @@ No module reads a clock, sets a timer or draws a random number past what it was 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Protocol
+
+from ingestd.core.errors import first_cause
 
 
 class Timer(Protocol):
@@ -96,6 +98,25 @@ class Tasks(asyncio.TaskGroup):
         """The tasks, not the block: for its last line."""
         for task in self._started:
             task.cancel()
+
+
+@contextmanager
+def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
+    """An error of these ``kinds`` that tasks raised in a group is raised as itself, the first of them.
+
+    Not ``except*`` with a ``raise`` in it: until Python 3.11.4 that wraps what it raises in a group again
+    (gh-103590), so that nobody who waits for StoreFailed would see one.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        found, rest = group.split(kinds)
+        if found is None:
+            raise
+        cause = first_cause(found)
+        if rest is not None:
+            raise BaseExceptionGroup(group.message, [cause, rest]) from None
+        raise cause from None
 
 
 def system_rng() -> random.Random:

@@ -13,8 +13,8 @@ from functools import partial
 from typing import cast
 
 from ingestd.core.chunk import Batch, NewId, batch_ids
-from ingestd.core.clock import Clock
-from ingestd.core.errors import Held, Unreachable, first_cause
+from ingestd.core.clock import Clock, ungrouped
+from ingestd.core.errors import Held, Unreachable
 from ingestd.core.verdict import Meaning
 from ingestd.delivery.batch_transport import BatchTransport
 from ingestd.delivery.flow_control import DRAIN_S, Done, FlowControl, Wait
@@ -198,15 +198,13 @@ class Lane:
 
     async def run(self) -> None:
         """Until closed and empty. Raises Unreachable, StoreFailed; see ``leftovers`` then."""
-        try:
+        with ungrouped(Exception):
             async with asyncio.TaskGroup() as attempts:
                 while not isinstance(step := self._next(), Done):
                     if isinstance(step, Wait):
                         await self._wait(step.until)
                     elif self._fits(step.batch):
                         self._start(step, attempts)
-        except* Exception as group:
-            raise first_cause(group) from None
         if step.error:
             raise step.error
 

@@ -14,8 +14,8 @@ import msgspec
 
 from ingestd.core.answer import Answer
 from ingestd.core.backoff import Backoff
-from ingestd.core.clock import Clock
-from ingestd.core.errors import Unreachable, first_cause
+from ingestd.core.clock import Clock, ungrouped
+from ingestd.core.errors import Unreachable
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.core.token_bucket import TokenBucket
@@ -191,14 +191,12 @@ class StatusPoller:
     async def run(self) -> None:
         """Raises StoreFailed. A poll that is cancelled is sent again by the next process."""
         self._started = self._clock.monotonic()
-        try:
+        with ungrouped(Exception):
             async with asyncio.TaskGroup() as polls:
                 while True:
                     event = await self._next()
                     self._out.add(event.id)
                     polls.create_task(self._poll(event), name=f"status poll {event.id}")
-        except* Exception as group:
-            raise first_cause(group) from None
 
     # --- whom to ask, and when ---
 

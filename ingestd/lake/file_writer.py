@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ingestd.core.answer import Answer
-from ingestd.core.errors import Unreachable, UserError, first_cause
+from ingestd.core.clock import ungrouped
+from ingestd.core.errors import Unreachable, UserError
 from ingestd.lake.file_format import EncodedFile, LakeFile, encode, files_of
 from ingestd.sinks import lake
 from ingestd.sinks.lake import LakeLayout
@@ -98,12 +99,10 @@ class LakeFileWriter:
                 if failures:
                     return
 
-        try:
+        with ungrouped(Exception):
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._max_in_flight, len(files))):
                     workers.create_task(work())
-        except* Exception as group:
-            raise first_cause(group) from None
         return failures[0] if failures else None
 
     async def _write_file(self, file: LakeFile, layout: LakeLayout) -> WriteFailure | None:

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 
 from ingestd.core.backoff import Backoff
-from ingestd.core.clock import Clock, SystemClock, system_rng, wait_until_set
-from ingestd.core.errors import UserError, first_cause
+from ingestd.core.clock import Clock, SystemClock, system_rng, ungrouped, wait_until_set
+from ingestd.core.errors import UserError
 from ingestd.lake.callback import Callback
 from ingestd.lake.file_format import EncodedFile
 from ingestd.lake.file_writer import LakeFileWriter, ObjectStore, WriteFailure, Written
@@ -90,13 +90,11 @@ class Lake:
 
     async def run(self) -> None:
         """Write files as they become due, until cancelled; ``drain`` takes over. Raises StoreFailed."""
-        try:
+        with ungrouped(StoreFailed):
             async with asyncio.TaskGroup() as tasks:
                 if self.callback:
                     tasks.create_task(self.callback.run(), name=f"callback of {self.outbox.sink_name}")
                 await self._write_what_is_due()
-        except* StoreFailed as group:
-            raise first_cause(group) from None
 
     async def drain(self, timeout_s: float) -> OutboxTotals:
         """Write all that is there, whether due or not, trying each thing once. Gives what is left: it stays
