@@ -14,6 +14,7 @@ from ingestd.core.errors import UserError
 from ingestd.sources.genesys.channel import MAX_CHANNELS, MAX_TOPICS
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import objections
+from ingestd.sources.nats.servers import apart, down, greetings, words
 from ingestd.sources.nats.settings import NatsConfig
 
 _DAY_S = 86_400
@@ -65,6 +66,8 @@ async def check_brokers_online(settings: Settings, clock: Clock) -> AsyncIterato
         try:
             connection = NatsConnection(source, clock, lambda: None)
             await connection.open()
+            for finding in await _check_servers(f"nats.{name}", source):
+                yield finding
             async for finding in _check_stream(f"nats.{name}", settings, source, connection):
                 yield finding
         except UserError as error:
@@ -72,6 +75,22 @@ async def check_brokers_online(settings: Settings, clock: Clock) -> AsyncIterato
         finally:
             if connection:
                 await connection.close()
+
+
+async def _check_servers(where: str, source: NatsConfig) -> list[Finding]:
+    servers = await greetings(source.servers)
+    found = [warn(where, line) for line in words(down(servers))]
+    if not source.domain and (alone := apart(servers)):
+        found.append(
+            fail(
+                where,
+                f"{alone}, so each of servers has a stream {source.stream} of its own, or none: only the one"
+                " to which the connection leads is read, and another when it was lost; what is at the others"
+                " waits, and may be deleted meanwhile (max_age); make them one cluster, or give each a source"
+                " of its own ([ingest.nats.NAME])",
+            )
+        )
+    return found
 
 
 async def _check_stream(

@@ -6,7 +6,6 @@ from typing import Any
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.app.cluster.local_server import on_this_machine
-from ingestd.app.cluster.servers import apart, down, greetings, words
 from ingestd.cluster import installation
 from ingestd.cluster.backlog import read_backlogs
 from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
@@ -17,6 +16,7 @@ from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from ingestd.sources.nats.servers import apart, down, greetings, words
 
 
 @asynccontextmanager
@@ -32,13 +32,24 @@ async def open_connection(settings: Settings) -> AsyncIterator[NatsConnection]:
         await connection.close()
 
 
+def spool_servers(settings: Settings) -> list[str]:
+    """Where it is; nothing where `ingestd run` starts the server itself."""
+    return settings.spool.servers if not settings.spool.workers else []
+
+
 async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Finding]:
     """What is there, and what it makes of the promises. Raises BrokerAway, JetStreamError."""
     found = [ok("spool", f"NATS {'.'.join(map(str, connection.version))} at {connection.shown}")]
-    servers = await greetings(settings)
+    servers = await greetings(spool_servers(settings))
     found += [warn("spool", line) for line in words(down(servers))]
-    if not settings.spool.domain and (problem := apart(servers)):
-        found.append(fail("spool", problem))
+    if not settings.spool.domain and (alone := apart(servers)):
+        found.append(
+            fail(
+                "spool",
+                f"{alone}, so there are streams at each of spool.servers: what an edge stores at one of them"
+                " a worker at another never sees; make them one cluster, or give one of them only",
+            )
+        )
     if connection.max_payload < 2 * MAX_CHUNK_BYTES:
         found.append(
             fail(

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ingestd.app.checks.finding import Finding
-from ingestd.app.cluster.judgement import judge_spool, open_connection
+from ingestd.app.cluster.judgement import judge_spool, open_connection, spool_servers
 from ingestd.app.cluster.server_at_hand import at_hand, while_it_runs
-from ingestd.app.cluster.servers import find_down, words
 from ingestd.app.event_loop import run_loop
 from ingestd.cluster import installation
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
@@ -23,6 +22,7 @@ from ingestd.core.clock import SystemClock, system_rng
 from ingestd.core.errors import UserError
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
+from ingestd.sources.nats.servers import down, greetings, words
 from ingestd.telemetry.cluster_metrics import OUTCOMES
 from ingestd.wiring.factories import sections_of
 
@@ -78,8 +78,8 @@ def on_nats(settings: Settings, work: Callable[[NatsConnection], Awaitable[T]]) 
         try:
             return await connected()
         except BrokerAway as error:
-            if down := words(await find_down(settings)):
-                raise BrokerAway(f"{error} ({'; '.join(down)})") from None
+            if away := words(down(await greetings(spool_servers(settings)))):
+                raise BrokerAway(f"{error} ({'; '.join(away)})") from None
             raise
 
     return run_loop(explained)
@@ -97,7 +97,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
         "chunks": info["messages"],
         "bytes": info["bytes"],
         "dead_letters": (await connection.ask(f"STREAM.INFO.{names.dead}"))["state"].get("num_subjects", 0),
-        "servers_down": await find_down(settings),
+        "servers_down": down(await greetings(spool_servers(settings))),
         "parked": {sink: one.at for sink, one in (await read_parked(connection, names)).items()},
         "sinks": [],
     }

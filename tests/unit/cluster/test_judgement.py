@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from ingestd.app.cluster.judgement import judge_stream
-from ingestd.app.cluster.servers import Greeting, apart, read_greeting
 from ingestd.cluster.installation import stream_configs
 from ingestd.config import Settings
+from ingestd.sources.nats.servers import Greeting, apart, read_greeting
 from tests.each import each
 
 EVENTS, FROZEN, DEAD, STATE = stream_configs(Settings())

@@ -8,7 +8,8 @@ import pytest
 
 from ingestd.app.checks.run import Report, check_all
 from tests.event_api import EventApi
-from tests.process.sources.nats.support import NatsServer, Stream, stream
+from tests.nats_server import nats_servers
+from tests.process.sources.nats.support import NatsServer, Stream, nats_server, stream
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +82,31 @@ async def test_a_consumer_that_would_lose_messages_fails(tmp_path: Path, shared_
         assert told(findings, "warn", "reads the subjects all, and the configuration says a.>: it stays so")
         assert told(findings, "warn", "has an ack_wait of 0.1 s, and the configuration says 1 min")
         assert told(findings, "warn", "lets 100 messages be on their way (max_ack_pending), fewer than")
+
+
+async def test_servers_with_a_stream_each_fail_and_one_that_is_down_is_told(
+    tmp_path: Path, shared_nats: NatsServer
+) -> None:
+    """With a JetStream domain they may be leaf nodes: the stream is elsewhere then."""
+    with nats_server(tmp_path / "other") as other:
+        async with stream(shared_nats.url) as made:
+            both = f'servers = ["{shared_nats.url}", "{other.url}"]\nstream = "{made.name}"'
+            findings = await found(tmp_path, both)
+            assert told(findings, "FAIL", f"{shared_nats.url} and {other.url} are of no cluster, so each of")
+            assert told(findings, "FAIL", f"has a stream {made.name} of its own, or none")
+            leaf = await found(tmp_path, f'{both}\ndomain = "hub"')
+            assert not told(leaf, "FAIL", "of no cluster")
+            other.kill()
+            findings = await found(tmp_path, both)
+            assert told(findings, "warn", f"{other.url} is down: Connection refused")
+            assert not told(findings, "FAIL", "")
+
+
+async def test_servers_of_one_cluster_are_not_told_of(tmp_path: Path) -> None:
+    with nats_servers(tmp_path / "nats", 3) as servers:
+        urls = ", ".join(f'"{one.url}"' for one in servers)
+        findings = await found(tmp_path, f'servers = [{urls}]\nstream = "S"')
+    assert not any("cluster" in text or "is down" in text for _, text in findings), findings
 
 
 async def test_what_is_not_there_is_told(

@@ -1,19 +1,19 @@
-"""Which of several NATS servers are down, or not of one cluster: a command is served by any of them, and
+"""Which of several NATS servers are down, or not of one cluster: a connection is served by any of them, and
 would not say."""
 
 import asyncio
 import json
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ingestd.config import Settings
 from ingestd.core.clock import SystemClock
 
 _WITHIN_S = 2.0
 _PORTS = {"ws": 80, "wss": 443}
+_GREET_FIRST = ("nats", "tls")
 
 
 class Greeting(NamedTuple):
@@ -25,17 +25,11 @@ class Greeting(NamedTuple):
     is_alone: bool = False
 
 
-async def greetings(settings: Settings) -> dict[str, Greeting]:
+async def greetings(servers: Sequence[str]) -> dict[str, Greeting]:
     """By address; nothing where there is one address only."""
-    servers = settings.spool.servers if not settings.spool.workers else []
     if len(servers) < 2:
         return {}
     return dict(zip(servers, await asyncio.gather(*map(_greeting, servers)), strict=True))
-
-
-async def find_down(settings: Settings) -> dict[str, str]:
-    """Why, by address; nothing where there is one address only."""
-    return down(await greetings(settings))
 
 
 def down(found: Mapping[str, Greeting]) -> dict[str, str]:
@@ -43,15 +37,11 @@ def down(found: Mapping[str, Greeting]) -> dict[str, str]:
 
 
 def apart(found: Mapping[str, Greeting]) -> str:
-    """In words, if a spool would be there more than once; else empty."""
+    """Which of them are of no cluster, in words, if there are streams at each of several; else empty."""
     alone = [server for server, one in found.items() if one.is_alone]
     if not alone or len({one.id for one in found.values() if one.id}) < 2:
         return ""
-    return (
-        f"{' and '.join(alone)} {'is' if len(alone) == 1 else 'are'} of no cluster, so there are streams at"
-        " each of spool.servers: what an edge stores at one of them a worker at another never sees; make them"
-        " one cluster, or give one of them only"
-    )
+    return f"{' and '.join(alone)} {'is' if len(alone) == 1 else 'are'} of no cluster"
 
 
 def words(down: dict[str, str]) -> list[str]:
@@ -66,7 +56,7 @@ async def _greeting(server: str) -> Greeting:
             port = url.port or _PORTS.get(url.scheme, 4222)
             reader, writer = await asyncio.open_connection(url.hostname, port)
             try:
-                if url.scheme == "nats":
+                if url.scheme in _GREET_FIRST:
                     line = await reader.readline()
                     return read_greeting(line) if line else Greeting("it ends the connection")
             finally:
