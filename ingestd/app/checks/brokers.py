@@ -13,7 +13,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.sources.genesys.channel import MAX_CHANNELS, MAX_TOPICS
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
-from ingestd.sources.nats.consumer import objections
+from ingestd.sources.nats.consumer import PULL_AGAIN_S, objections
 from ingestd.sources.nats.servers import apart, down, greetings, words
 from ingestd.sources.nats.settings import NatsConfig
 
@@ -188,6 +188,14 @@ def _doubts_of_consumer(
             where,
             f"{named} lets {bound} messages be on their way (max_ack_pending), fewer than the"
             f" {settings.batch.max_events} events of a batch: each batch waits for batch.max_age",
+        )
+    expires_s = int(config.get("max_expires") or 0) / 1e9
+    if 0 < expires_s < PULL_AGAIN_S:
+        yield warn(
+            where,
+            f"{named} ends a pull after {_span(expires_s)} (max_expires): one that brings nothing is followed"
+            f" by the next after {_span(PULL_AGAIN_S)}, and so long a message may wait; set it to some"
+            " seconds, or to 0",
         )
     filtered = config.get("filter_subject") or config.get("filter_subjects")
     stranded = int(info["state"]["messages"]) - pending - unacked

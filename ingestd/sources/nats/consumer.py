@@ -25,6 +25,8 @@ PULL_BYTES = 4 * 1024 * 1024
 _EXPIRES_S = 30
 _HEARTBEAT_S = 5
 _SILENT_S = 15.0
+PULL_AGAIN_S = 0.25
+"""The least time between a pull that brought nothing and the next one: a consumer may end each at once."""
 _NO_LIMIT = (0, -1, None)
 _ACK, _IN_PROGRESS = b"+ACK", b"+WPI"
 _TOO_LARGE = "Message Size Exceeds MaxBytes"
@@ -99,6 +101,8 @@ class Consumer:
         self._news = news
         self._came: list[Delivery] = []
         self._asked = 0  # messages that a pull may still bring
+        self._pulled_at = 0.0
+        self._brought = True  # whether the last pull had any
         self._counted = 0
         self._problem = ""
         self._received_at = 0.0
@@ -192,9 +196,12 @@ class Consumer:
 
     async def deliveries(self) -> list[Delivery]:
         """What has come, in order; nothing if another task set ``news``. Raises BrokerAway."""
+        is_woken = False
         if self._asked <= 0 and not self._problem:
-            await self._ask_for_more()
-        if not self._came and not self._problem:
+            is_woken = await self._pause()
+            if not is_woken:
+                await self._ask_for_more()
+        if not (self._came or self._problem or is_woken):
             await wait_until_set(self._news, _SILENT_S, self._clock)
         self._news.clear()
         if not self._came and not self._problem and self._clock.monotonic() - self._received_at > _SILENT_S:
@@ -214,9 +221,15 @@ class Consumer:
         self._problem = self._problem or why
         self._news.set()
 
+    async def _pause(self) -> bool:
+        """Whether ``news`` was set meanwhile."""
+        early_s = 0.0 if self._brought else self._pulled_at + PULL_AGAIN_S - self._clock.monotonic()
+        return early_s > 0 and await wait_until_set(self._news, early_s, self._clock)
+
     async def _ask_for_more(self) -> None:
         self._asked = self._pull["batch"]
-        self._received_at = self._clock.monotonic()
+        self._pulled_at = self._received_at = self._clock.monotonic()
+        self._brought = False
         subject = f"{self._connection.api_prefix}.CONSUMER.MSG.NEXT.{self._named}"
         await self._connection.publish(subject, json.dumps(self._pull).encode(), self._inbox)
 
@@ -235,6 +248,7 @@ class Consumer:
             self.end("a message got lost on its way")
             return
         self._asked -= 1
+        self._brought = True
         self.received = max(self.received, sequence)
         message = Message(sequence, timestamp, one.data, one.headers or {}, one.subject)
         self._came.append(Delivery(message, one.reply))

@@ -84,6 +84,13 @@ async def test_a_consumer_that_would_lose_messages_fails(tmp_path: Path, shared_
         assert told(findings, "warn", "lets 100 messages be on their way (max_ack_pending), fewer than")
 
 
+async def test_a_consumer_whose_pulls_are_short_is_told(tmp_path: Path, shared_nats: NatsServer) -> None:
+    async with stream(shared_nats.url) as made:
+        await consumer(made, max_expires=5 * 10**6, ack_policy="all")
+        findings = await found(tmp_path, f'servers = "{shared_nats.url}"\nstream = "{made.name}"')
+    assert told(findings, "warn", "ends a pull after 0.005 s (max_expires): one that brings nothing")
+
+
 async def test_servers_with_a_stream_each_fail_and_one_that_is_down_is_told(
     tmp_path: Path, shared_nats: NatsServer
 ) -> None:
