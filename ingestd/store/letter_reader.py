@@ -19,6 +19,7 @@ class LetterReader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._named = 0, ""
 
     @staticmethod
     @contextmanager
@@ -68,8 +69,11 @@ class LetterReader:
         )
         return self._connection.execute(query, [*values, fingerprint, sink]).fetchall()
 
-    def sources(self) -> dict[int, str]:
-        return dict(self._connection.execute("SELECT id, path FROM sources"))
+    def source(self, letter: StoredLetter) -> str:
+        """Its name; empty: of requests of producers, or not known. Letters of one source come in a row."""
+        if letter.source != self._named[0]:
+            self._named = letter.source, source_name(self._connection, letter.source)
+        return self._named[1]
 
     def producer(self, letter: StoredLetter) -> str:
         """Who sent the event; empty: the trail does not have it, or not any more."""
@@ -80,6 +84,12 @@ class LetterReader:
     def setting(self, name: str) -> str | None:
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
+
+
+def source_name(connection: sqlite3.Connection, number: int) -> str:
+    """Empty where there is none of this number."""
+    row = connection.execute("SELECT path FROM sources WHERE id = ?", (number,)).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def _migrate(directory: Path) -> None:

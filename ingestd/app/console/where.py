@@ -17,6 +17,7 @@ from ingestd.core.redaction import redact_tree
 from ingestd.core.units import counted
 from ingestd.store.connection import StoreFailed, read_only_uri, text_of
 from ingestd.store.dead_letters import COLUMNS, StoredLetter
+from ingestd.store.letter_reader import source_name
 from ingestd.store.trail import Step, owner_at, steps_of, steps_of_batch
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def read_steps(path: Path, digests: Sequence[bytes], asked: str) -> Fields:
             steps = [{**_step(one, -1), "events": count} for one, count in steps_of_batch(connection, asked)]
         query = f"SELECT {COLUMNS} FROM letters WHERE batch = ? OR digest IN ({_marks(digests)}) LIMIT ?"  # noqa: S608
         for row in connection.execute(query, (asked, *digests, MAX_LETTERS)):
-            letters.append(as_dict(StoredLetter(*row)))
+            letter = StoredLetter(*row)
+            letters.append(as_dict(letter, source_name(connection, letter.source)))
     return {"steps": steps, "letters": letters, "chunks": sorted(chunks)}
 
 

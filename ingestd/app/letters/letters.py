@@ -70,13 +70,15 @@ def find(
 ) -> Iterator[tuple[Iterator[Fields], int]]:
     """The first ``limit`` letters (see ``as_dict``), read as they are asked for, and how many there are."""
     with _reader(state_dir) as reader:
-        yield map(as_dict, reader.letters(where, now, limit=limit)), reader.count(where, now)
+        found = reader.letters(where, now, limit=limit)
+        yield (as_dict(letter, reader.source(letter)) for letter in found), reader.count(where, now)
 
 
 def page(state_dir: str | None, where: Filter, *, after: int, limit: int, now: float) -> list[Fields]:
     """Letters with numbers greater than ``after``, see ``as_dict``."""
     with _reader(state_dir) as reader:
-        return list(map(as_dict, reader.letters(where, now, limit=limit, after=after)))
+        found = reader.letters(where, now, limit=limit, after=after)
+        return [as_dict(letter, reader.source(letter)) for letter in found]
 
 
 def groups(state_dir: str | None, where: Filter, *, now: float) -> list[Fields]:
@@ -106,7 +108,7 @@ def _get(state_dir: str | None, number: int) -> tuple[StoredLetter, str, str]:
         letter = next(reader.letters(Filter(ids=(number,), state="all"), 0.0), None)
         if letter is None:
             raise NotFound(f"there is no dead letter {number}")
-        return letter, reader.sources().get(letter.source, ""), letter.producer or reader.producer(letter)
+        return letter, reader.source(letter), letter.producer or reader.producer(letter)
 
 
 class Exported(NamedTuple):
@@ -140,7 +142,9 @@ def export(state_dir: str | None, where: Filter, stream: BinaryIO, *, as_json: b
                     first.append(letter.id)
                 if not as_json:
                     continue
-            line = json.dumps(as_dict(letter)).encode() if as_json else letter.payload
+            line = letter.payload
+            if as_json:
+                line = json.dumps(as_dict(letter, reader.source(letter))).encode()
             bent += b"\n" in line or b"\r" in line
             stream.write(line.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
             number += 1

@@ -81,18 +81,15 @@ def _place(offset: int, source: str) -> tuple[int | None, int | None]:
     """Offset and sequence, as far as there is one that a person can look for."""
     if offset < 0:
         return None, -1 - offset if offset < -1 else None
-    if source.startswith(("NATS stream ", "Kafka cluster ")):
-        from ingestd.sources.broker.chunks import sequence_of  # it loads more than most letters need
-
-        found = sequence_of(offset)
-        return (None, found) if source.startswith("NATS") else (found, None)
+    if source.startswith("NATS stream "):
+        return None, offset
     return None if source.startswith(_UNNUMBERED) else offset, None
 
 
-def as_dict(letter: StoredLetter, source: str = "") -> Fields:
+def as_dict(letter: StoredLetter, source: str) -> Fields:
     """All of a letter but internal marks; a payload that is not UTF-8 has ``payload_base64`` instead.
-    ``sequence``: of its chunk in the stream of events, where the spool is on NATS; then it has no ``offset``.
-    ``source``: its name, if that is known; of a broker's message its place is what the broker calls so.
+    ``sequence``: of its message, or of its chunk where the spool is on NATS; then it has no ``offset``.
+    ``source``: its name, if it has one; of a broker's message its place is what the broker calls so.
     """
     event_id, event_type = about(letter.payload)
     offset, sequence = _place(letter.offset, source)
@@ -106,7 +103,7 @@ def as_dict(letter: StoredLetter, source: str = "") -> Fields:
         "reason": letter.reason,
         "detail": redact(letter.detail),
         "fingerprint": redact(letter.fingerprint),
-        "source": source or letter.source,
+        "source": source or None,
         "offset": offset,
         "sequence": sequence,
         "line": letter.line,

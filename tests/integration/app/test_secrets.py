@@ -189,7 +189,7 @@ def test_no_output_shows_a_secret_that_stands_anywhere_in_the_configuration(
     outputs["audit"] = (tmp_path / "audit.jsonl").read_text()
     rows = dead_letters.select(store, "1", [])
     old = rows[0]._replace(detail=everything, fingerprint=everything)  # of a version that kept what it heard
-    outputs["letters"] = repr(rows) + json.dumps(shape.as_dict(old))
+    outputs["letters"] = repr(rows) + json.dumps(shape.as_dict(old, ""))
     store.close()
     outputs["state"] = "".join(path.read_bytes().decode("latin-1") for path in tmp_path.glob("state.db*"))
     outputs["stderr"] = capsys.readouterr().err

@@ -5,14 +5,18 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from ingestd.app import run as service_run
 from ingestd.app.console.overview import overview
+from ingestd.app.letters import letters as letters_of
 from ingestd.app.outside import Outside
 from ingestd.app.service_parts import Service
+from ingestd.app.where_in_state import where_in_state
 from ingestd.config import Settings
+from ingestd.store.dead_letters import Filter
 from tests.machine import patience
 
 
@@ -99,6 +103,23 @@ def letters(directory: Path) -> list[dict[str, Any]]:
         ).fetchall()
     names = ("payload", "reason", "detail", "offset", "line", "sink")
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def places(directory: Path) -> list[tuple[str, int | None, int | None]]:
+    """(source, offset, sequence) of the dead letters as persons see them, the same with each command."""
+    state = str(directory / "state")
+    with letters_of.find(state, Filter(), limit=100, now=0.0) as (found, _):
+        shown = [*found]
+    written = BytesIO()
+    letters_of.export(state, Filter(), written, as_json=True, now=0.0)
+    assert [json.loads(line) for line in written.getvalue().splitlines()] == shown
+    assert [letters_of.get(state, one["id"]) for one in shown] == shown
+    configuration = directory / "places.toml"
+    configuration.touch()
+    for one in shown:
+        if one["batch"]:
+            assert one in where_in_state(one["batch"], state, str(configuration))["letters"]
+    return [(one["source"], one["offset"], one["sequence"]) for one in shown]
 
 
 def number_of(event: bytes) -> int:

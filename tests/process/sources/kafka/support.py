@@ -5,7 +5,7 @@ from typing import Any
 
 from ingestd.config import Settings
 from tests.kafka_server import KafkaServer, Topic, kafka_server, topic
-from tests.process.sources.support import Running, letters, running, until
+from tests.process.sources.support import Running, letters, places, running, until
 from tests.process.sources.support import settings as settings_of
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Topic",
     "kafka_server",
     "letters",
+    "places",
     "running",
     "settings",
     "topic",

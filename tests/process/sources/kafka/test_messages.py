@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.event_api import INVALID, EventApi, event, events
-from tests.process.sources.kafka.support import KafkaServer, letters, running, settings, topic
+from tests.process.sources.kafka.support import KafkaServer, letters, places, running, settings, topic
 
 pytestmark = pytest.mark.anyio
 
@@ -56,3 +56,6 @@ async def test_poison_becomes_a_dead_letter_with_its_place_and_headers_and_is_co
     assert found[1]["detail"] == f"the message is empty\n{place} 2, no headers"
     assert found[2]["detail"] == f"the message is empty\n{place} 3, a tombstone, no headers"
     assert "x: é, y: \ufffd" in found[3]["detail"]
+    shown = places(tmp_path)
+    assert [(offset, sequence) for _, offset, sequence in shown] == [(at, None) for at in (1, 2, 3, 4, 5)]
+    assert all(source.endswith(f"topic {made.name}, partition 0") for source, _, _ in shown), shown

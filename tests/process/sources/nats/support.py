@@ -1,7 +1,7 @@
 """What tests of streams need."""
 
 from tests.nats_server import NatsServer, Stream, nats_server, stream
-from tests.process.sources.support import Running, letters, running, settings, until
+from tests.process.sources.support import Running, letters, places, running, settings, until
 
 __all__ = [
     "NatsServer",
@@ -9,6 +9,7 @@ __all__ = [
     "Stream",
     "letters",
     "nats_server",
+    "places",
     "running",
     "settings",
     "stream",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.event_api import INVALID, EventApi, event, events
-from tests.process.sources.nats.support import NatsServer, letters, running, settings, stream
+from tests.process.sources.nats.support import NatsServer, letters, places, running, settings, stream
+from tests.receiver import Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -63,3 +64,17 @@ async def test_poison_becomes_a_dead_letter_with_its_place_and_headers_and_is_ac
         )
         assert found[1]["detail"].startswith("the message is empty\n")
         assert "X: é" in found[2]["detail"]
+        named = f"NATS stream {made.name}, consumer ingestd"
+        assert places(tmp_path) == [(named, None, number) for number in (2, 3, 4, 5)]
+
+
+async def test_a_refused_event_has_the_place_of_its_message(tmp_path: Path, shared_nats: NatsServer) -> None:
+    async with EventApi(lambda request: Reply(400)) as api, stream(shared_nats.url) as made:
+        for one in events(2):
+            await made.publish(one)
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        async with running(settings(tmp_path, api.url, source)) as service:
+            await made.settled(2)
+            assert service.ledger["dead_lettered"] == 2
+        named = f"NATS stream {made.name}, consumer ingestd"
+        assert places(tmp_path) == [(named, None, 1), (named, None, 2)]
