@@ -19,6 +19,10 @@ from ingestd.config import Settings
 from ingestd.store.dead_letters import Filter
 from tests.machine import patience
 
+IN_TURN = {"max_in_flight": 1}
+"""As [delivery], of a test that compares the order in which all events came: how many batches they are is
+chance, and without an order key several of them are on their way at once."""
+
 
 def settings(
     directory: Path, api: str, source: Mapping[str, Any], *, kind: str = "nats", **sections: Any

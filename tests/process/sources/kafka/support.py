@@ -5,10 +5,11 @@ from typing import Any
 
 from ingestd.config import Settings
 from tests.kafka_server import KafkaServer, Topic, kafka_server, topic
-from tests.process.sources.support import Running, letters, places, running, until
+from tests.process.sources.support import IN_TURN, Running, letters, places, running, until
 from tests.process.sources.support import settings as settings_of
 
 __all__ = [
+    "IN_TURN",
     "KafkaServer",
     "Running",
     "Topic",

@@ -14,7 +14,7 @@ from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.settings import KafkaConfig
 from tests.certificates import self_signed
 from tests.event_api import EventApi, events
-from tests.process.sources.kafka.support import KafkaServer, running, settings, topic
+from tests.process.sources.kafka.support import IN_TURN, KafkaServer, running, settings, topic
 from tests.receiver import Receiver, Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ async def test_events_come_over_tls_to_who_has_the_certificate(
         "key_file": key,
     }
     async with EventApi() as api:
-        async with running(settings(tmp_path, api.url, made, tls)) as service:
+        async with running(settings(tmp_path, api.url, made, tls, delivery=IN_TURN)) as service:
             await service.settled(20)
             await made.settled(20, made.name)
         assert api.events == events(20)
@@ -81,7 +81,7 @@ async def test_events_come_to_who_has_a_token_of_the_oauth_server(
             "oauth_client_secret": "SEKRIT-oauth",
             "oauth_scope": "events",
         }
-        async with running(settings(tmp_path, api.url, made, source)) as service:
+        async with running(settings(tmp_path, api.url, made, source, delivery=IN_TURN)) as service:
             await service.settled(20)
             await made.settled(20, made.name)
         assert api.events == events(20)

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from tests.event_api import INVALID, EventApi, event, events
-from tests.process.sources.kafka.support import KafkaServer, letters, places, running, settings, topic
+from tests.process.sources.kafka.support import (
+    IN_TURN,
+    KafkaServer,
+    letters,
+    places,
+    running,
+    settings,
+    topic,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +24,7 @@ async def test_messages_are_delivered_in_order_and_committed_when_they_are(
     made = topic(shared_kafka)
     made.produce(*events(300))
     async with EventApi() as api:
-        async with running(settings(tmp_path, api.url, made)) as service:
+        async with running(settings(tmp_path, api.url, made, delivery=IN_TURN)) as service:
             await service.settled(300)
             await made.settled(300, made.name)
             assert service.ledger["delivered"] == 300

@@ -10,6 +10,7 @@ import pytest
 from ingestd.core.errors import UserError
 from tests.event_api import EventApi, event, events, once_each
 from tests.process.sources.kafka.support import (
+    IN_TURN,
     KafkaServer,
     kafka_server,
     letters,
@@ -84,7 +85,7 @@ async def test_poison_of_any_size_and_in_any_place_costs_itself(
         published += (event(number + 1), poison) if number % 2 else (poison, event(number + 1))
     made.produce(*published)
     async with EventApi() as api:
-        async with running(settings(tmp_path, api.url, made)) as service:
+        async with running(settings(tmp_path, api.url, made, delivery=IN_TURN)) as service:
             await service.settled(40)
             await made.settled(40, made.name)
         assert api.events == [event(number) for number in range(1, 21)]
@@ -136,11 +137,11 @@ async def test_what_was_deleted_before_it_was_read_is_told_and_counted(
     made = topic(shared_kafka)
     made.produce(*events(10))
     async with EventApi() as api:
-        async with running(settings(tmp_path, api.url, made)):
+        async with running(settings(tmp_path, api.url, made, delivery=IN_TURN)):
             await made.settled(10, made.name)
         made.produce(*events(20, first=10))
         made.delete_before(25)
-        async with running(settings(tmp_path, api.url, made)) as service:
+        async with running(settings(tmp_path, api.url, made, delivery=IN_TURN)) as service:
             await made.settled(30, made.name)
             assert await service.metric("ingestd_source_lost_messages_total") == 15
         assert api.events == [*events(10), *events(5, first=25)]
@@ -151,12 +152,12 @@ async def test_a_topic_that_was_made_anew_is_another_one(tmp_path: Path, shared_
     made = topic(shared_kafka)
     made.produce(*events(10))
     async with EventApi() as api:
-        async with running(settings(tmp_path, api.url, made)):
+        async with running(settings(tmp_path, api.url, made, delivery=IN_TURN)):
             await made.settled(10, made.name)
         made.delete()
         again = topic(shared_kafka, name=made.name)
         again.produce(*events(10, first=10))
-        async with running(settings(tmp_path, api.url, again)):
+        async with running(settings(tmp_path, api.url, again, delivery=IN_TURN)):
             await again.settled(10, made.name)
         assert api.events == events(20)
 
@@ -194,7 +195,7 @@ async def test_what_a_transaction_took_back_is_not_read_and_its_marks_are_no_lag
     made.produce_in_a_transaction(*events(3, first=3), commit=False)
     made.produce_in_a_transaction(*events(3, first=6), commit=True)
     async with EventApi() as api:
-        async with running(settings(tmp_path, api.url, made)) as service:
+        async with running(settings(tmp_path, api.url, made, delivery=IN_TURN)) as service:
             await service.settled(6)
             await made.settled(12, made.name)  # nine messages, three marks
         assert api.events == [*events(3), *events(3, first=6)]
@@ -206,7 +207,7 @@ async def test_tombstones_may_be_skipped_and_a_new_group_may_begin_at_the_end(
     made = topic(shared_kafka, cleanup_policy="compact")
     made.produce(*events(5))
     async with EventApi() as api:
-        given = settings(tmp_path, api.url, made, {"tombstones": "skip", "start": "new"})
+        given = settings(tmp_path, api.url, made, {"tombstones": "skip", "start": "new"}, delivery=IN_TURN)
         async with running(given):
             await made.settled(5, made.name)
         made.produce(event(5), None, event(6), None)
@@ -223,7 +224,14 @@ async def test_an_offset_that_somebody_set_is_where_it_is_read_from(
     made = topic(shared_kafka)
     made.produce(*events(10))
     async with EventApi() as api:
-        given = settings(tmp_path, api.url, made, {"static_member": False}, schema={"dedup_key": "nothing"})
+        given = settings(
+            tmp_path,
+            api.url,
+            made,
+            {"static_member": False},
+            delivery=IN_TURN,
+            schema={"dedup_key": "nothing"},
+        )
         async with running(given):
             await made.settled(10, made.name)
         kafka = made.kafka

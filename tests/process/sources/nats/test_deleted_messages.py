@@ -8,7 +8,7 @@ import pytest
 
 from tests.event_api import EventApi, events
 from tests.machine import patience
-from tests.process.sources.nats.support import NatsServer, running, settings, stream, until
+from tests.process.sources.nats.support import IN_TURN, NatsServer, running, settings, stream, until
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -28,12 +28,12 @@ async def test_what_was_deleted_before_it_was_read_is_told_and_counted(
         source["subjects"] = [f"{made.name}.{one}" for one in subjects]
         for one in events(10):
             await made.publish(one, subject="a")
-        async with running(settings(tmp_path, api.url, source)) as service:
+        async with running(settings(tmp_path, api.url, source, delivery=IN_TURN)) as service:
             await service.settled(10)
         for one in events(20, first=10):
             await made.publish(one, subject="a")
         assert "error" not in await made.ask(f"STREAM.PURGE.{made.name}", {"seq": 26})
-        async with running(settings(tmp_path, api.url, source)) as service:
+        async with running(settings(tmp_path, api.url, source, delivery=IN_TURN)) as service:
             await until(lambda: len(api.events) == 15)
             assert await service.metric("ingestd_source_lost_messages_total") == lost
         assert api.events == [*events(10), *events(5, first=25)]
@@ -53,7 +53,7 @@ async def test_what_was_deleted_while_it_was_connected_and_behind_is_told_and_co
 
     async with EventApi(answer) as api, stream(shared_nats.url) as made:
         source = {"servers": [shared_nats.url], "stream": made.name, "max_unacked": 10}
-        async with running(settings(tmp_path, api.url, source)) as service:
+        async with running(settings(tmp_path, api.url, source, delivery=IN_TURN)) as service:
             for one in events(30):
                 await made.publish(one)
             await until(lambda: service.ledger["accepted"] == 10)

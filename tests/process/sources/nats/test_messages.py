@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.event_api import INVALID, EventApi, event, events
-from tests.process.sources.nats.support import NatsServer, letters, places, running, settings, stream
+from tests.process.sources.nats.support import IN_TURN, NatsServer, letters, places, running, settings, stream
 from tests.receiver import Reply
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +18,7 @@ async def test_messages_are_delivered_in_order_and_acknowledged_when_they_are(
         for one in events(300):
             await made.publish(one)
         source = {"servers": [shared_nats.url], "stream": made.name}
-        async with running(settings(tmp_path, api.url, source)) as service:
+        async with running(settings(tmp_path, api.url, source, delivery=IN_TURN)) as service:
             await service.settled(300)
             await made.settled(300)
             assert service.ledger["delivered"] == 300

@@ -11,6 +11,7 @@ from ingestd.core.errors import UserError
 from tests.event_api import EventApi, event, events, key
 from tests.machine import patience
 from tests.process.sources.nats.support import (
+    IN_TURN,
     NatsServer,
     letters,
     nats_server,
@@ -32,7 +33,7 @@ async def test_of_a_work_queue_each_message_is_acknowledged_by_itself(
         for one in events(50):
             await made.publish(one)
         source = {"servers": [shared_nats.url], "stream": made.name}
-        async with running(settings(tmp_path, api.url, source)) as service:
+        async with running(settings(tmp_path, api.url, source, delivery=IN_TURN)) as service:
             await service.settled(50)
             await made.settled(50)
             await until(lambda: api.events == events(50))
@@ -96,7 +97,7 @@ async def test_poison_of_any_size_and_in_any_place_costs_itself(
                 published.append(one)
                 await made.publish(one)
         source = {"servers": [shared_nats.url], "stream": made.name}
-        async with running(settings(tmp_path, api.url, source)) as service:
+        async with running(settings(tmp_path, api.url, source, delivery=IN_TURN)) as service:
             await service.settled(40)
             await made.settled(40)
         assert api.events == [event(number) for number in range(1, 21)]
@@ -199,7 +200,7 @@ async def test_a_stream_that_was_made_anew_is_another_one(tmp_path: Path, shared
         source = {"servers": [shared_nats.url], "stream": made.name}
         for one in events(10):
             await made.publish(one)
-        async with running(settings(tmp_path, api.url, source)) as service:
+        async with running(settings(tmp_path, api.url, source, delivery=IN_TURN)) as service:
             await service.settled(10)
             await made.settled(10)
             (feed,) = service.service.brokers.feeds
