@@ -1,6 +1,7 @@
 """A chunk as a message: the digests of its events' keys, then the events; how many there are is a header."""
 
 from collections.abc import Mapping, Sequence
+from struct import Struct
 
 import msgspec
 
@@ -13,6 +14,7 @@ EVENTS, ONLY, BATCH = "Ingestd-Events", "Ingestd-Only", "Ingestd-Batch"
 batch that they were."""
 ID = "Nats-Msg-Id"
 _NO_KEY = b"\0" * DIGEST_BYTES
+_keys = Struct(f"{DIGEST_BYTES}s")
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
@@ -26,13 +28,12 @@ def decode(data: bytes, headers: Mapping[str, str], *, sequence: int, source: in
     """Raises ValueError for a message of somebody else. ``at``: when it was stored (wall time)."""
     count = int(headers.get(EVENTS, ""))
     keys = data[: count * DIGEST_BYTES]
-    events = _decode(data[count * DIGEST_BYTES :])
+    events = _decode(memoryview(data)[count * DIGEST_BYTES :])
     if len(events) != count or len(keys) != count * DIGEST_BYTES:
         raise ValueError(f"{len(events)} events where the header says {count}")
-    digests = [
-        None if (key := keys[first : first + DIGEST_BYTES]) == _NO_KEY else key
-        for first in range(0, len(keys), DIGEST_BYTES)
-    ]
+    digests: list[bytes | None] = [key for (key,) in _keys.iter_unpack(keys)]
+    if _NO_KEY in keys:  # also where one ends and the next begins with zeros
+        digests = [None if key == _NO_KEY else key for key in digests]
     chunk = Chunk(
         events,
         source=source,
