@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Sequence
 
 from ingestd.core.accelerator import compiled
-from ingestd.processing.dedup import DIGEST_BYTES, SECRET_BYTES, Claim, Window
+from ingestd.processing.claim import Claim
+from ingestd.processing.dedup import DIGEST_BYTES, SECRET_BYTES, Window
 
 
 class GroupKeys:

@@ -7,7 +7,8 @@ before would have done.
 from collections.abc import Sequence
 
 from ingestd.core.receipt import Digests, Positions
-from ingestd.processing.dedup import WaitingCopy, Window
+from ingestd.processing.claim import WaitingCopy
+from ingestd.processing.dedup import Window
 
 
 class StreamWindow(Window):
@@ -24,25 +25,8 @@ class StreamWindow(Window):
     ) -> tuple[list[int], list[int], list[tuple[int, bytes]]]:
         """Claims the keys of the events at ``positions``. Gives those that are new, those that are copies of
         what is safe, and (position, key) of copies of what is on its way."""
-        new: list[int] = []
-        known: list[int] = []
-        copies: list[tuple[int, bytes]] = []
-        mine: set[bytes] = set()
-        table = self._table
-        table.claim((), self.upto)  # what is too old is forgotten
-        has, is_pending = table.has, table.is_pending
-        for position in positions:
-            digest = digests[position]
-            if digest is None:
-                new.append(position)
-            elif digest in mine:
-                copies.append((position, digest))
-            elif not has(digest):
-                mine.add(digest)
-                new.append(position)
-            elif is_pending(digest):
-                copies.append((position, digest))
-            else:
-                known.append(position)
-        table.reclaim(mine)
-        return new, known, copies
+        known, copies = self._table.claim_digests(digests, positions, self.upto)
+        if not (known or copies):
+            return [*positions], known, copies
+        gone = {*known, *(position for position, _ in copies)}
+        return [position for position in positions if position not in gone], known, copies

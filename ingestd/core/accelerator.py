@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-VERSION = "2"
+VERSION = "3"
 """The first number of the versions that fit this code."""
 
 

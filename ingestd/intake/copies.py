@@ -11,7 +11,7 @@ from ingestd.core.clock import Clock
 from ingestd.intake.fan_out import FanOut
 from ingestd.intake.recovery import ALL, Recovery, Which
 from ingestd.intake.stages import Stages
-from ingestd.processing.dedup import WaitingCopy
+from ingestd.processing.claim import WaitingCopy
 from ingestd.store.journal import Journal
 
 

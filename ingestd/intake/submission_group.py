@@ -14,7 +14,7 @@ from ingestd.core.receipt import Digests, known_keys
 from ingestd.core.sequences import joined, joined_keys, without
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
 from ingestd.intake.refusals import MAX_READ_BYTES, rejection
-from ingestd.processing.dedup import Claim
+from ingestd.processing.claim import Claim
 from ingestd.processing.validate import ValidatedChunk, Validator
 from ingestd.recording.event_recorder import owners_of
 from ingestd.recording.make_letters import letter_of_event

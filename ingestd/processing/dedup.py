@@ -8,37 +8,18 @@ set operation. See docs/promises.md: a duplicate never costs an event.
 import hashlib
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any
 
 from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import Chunk
-from ingestd.core.sequences import lengths_of
+from ingestd.core.sequences import lengths_of, pick
+from ingestd.processing.claim import Claim, WaitingCopy
 
 DIGEST_BYTES = 16
 SECRET_BYTES = 16
 _GENERATIONS = 16
 _SHARDS = 8  # a power of two. One large set would double for a moment whenever it is rebuilt
 _SHARD_MASK = _SHARDS - 1
-
-
-class Claim(NamedTuple):
-    """What became of a chunk's keys.
-
-    ``digests``: parallel to the keys; None where there was no key, or the event is a copy.
-    ``duplicates``: indices of copies of events that are safe. ``copies``: (index, digest) of copies
-    of events that still are on their way.
-    """
-
-    digests: Sequence[bytes | None]
-    duplicates: list[int]
-    copies: list[tuple[int, bytes]]
-
-
-class WaitingCopy(NamedTuple):
-    """A copy that waits until its event is safe or has failed."""
-
-    chunk: Chunk
-    position: int
 
 
 class Window:
@@ -227,6 +208,31 @@ class KeyTable:
         copies = [one for one in again if one[1] in pending]
         duplicates = [index for index, digest in again if digest not in pending]
         return digests, duplicates, copies
+
+    def claim_digests(
+        self, digests: Sequence[bytes | None], positions: Sequence[int], now: float
+    ) -> tuple[list[int], list[tuple[int, bytes]]]:
+        """As ``claim``, of the digests at ``positions`` (ascending). Gives those of copies of known keys, and
+        (position, digest) of copies of pending ones, also within these."""
+        self._expire(now)
+        shards = self._shards
+        claimed: list[bytes] = []
+        add = claimed.append
+        again: list[tuple[int, bytes]] = []
+        for position, digest in zip(positions, pick(digests, positions), strict=True):
+            if digest is None:
+                continue
+            seen = shards[digest[0] & _SHARD_MASK]
+            if digest in seen:
+                again.append((position, digest))
+            else:
+                seen.add(digest)
+                add(digest)
+        self._known += len(claimed)
+        pending = self._pending
+        pending.update(claimed)
+        copies = [one for one in again if one[1] in pending]
+        return [position for position, digest in again if digest not in pending], copies
 
     def reclaim(self, digests: Iterable[bytes]) -> None:
         for digest in digests:

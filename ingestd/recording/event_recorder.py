@@ -21,7 +21,8 @@ from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, Resolution
 from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import Outcomes
-from ingestd.processing.dedup import WaitingCopy, Window
+from ingestd.processing.claim import WaitingCopy
+from ingestd.processing.dedup import Window
 from ingestd.recording.make_letters import letter_of_copy, letters_of_events
 from ingestd.recording.outcome_journal import OutcomeJournal
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents

@@ -76,6 +76,30 @@ impl KeyTable {
         Ok((Digests { all, places }, duplicates, copies))
     }
 
+    /// (positions of copies of known keys, (position, digest) of copies of pending ones); a digest may be None.
+    fn claim_digests(
+        slf: &Bound<'_, Self>,
+        digests: &Bound<'_, PyAny>,
+        positions: &Bound<'_, PyAny>,
+        now: f64,
+    ) -> PyResult<(Vec<usize>, Vec<(usize, Py<PyBytes>)>)> {
+        let py = slf.py();
+        let positions: Vec<usize> = positions.try_iter()?.map(|at| at?.extract()).collect::<PyResult<_>>()?;
+        let read = |&at: &usize| {
+            let digest = digests.get_item(at)?;
+            if digest.is_none() { Ok(NO_KEY) } else { one(&digest) }
+        };
+        let all = positions.iter().map(read).collect::<PyResult<Vec<Digest>>>()?;
+        let table = &mut slf.borrow_mut().table;
+        table.expire(now);
+        let (mut duplicates, mut copies) = (Vec::new(), Vec::new());
+        table.claim(&all, |index, state| match state {
+            State::Known => duplicates.push(positions[index]),
+            _ => copies.push((positions[index], PyBytes::new(py, &all[index]).unbind())),
+        });
+        Ok((duplicates, copies))
+    }
+
     // Digests may come from a generator that asks this very table: they are read before it is borrowed.
 
     fn confirm(slf: &Bound<'_, Self>, digests: &Bound<'_, PyAny>, now: f64) -> PyResult<()> {

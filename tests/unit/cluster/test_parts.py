@@ -218,3 +218,13 @@ def test_the_windows_time_is_that_of_the_stream() -> None:
     assert window.take([key(1)], range(1)) == ([], [0], [])
     window.upto = 120.0
     assert window.take([key(1)], range(1)) == ([0], [], [])
+
+
+def test_copies_in_a_chunk_are_told_by_their_places_among_those_that_are_asked_for() -> None:
+    window = StreamWindow(bytes(16))
+    window.take([key(1), key(2)], range(2))
+    window.confirm([key(2)], 0.0)
+    chunk = [key(1), key(3), None, key(2), key(3), key(4), key(5)]
+    assert window.take(chunk, [1, 2, 3, 4, 6]) == ([1, 2, 6], [3], [(4, key(3))])
+    assert (window.pending, len(window)) == (3, 1)
+    assert window.take(chunk, range(7)) == ([2, 5], [3], [(at, chunk[at]) for at in (0, 1, 4, 6)])

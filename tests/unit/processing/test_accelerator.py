@@ -303,6 +303,13 @@ class TablesSideBySide(RuleBasedStateMachine):
 
         self.both(do)
 
+    @rule(keys=some_keys, leave=st.integers(0, 3))
+    def claim_digests(self, keys: list[str | None], leave: int) -> None:
+        digests = [self.plain.digest(key) if key else None for key in keys]
+        positions = [at for at in range(len(digests)) if at != leave]
+        self.both(lambda table: table.claim_digests(digests, positions, self.now))
+        self.both(lambda table: table.claim_digests(digests, range(len(digests)), self.now))
+
     @rule(numbers=st.lists(st.integers(0, 99), max_size=3), first=st.integers(0, 3), leave=st.integers(0, 3))
     def confirm_what_was_claimed(self, numbers: list[int], first: int, leave: int) -> None:
         """These know where they were in the table: it may have been moved, freed and claimed again since."""

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ingestd.core.chunk import Chunk
-from ingestd.processing.dedup import DIGEST_BYTES, WaitingCopy, Window
+from ingestd.processing.claim import WaitingCopy
+from ingestd.processing.dedup import DIGEST_BYTES, Window
 from tests.effort import examples
 
 MAX_COUNT, MAX_AGE = 32, 160
