@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from ingestd.core.regex import regex
@@ -110,11 +111,11 @@ def shape(text: str, *, of_answer: bool = True, of_fields: bool = False) -> str:
     match = _STATUS.search(line) if of_answer else None
     head, rest = (line[: match.end()], line[match.end() :]) if match else ("", line)
     before, brace, body = rest.partition("{")
-    found = _VARIABLE.sub("#", head[: match.start(2)]) + match[2] if match else ""
-    found += _VARIABLE.sub("#", before)
+    found = _blanked(head[: match.start(2)]) + match[2] if match else ""
+    found += _blanked(before)
     if brace:
-        errors = [f"{name}: {_VARIABLE.sub('#', value)}" for name, value in error_fields(body)]
-        names = dict.fromkeys(_VARIABLE.sub("#", name) for name, _ in json_fields(body))
+        errors = [f"{name}: {_blanked(value)}" for name, value in error_fields(body)]
+        names = dict.fromkeys(_blanked(name) for name, _ in json_fields(body))
         found += ", ".join(errors) or f"{{{', '.join(names) or '…'}}}"
     return found[:_MAX_SHAPE]
 
@@ -123,8 +124,24 @@ def _shape_of_field(words: str) -> str:
     """``items[3].line2: required`` -> ``items[#].line2: required``: a field's name is no variable part."""
     path, colon, rest = words.partition(": ")
     if not (colon and _PATH.fullmatch(path)):
-        return _VARIABLE.sub("#", words)
-    return f"{_INDEX.sub('#', path)}: {_VARIABLE.sub('#', rest)}"
+        return _blanked(words)
+    return f"{_INDEX.sub('#', path)}: {_blanked(rest)}"
+
+
+def _blanked(text: str) -> str:
+    """With ``#`` in the place of each variable part. What stands around values in quotes is the same
+    each time, and is looked at once."""
+    if '"' in text:
+        return _VARIABLE.sub("#", text)
+    parts = text.split("'")
+    if len(parts) % 2 == 0:  # the last quote has no other one
+        parts[-2:] = [f"{parts[-2]}'{parts[-1]}"]
+    return "#".join(map(_blanked_words, parts[::2]))
+
+
+@lru_cache(maxsize=512)
+def _blanked_words(text: str) -> str:
+    return _VARIABLE.sub("#", text)
 
 
 def variable_parts(line: str) -> list[str]:

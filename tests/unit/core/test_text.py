@@ -1,9 +1,11 @@
 """Text from outside is shown on one line, without control characters, and not too long."""
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.text import cut, did_you_mean, printable
+from ingestd.core.text import cut, did_you_mean, printable, shape
 
 HOSTILE = st.text(st.characters(codec=None), max_size=40)
 
@@ -34,3 +36,15 @@ def test_a_guess_is_close_or_none() -> None:
     assert did_you_mean("max_byte", ["max_bytes", "url"]) == "max_bytes"
     assert did_you_mean("x", ["max_bytes", "url"]) is None
     assert did_you_mean("a" * 1_000_000, ["max_bytes"]) is None
+
+
+WORDS = st.lists(
+    st.sampled_from(["'", '"', " ", "a", "7", "é", "0123abcd-", "0" * 27, "_", ","]) | st.text(max_size=2)
+)
+_VARIABLE = r"[0-9a-f]{8}-[0-9a-f-]{27}|'[^']*'|\"[^\"]*\"|\b\w*\d\w*"
+
+
+@given(WORDS.map("".join))
+def test_quoted_values_words_with_digits_and_ids_are_no_part_of_a_shape(text: str) -> None:
+    line = text.replace("\n", "").partition("{")[0]
+    assert shape(line, of_answer=False) == re.sub(_VARIABLE, "#", line, flags=re.IGNORECASE)[:120]
