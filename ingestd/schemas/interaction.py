@@ -14,7 +14,7 @@ import msgspec
 from ingestd.core.sequences import COMPILED
 from ingestd.schemas import ActionType
 from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
-from ingestd.schemas.interaction_refusals import most_bytes, refusal_of, usual_refusal
+from ingestd.schemas.interaction_refusals import KEY_MEMBERS, Doubt, most_bytes, refusal_of, usual_refusal
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import NOT_EXPLAINED, Explanation, Keys, LookAhead, Refusal
 
@@ -57,6 +57,8 @@ _MOST = EventLimits(max_depth=DEEPEST)
 
 _FEW = 16
 """One of so many is few."""
+
+_ABSENT = (None, b"null")
 
 _decode = msgspec.json.Decoder(_Accepted).decode
 _Times = list[Annotated[datetime, msgspec.Meta(tz=True)]]
@@ -145,6 +147,13 @@ def _keys_of(
     return keys
 
 
+def _key_of(doubts: Sequence[Doubt], key: str | None) -> str | None:
+    """``key``, or that there is none: a member of it is not there."""
+    if key is None and any(text in _ABSENT and number in KEY_MEMBERS for number, text in doubts):
+        return ""
+    return key
+
+
 class InteractionSchema:
     """See ``Schema``. Key text: ``interactionId NUL eventType NUL eventTime``."""
 
@@ -197,7 +206,7 @@ class InteractionSchema:
         if not isinstance(events, COMPILED):
             return [NOT_EXPLAINED] * len(indices)
         found = events.doubts(indices, limits.max_depth, most_bytes(limits))  # type: ignore[attr-defined]
-        return [(refusal_of(one[0]), one[1]) if one else NOT_EXPLAINED for one in found]
+        return [(refusal_of(one[0]), _key_of(*one)) if one else NOT_EXPLAINED for one in found]
 
     def explain(self, event: bytes) -> Refusal | None:
         return usual_refusal(event, _MOST) or _definition()(event)

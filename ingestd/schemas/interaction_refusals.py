@@ -187,3 +187,5 @@ _MEMBERS: tuple[tuple[str, Callable[[str, Any], FieldError | None]], ...] = (
     ("schemaVersion", _version),
 )
 """As the accelerator numbers them."""
+KEY_MEMBERS = (0, 1, 2)
+"""Those that the key is made of."""

@@ -88,7 +88,8 @@ class LooksAhead(Protocol):
 
 
 Explanation = tuple[Refusal | None, str | None]
-"""Why an event is refused, and its ``default_key``. None: ``explain`` has to be called for it."""
+"""Why an event is refused, and its ``default_key``; ``""``: it has none. None: ``explain`` knows, and the key
+has to be looked for."""
 
 
 @runtime_checkable
