@@ -205,7 +205,7 @@ def _before(text: bytes) -> str:
 
 def _half(text: bytes, message: str) -> str:
     """No decoder gets past half a pair: if there is one before the place of the error, that is the error."""
-    found = _HALF.match(text)
+    found = _HALF.match(text) if b"\\u" in text else None
     if not found:
         return ""
     place = _PLACE.fullmatch(message)

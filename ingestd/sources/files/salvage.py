@@ -26,12 +26,18 @@ def events_in(line: bytes) -> list[tuple[int, bytes]]:
     if is_utf16(line):
         return [(0, line)]
     found: list[tuple[int, bytes]] = []
-    for part in _PART.finditer(line):
-        first = skip_separators(line, part.start())
-        text = line[first : _end_of(line, first, part.end())]
+    for start, end in _parts(line):
+        first = skip_separators(line, start)
+        text = line[first : _end_of(line, first, end)]
         if text:
             found += _cut(first, text)
     return found
+
+
+def _parts(line: bytes) -> list[tuple[int, int]]:
+    if b"\0" in line or b"\x1e" in line:
+        return [part.span() for part in _PART.finditer(line)]
+    return [(0, len(line))]  # as nearly always
 
 
 def _end_of(line: bytes, first: int, end: int) -> int:
