@@ -11,6 +11,7 @@ from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.units import human_seconds
+from ingestd.telemetry import log
 
 _MAX_SECRET_BYTES = 64 * 1024
 
@@ -45,12 +46,21 @@ class SourceCounts(msgspec.Struct, rename={"problem": "trouble"}):
 
 
 class Outage:
-    """While nothing comes of the source ``name``: why is in its counts, and told by ``warn``."""
+    """While nothing comes of the source ``name``: why is in its counts, and told by ``warn``. That it works
+    again is no warning: ``inform`` tells that."""
 
-    def __init__(self, name: str, counts: SourceCounts, warn: Callable[[str], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        counts: SourceCounts,
+        warn: Callable[[str], None],
+        clock: Clock,
+        *,
+        inform: Callable[[str], None] = log.info,
+    ) -> None:
         self._name = name
         self._counts = counts
-        self._warn = warn
+        self._warn, self._inform = warn, inform
         self._clock = clock
         self._reported_at: float | None = None
         self.is_on = False
@@ -70,7 +80,7 @@ class Outage:
         self._counts.connected, self._counts.problem = True, ""
         if self._reported_at is not None:
             away_s = (self._clock.monotonic() if at is None else at) - self._reported_at
-            self._warn(f"{self._name}: works again, after {human_seconds(away_s)}")
+            self._inform(f"{self._name}: works again, after {human_seconds(away_s)}")
             self._reported_at = None
 
 

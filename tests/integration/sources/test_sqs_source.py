@@ -261,7 +261,8 @@ async def test_several_ask_only_while_much_comes() -> None:
         assert reader.events == 500
 
 
-async def test_an_outage_of_sqs_is_told_once_and_waited_out() -> None:
+async def test_an_outage_of_sqs_is_told_once_and_waited_out(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ingestd")
     queue = Queue()
     queue.faults["receive"] = [SqsError("it is away")] * 5
     async with reading(queue) as reader:
@@ -271,7 +272,8 @@ async def test_an_outage_of_sqs_is_told_once_and_waited_out() -> None:
         await asyncio.sleep(60)
         assert reader.events == 1
         assert reader.source.counts.connected
-        assert reader.said == ["sqs.q: it is away; it is tried again", "sqs.q: works again, after 3.3s"]
+        assert reader.said == ["sqs.q: it is away; it is tried again"]
+        assert caplog.messages == ["sqs.q: works again, after 3.3s"]
     denied = Queue()
     denied.attributes = _denied  # type: ignore[method-assign]
     async with reading(denied):
