@@ -238,6 +238,12 @@ def _park_on_nats(settings: Any, sink: str) -> None:
         still = "has not said that it obeys" if out is None else f"still has {out} requests to it out"
         where = f"worker {worker.name} (process {worker.pid} on {worker.host})"
         click.echo(f"{sink} is parked, but after {WAIT_S:.0f} s {where} {still}")
+    if not done.obeyed_by.anybody:
+        click.echo(
+            f"no worker of {sink} is there: the next one reads that it is parked before it sends; one that"
+            " stands still may send what it had begun",
+            err=True,
+        )
     if done.room:
         click.echo(done.room, err=True)
     if done.late:

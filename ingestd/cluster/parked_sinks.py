@@ -6,7 +6,7 @@ there, and the sink would be parked again.
 
 import asyncio
 import base64
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -43,6 +43,15 @@ class SendsStill(NamedTuple):
 
     member: Member
     out: int | None
+
+
+class Obeying(NamedTuple):
+    """``late``: workers that did not obey in time, or have requests out. ``silent``: process ids of those
+    that were expected, and said nothing. ``anybody``: whether a worker of the sink is there."""
+
+    late: Sequence[SendsStill] = ()
+    silent: Sequence[int] = ()
+    anybody: bool = True
 
 
 async def read_parked(connection: NatsConnection, names: StreamNames) -> dict[str, Parked]:
@@ -103,11 +112,10 @@ async def wait_until_held(
     within_s: float,
     expected: Collection[int] = (),
     obeying: bool = False,
-) -> tuple[list[SendsStill], list[int]]:
+) -> Obeying:
     """Until every worker of the sink has said that it obeys the entry with this number, and, unless
-    ``obeying`` is enough, has no request out. Gives those that did not in time or have requests out, and who
-    of ``expected`` was not heard: process ids of all workers, where they are known; then nobody has to be
-    waited for who might be there. Raises BrokerAway."""
+    ``obeying`` is enough, has no request out. ``expected``: process ids of all workers, where they are known;
+    then nobody has to be waited for who might be there. Raises BrokerAway."""
     received: dict[str, tuple[float, Member]] = {}
     news = asyncio.Event()
 
@@ -131,7 +139,7 @@ async def wait_until_held(
             everybody = now - began >= SILENT_S or (expected and pids.issuperset(expected))
             waits_for = [one for one in late if one.out is None or not obeying]
             if (everybody and not waits_for) or now - began >= within_s:
-                return late, sorted({*expected} - pids)
+                return Obeying(late, sorted({*expected} - pids), bool(here))
             await wait_until_set(news, 0.2, clock)
     finally:
         await connection.unlisten(inbox)

@@ -3,7 +3,7 @@
 What a person wants is in the spool's state, so it outlives every process, and the owner of a share obeys it.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from ingestd.cluster import installation
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_room import make_room
 from ingestd.cluster.parked_sinks import (
+    Obeying,
     Parked,
     ParkEntry,
     SendsStill,
@@ -31,15 +32,17 @@ from ingestd.wiring.factories import sections_of
 
 
 class ParkDone(NamedTuple):
-    """``changed``: it was not so before; ``now``: as it is. ``late``: workers that have not said in time that
-    nothing is sent any more, or that have requests out. ``silent``: process ids of workers that were
-    expected, and said nothing. ``room``: what a person has to know of the room for what waits, or empty."""
+    """``changed``: it was not so before; ``now``: as it is. ``obeyed_by``: as far as that was waited for.
+    ``room``: what a person has to know of the room for what waits, or empty."""
 
     changed: bool
     now: Parked
-    late: list[SendsStill]
-    silent: list[int]
+    obeyed_by: Obeying
     room: str
+
+    @property
+    def late(self) -> Sequence[SendsStill]:
+        return self.obeyed_by.late
 
 
 def park(settings: Settings, sink: str, *, on: bool, wait_s: float) -> ParkDone:
@@ -86,8 +89,8 @@ def change(
             noted()
         room = await make_room(connection, settings)
         if not wait_s or not on:
-            return ParkDone(changed, now, [], [], room)
-        late, silent = await wait_until_held(
+            return ParkDone(changed, now, Obeying(), room)
+        found = await wait_until_held(
             connection,
             names,
             sink,
@@ -97,7 +100,7 @@ def change(
             expected=expected,
             obeying=obeying,
         )
-        return ParkDone(changed, now, late, silent, room)
+        return ParkDone(changed, now, found, room)
 
     return on_nats(settings, work)
 
@@ -115,5 +118,5 @@ def words(sink: str, done: ParkDone, workers: Mapping[int, str], *, on: bool) ->
             name = workers.get(one.member.pid, one.member.name)
             lines.append(f"{name} has not said that it obeys: it may send still")
     reads = "does not answer: when it begins again it reads that first; one that stood still may send once"
-    lines += [f"{workers[pid]} {reads}" for pid in done.silent if pid in workers]
+    lines += [f"{workers[pid]} {reads}" for pid in done.obeyed_by.silent if pid in workers]
     return lines + room

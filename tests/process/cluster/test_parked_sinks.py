@@ -355,6 +355,24 @@ async def test_workers_of_a_spool_on_other_machines_obey_too(tmp_path: Path) -> 
             await second.stop()
 
 
+async def test_who_parks_a_sink_whose_only_worker_is_dead_is_told_and_waits_for_nobody(
+    tmp_path: Path,
+) -> None:
+    async with StrictApi() as api, one_sink(tmp_path, api) as cluster:
+        async with cluster.start("--worker") as worker:
+            await until(partial(owns_some, worker))
+            await worker.kill()
+        words = (
+            "no worker of one is there: the next one reads that it is parked before it sends; one that stands"
+            " still may send what it had begun\n"
+        )
+        assert await cluster.command("spool", "park", "one") == (0, "one is parked\n", words)
+        assert await cluster.command("spool", "park", "one") == (0, "one was parked before\n", words)
+        assert "one: parked for" in (await cluster.command("spool", "stat"))[1]
+        shares = (await cluster.json("workers"))["shares"]
+        assert {share["owner"] for share in shares} <= {None}
+
+
 async def test_a_worker_that_does_not_know_of_parked_sinks_is_named(tmp_path: Path) -> None:
     """One of an older version says nothing of them; one with requests out says so."""
     async with (
