@@ -29,7 +29,7 @@ from ingestd.core.receipt import Digests
 from ingestd.core.sequences import pick
 from ingestd.core.submission import DeferredSubmission, SubmissionOutcome
 from ingestd.intake.admission_queue import Accepted, AdmissionQueue
-from ingestd.intake.submission_group import MAX_EVENTS, SubmissionGroup
+from ingestd.intake.submission_group import SubmissionGroup
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventTrace
 from ingestd.sources.broker.source import BrokerAway
@@ -91,7 +91,7 @@ class EdgeAdmission(AdmissionQueue):
         self._link = link
         self._names = names
         self._edge = edge
-        self._secret = secret
+        self._group_keys = GroupKeys(secret)
         self._splitter = splitter
         self._within_s = within_s
         self._number = 0
@@ -131,7 +131,7 @@ class EdgeAdmission(AdmissionQueue):
             self._answer(group)
 
     def _keys(self) -> GroupKeys:
-        return GroupKeys(self._secret, most=MAX_EVENTS)
+        return self._group_keys
 
     def _cut(
         self, events: Sequence[bytes], digests: Digests

@@ -9,10 +9,10 @@ from ingestd.processing.dedup import DIGEST_BYTES, SECRET_BYTES, Window
 
 
 class GroupKeys:
-    """Stands where a ``Window`` stands in one process, and remembers nothing: a group has ``most`` events."""
+    """Stands where a ``Window`` stands in one process, and remembers nothing."""
 
-    def __init__(self, secret: bytes, *, most: int) -> None:
-        self._window = Window(secret, max_count=most) if compiled else None
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
         self._hash = hashlib.blake2b(secret[:SECRET_BYTES], digest_size=DIGEST_BYTES)
 
     def state_of(self, key: str) -> str:
@@ -22,8 +22,8 @@ class GroupKeys:
 
     def claim(self, keys: Sequence[str | None], now: float) -> Claim:
         """As ``Window.claim``; what comes twice is told as ``copies``."""
-        if self._window:
-            return self._window.claim(keys, now)
+        if compiled:
+            return Window(self._secret, max_count=len(keys)).claim(keys, now)
         copy, digests = self._hash.copy, list[bytes | None]()
         add = digests.append
         for key in keys:

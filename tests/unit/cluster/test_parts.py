@@ -28,6 +28,7 @@ from ingestd.cluster.share_state import restore
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.config import Settings
 from ingestd.core.errors import UserError
+from ingestd.core.sequences import COMPILED
 from ingestd.processing.dedup import Window
 from ingestd.store.frozen_batches import pack_positions
 
@@ -118,13 +119,18 @@ def test_a_chunk_comes_out_of_its_message_as_it_went_in(given: list[tuple[bytes,
 @given(st.lists(st.none() | st.text(max_size=2), max_size=12))
 def test_an_edge_tells_copies_apart_as_the_window_of_one_process_does(keys: list[str | None]) -> None:
     secret = bytes(range(32))
-    found = GroupKeys(secret, most=100).claim(keys, 0.0)
+    found = GroupKeys(secret).claim(keys, 0.0)
     expected = Window(secret, max_count=100).claim(keys, 0.0)
     assert ([*found.digests], found.duplicates, found.copies) == (
         [*expected.digests],
         expected.duplicates,
         expected.copies,
     )
+
+
+def test_an_edge_hashes_keys_with_the_accelerator_where_there_is_one() -> None:
+    digests = GroupKeys(bytes(16)).claim(["a", "b"], 0.0).digests
+    assert isinstance(digests, COMPILED or list)
 
 
 def key(number: int) -> bytes:
