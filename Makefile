@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# after it each test file was compiled once; else each process that runs tests would compile all of them
+COMPILED := $(VENV)/.compiled
 # a demo needs what a user needs; where setup has been, that is there already
 DEMO   := $(if $(wildcard $(READY)),$(VENV),build/demo)
 # with compiled files, whatever the environment says: each process would compile everything again
@@ -39,12 +41,15 @@ build/demo/.ready: pyproject.toml
 	    --editable . | sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/  + \1/p; s/^Installing.*/  installing/p'
 	@touch $@
 
-test: $(READY)     ## the test suite, WORKERS=6 processes; COST=0.25 prints the tests that took as many seconds of CPU
+test: $(COMPILED)  ## the test suite, WORKERS=6 processes; COST=0.25 prints the tests that took as many seconds of CPU
 	$(PYTEST) -m "not slow" $(SPREAD)
 
-test-slow: $(READY) ## what takes long: more kills, more rounds, more examples of each property, all of the console in a browser
+test-slow: $(COMPILED) ## what takes long: more kills, more rounds, more examples of each property, all of the console in a browser
 	$(PYTEST) -m slow $(SPREAD)
 	HYPOTHESIS_PROFILE=slow $(PYTEST) -m "hypothesis and not slow" $(SPREAD)
+
+$(COMPILED): $(READY)
+	@printf '%s\n' tests/[a-z]*/ | xargs -P 2 -n 3 env $(PYTEST) --collect-only -qq >/dev/null 2>&1; touch $@
 
 check: $(READY)    ## lint and types
 	$(BIN)/ruff check .
