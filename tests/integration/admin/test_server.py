@@ -262,7 +262,7 @@ async def test_few_look_through_the_files_at_once_and_others_are_told_to_come_ag
     async with (
         service.serve(console=pages) as port,
         httpx.AsyncClient(
-            timeout=patience(30), base_url=f"http://127.0.0.1:{port}", trust_env=False
+            timeout=patience(30), base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False
         ) as client,
     ):
         try:

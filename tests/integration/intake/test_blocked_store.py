@@ -90,6 +90,10 @@ def large(number: int, pad: int) -> bytes:
     return event(number, attributes={"pad": noise(number, pad)})
 
 
+@pytest.mark.slow(
+    "tests/integration/intake/test_blocked_store.py::test_what_was_accepted_is_delivered_while_the_disk_is_full",
+    "tests/process/cli/test_run_disk.py::test_a_spool_that_filled_the_disk_itself_takes_events_again_once_it_is_empty",
+)
 @each(("count", "pad"), [(100, 5_000), (1_000, 600), (1_000, 5_000)])
 async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
     tmp_path: Path, count: int, pad: int

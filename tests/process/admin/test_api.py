@@ -52,7 +52,9 @@ async def test_every_answer_is_as_the_document_says(place: Place) -> None:
     async with api.server, serve(place, api.server, *configured(place)) as serving:
         await with_letters(serving, 2)
         url = f"http://127.0.0.1:{serving.admin_port}"
-        async with httpx.AsyncClient(timeout=patience(30), base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            timeout=patience(30), base_url=url, trust_env=False, verify=False
+        ) as client:
             document = (await client.get("/v1/openapi.json")).json()
         tried = await to_thread.run_sync(try_all, url, document)
         assert {"GET /v1/overview", "POST /v1/letters/purge", "POST /v1/sinks/{name}/probe"} <= tried
@@ -64,7 +66,9 @@ async def test_a_program_looks_corrects_and_sends(place: Place) -> None:
         await with_letters(serving, 2)
         url = f"http://127.0.0.1:{serving.admin_port}"
         anna = {"Authorization": f"Bearer {ANNA}"}
-        async with httpx.AsyncClient(timeout=patience(30), base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            timeout=patience(30), base_url=url, trust_env=False, verify=False
+        ) as client:
             assert (await client.post("/v1/letters/retry", json={})).status_code == 401
             bert = {"Authorization": f"Bearer {BERT}"}
             assert (await client.post("/v1/letters/retry", json={}, headers=bert)).status_code == 403
@@ -128,7 +132,9 @@ async def test_what_is_damaged_on_disk_is_not_exported_as_an_event_and_is_told(p
         store.commit()
         store.close()
         url = f"http://127.0.0.1:{serving.admin_port}"
-        async with httpx.AsyncClient(timeout=patience(30), base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            timeout=patience(30), base_url=url, trust_env=False, verify=False
+        ) as client:
             found = await client.get("/v1/letters/export")
             ids = [json.loads(line)["interactionId"] for line in found.text.splitlines()]
             assert ids == ["i-000001", "i-000003"]
@@ -169,7 +175,7 @@ async def test_a_body_that_cannot_be_read_is_refused_and_none_chosen_is_not_all(
         anna = {"Authorization": f"Bearer {ANNA}"}
         once = httpx.Limits(max_keepalive_connections=0)  # an address that did not read a body hangs up
         async with httpx.AsyncClient(
-            timeout=patience(30), base_url=url, trust_env=False, headers=anna, limits=once
+            timeout=patience(30), base_url=url, trust_env=False, verify=False, headers=anna, limits=once
         ) as client:
             for path in ("/v1/letters/purge", "/letters/change", "/letters/check", "/login"):
                 for body, headers in WRONG_BODIES:
@@ -196,7 +202,9 @@ async def test_from_another_name_nothing_is_shown(place: Place) -> None:
     async with EventApi() as api, serve(place, api, *configured(place)) as serving:
         assert (await post(serving.ingest_port, [event(1)], token=CRM)).status == 202
         url = f"http://127.0.0.1:{serving.admin_port}"
-        async with httpx.AsyncClient(timeout=patience(30), base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            timeout=patience(30), base_url=url, trust_env=False, verify=False
+        ) as client:
             for path in ("/", "/letters", "/v1/overview", "/configuration"):
                 answer = await client.get(path, headers={"Host": "rebound.example"})
                 assert answer.status_code == 401, path

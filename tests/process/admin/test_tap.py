@@ -42,7 +42,7 @@ class Looking:
 async def looking(serving: Serving, **query: str) -> AsyncIterator[Looking]:
     url, one = f"http://127.0.0.1:{serving.admin_port}/v1/tap", Looking()
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=patience(60)) as client,
+        httpx.AsyncClient(trust_env=False, verify=False, timeout=patience(60)) as client,
         client.stream("GET", url, params=query) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()
@@ -77,7 +77,10 @@ async def test_each_event_is_shown_with_what_became_of_it_and_without_what_is_ma
             assert "refused" in only["why"]
         # a viewer does not see it in a letter either, an operator does
         async with httpx.AsyncClient(
-            timeout=patience(30), base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False
+            timeout=patience(30),
+            base_url=f"http://127.0.0.1:{serving.admin_port}",
+            trust_env=False,
+            verify=False,
         ) as one:
             asked = "i-000002,routing.interaction.queue,2026-01-01T09:00:00Z"
             groups = (await one.get("/v1/letters/groups")).json()["groups"]
@@ -109,7 +112,10 @@ async def test_it_shows_what_matches_ends_at_its_limit_and_refuses_kindly(place:
         line = json.loads((await started).out)
         assert line["event"]["interactionId"] == "i-000003"
         async with httpx.AsyncClient(
-            timeout=patience(30), base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False
+            timeout=patience(30),
+            base_url=f"http://127.0.0.1:{serving.admin_port}",
+            trust_env=False,
+            verify=False,
         ) as one:
             for query, status, words in (
                 ({"when": "{"}, 400, "the pattern is not JSON"),
@@ -129,7 +135,7 @@ async def test_who_leaves_makes_room_though_no_event_comes_and_leaves_no_trace(p
                 pass
         async with asyncio.timeout(patience(30)):
             url = f"http://127.0.0.1:{serving.admin_port}/v1/tap"
-            async with httpx.AsyncClient(timeout=patience(30), trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=patience(30), trust_env=False, verify=False) as client:
                 while True:
                     async with client.stream("GET", url) as answer:
                         if answer.status_code == 200:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 async def ask(serving: Serving, key: str) -> dict[str, Any]:
     async with httpx.AsyncClient(
-        timeout=patience(30), base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False
+        timeout=patience(30), base_url=f"http://127.0.0.1:{serving.admin_port}", trust_env=False, verify=False
     ) as one:
         page = await one.get("/where", params={"key": key})
         found: dict[str, Any] = (await one.get("/v1/where", params={"key": key})).json()
@@ -89,7 +89,9 @@ async def first_life(place: Place, api: Api, words: list[object]) -> None:
         assert (await place.run("where", key(4), "--url", url, "--json")).code == 3
         long = event(1, note="x" * 90_000).decode()  # longer than an address may be
         assert "It is delivered" in (await place.run("where", long, "--url", url)).out
-        async with httpx.AsyncClient(timeout=patience(30), base_url=url, trust_env=False) as one:
+        async with httpx.AsyncClient(
+            timeout=patience(30), base_url=url, trust_env=False, verify=False
+        ) as one:
             assert "It is delivered" in (await one.post("/where", data={"key": long})).text
             assert 'method="post" action="/where"' in (await one.get("/where")).text
         await serving.kill()

@@ -79,7 +79,7 @@ class OneMachine:
 @asynccontextmanager
 async def looking(serving: Serving) -> AsyncIterator[httpx.AsyncClient]:
     url = f"http://127.0.0.1:{serving.admin_port}"
-    async with httpx.AsyncClient(trust_env=False, timeout=patience(30), base_url=url) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=patience(30), base_url=url) as client:
         yield client
 
 
@@ -287,6 +287,10 @@ async def have_all(serving: Serving, count: int) -> bool:
     return sum(value for (name, _), value in found.items() if name == IN_FLIGHT) == count
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_cluster.py::test_partitions_are_changed_while_events_come_and_a_copy_is_known_still",
+    "tests/process/cluster/test_resize.py::test_workers_finish_a_change_that_was_begun_and_old_events_go_first",
+)
 async def test_partitions_are_changed_below_a_supervisor_and_stay_so_when_it_starts_again(
     tmp_path: Path,
 ) -> None:
@@ -422,6 +426,10 @@ async def test_a_full_stream_is_told_at_the_one_address_with_the_sink_that_holds
             await serving.stop()
 
 
+@pytest.mark.slow(
+    "tests/process/cluster/test_forgotten_sinks.py::test_a_forgotten_sink_stays_forgotten_though_the_server_is_killed",
+    "tests/process/cluster/test_forgotten_sinks.py::test_the_usual_sink_of_a_file_that_names_none_is_one_of_its_configuration",
+)
 async def test_a_sink_that_was_taken_out_is_shown_no_more_and_what_gathers_for_it_is_told(
     tmp_path: Path,
 ) -> None:
