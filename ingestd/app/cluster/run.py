@@ -17,6 +17,7 @@ import anyio.abc
 import msgspec
 
 from ingestd.admin.server import serve_admin
+from ingestd.app.cluster.freed_blocks import keep_freed_blocks
 from ingestd.app.cluster.reload import reload
 from ingestd.app.cluster.service import ClusterService, Handed, describe
 from ingestd.app.event_loop import run_loop
@@ -52,6 +53,8 @@ def serve_on_nats(
     """What ``ingestd run`` does where spool.kind is nats; the exit code. ``handed``: by the supervisor, to a
     child. Raises UserError for what could not even begin."""
     gc.set_threshold(50_000, 20, 20)
+    if edge:
+        keep_freed_blocks()
     log.configure(settings.log.format, settings.log.level)
 
     async def session() -> int:
