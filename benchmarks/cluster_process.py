@@ -213,13 +213,19 @@ def scratch() -> Iterator[Path]:
 T = TypeVar("T")
 
 
-def wait_for(found: Callable[[], T | None], timeout_s: float, complaint: Callable[[], str] = lambda: "") -> T:
+def wait_for(
+    found: Callable[[], T | None],
+    timeout_s: float,
+    complaint: Callable[[], str] = lambda: "",
+    *,
+    every_s: float = _POLL_S,
+) -> T:
     """Raises RuntimeError when time is over."""
     until = time.monotonic() + timeout_s
     while (it := found()) is None:
         if time.monotonic() > until:
             raise RuntimeError(f"not within {timeout_s:g} s: {complaint()}")
-        time.sleep(_POLL_S)
+        time.sleep(every_s)
     return it
 
 
