@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -217,16 +217,23 @@ class Topic:
     def delete(self) -> None:
         self.admin.delete_topics([self.name])[self.name].result(patience(20))
 
-    def produce(self, *payloads: bytes | None, partition: int = 0, headers: Any = None) -> None:
-        for payload in payloads:
-            self._produce(payload, partition, headers)
+    def produce(
+        self,
+        *payloads: bytes | None,
+        partition: int = 0,
+        headers: Any = None,
+        keys: Sequence[bytes] = (),
+    ) -> None:
+        """``keys``: one for each; else they have the same."""
+        for at, payload in enumerate(payloads):
+            self._produce(payload, partition, headers, keys[at] if keys else b"k")
         assert self._producer.flush(patience(20)) == 0
 
-    def _produce(self, payload: bytes | None, partition: int, headers: Any) -> None:
+    def _produce(self, payload: bytes | None, partition: int, headers: Any, key: bytes = b"k") -> None:
         more = {"headers": headers} if headers else {}
         while True:
             try:
-                self._producer.produce(self.name, payload, key=b"k", partition=partition, **more)
+                self._producer.produce(self.name, payload, key=key, partition=partition, **more)
             except BufferError:
                 self._producer.poll(0.1)
             else:
@@ -250,6 +257,19 @@ class Topic:
         at = self.kafka.TopicPartition(self.name, partition, offset)
         for answer in self.admin.delete_records([at]).values():
             answer.result(patience(20))
+
+    def offsets(self, partition: int = 0) -> list[int]:
+        """Of the messages that are there, up to the end of now."""
+        options = {"bootstrap.servers": self.bootstrap, "group.id": f"{self.name}-offsets", "log_level": 0}
+        reader = self.kafka.Consumer({**options, "enable.partition.eof": True, "enable.auto.commit": False})
+        try:
+            reader.assign([self.kafka.TopicPartition(self.name, partition, 0)])
+            found: list[int] = []
+            while (message := reader.poll(patience(20))) is not None and not message.error():
+                found.append(message.offset())
+            return found
+        finally:
+            reader.close()
 
     def committed(self, group: str = "ingestd", partition: int = 0) -> int:
         """-1001: nothing. Asked by a consumer that does not join: an AdminClient of librdkafka 2.16.0

@@ -25,7 +25,8 @@ from ingestd.core.errors import UserError, first_cause
 from ingestd.core.ledger import MaxRejected
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.fan_out import dead_letter
-from ingestd.intake.recovery import ProcessedEvents, restore_unconfirmed
+from ingestd.intake.processed_events import ProcessedEvents
+from ingestd.intake.recovery import restore_unconfirmed
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
 from ingestd.processing.validate import FirstEvents

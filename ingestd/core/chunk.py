@@ -28,6 +28,7 @@ class Keeper(Enum):
     """No other place keeps them: the journal keeps them with their batches."""
 
 
+_NOTHING: Mapping[int, Sequence[int]] = {}
 _NONE_YET = Receipt(-1, lambda: None)
 """Of a chunk that its source has given none."""
 
@@ -45,7 +46,7 @@ class Chunk:
     events that are accepted again though that sink settled them in an earlier process, and does not get them.
     ``size_bytes``: of its events, or a little more. Of a broker's messages: ``unreadable``: why the source
     could make no event of what stands at an index; ``about(i)``: the message that event i came in, and its
-    headers, in words for a dead letter.
+    headers, in words for a dead letter; ``earlier``: start before messages went -> the positions then.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Chunk:
         "accepted_at",
         "digests",
         "dismissed",
+        "earlier",
         "end",
         "events",
         "keeper",
@@ -107,6 +109,7 @@ class Chunk:
         self.settled_keys: dict[str, dict[bytes, int]] = {}
         self.unreadable = unreadable or {}
         self.about = about
+        self.earlier: Mapping[int, Sequence[int]] = _NOTHING
         self.owners = ""
 
     def places(self, positions: Positions) -> tuple[Sequence[int], Sequence[int]]:

@@ -98,13 +98,20 @@ class BrokerIntake(ReplayIntake):
         self._report_changed(but=which.but)
         return self._copies.give_up_lost(which, for_good=True)
 
+    def _warn_changed(self, batches: int) -> None:
+        self._warn(
+            f"{self._name}: unfinished batches that cannot be sent again as they were, for messages of them"
+            f" are gone: {batches}; what is left of them is sent under new idempotency keys"
+        )
+
     def _take_over(self, chunk: Chunk, checked: ValidatedChunk, recovered: "RecoveredPositions") -> None:
         """Before its events are new ones, or copies: what some messages are gone of is given up, so that the
         others go in their order."""
         if self._in_order:
             for recovery in self._recoveries.values():
-                if recovery and (gone := recovery.passed(chunk)):
-                    self._give_up(Which(batches=gone))
+                gone = recovery.passed(chunk) if recovery else set()
+                if gone and (lost := self._give_up(Which(batches=gone))):
+                    self._warn_changed(lost)
         super()._take_over(chunk, checked, recovered)
 
     def admit(self, chunk: Chunk) -> None:
@@ -151,7 +158,8 @@ class BrokerIntake(ReplayIntake):
                 if reached < end and not await self._nothing_before(number, end, reached):
                     continue
                 del self._adopted[number]
-                self._give_up(Which(sources=(number,)))
+                if lost := self._give_up(Which(sources=(number,))):
+                    self._warn_changed(lost)
 
     async def _send_freed(self) -> None:
         """Copies of what was posted and did not get on disk go in its place."""

@@ -17,7 +17,8 @@ from ingestd.core.receipt import Digests, FanOutReceipt, Positions
 from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
-from ingestd.intake.recovery import ProcessedEvents, RecoveredChunk, Recovery
+from ingestd.intake.processed_events import ProcessedEvents
+from ingestd.intake.recovery import RecoveredChunk, Recovery
 from ingestd.intake.transforming import transform
 from ingestd.processing.routes import RoutedChunk, Routes
 from ingestd.recording.event_recorder import EventRecorder

@@ -57,30 +57,6 @@ class RecoveredChunk(msgspec.Struct, frozen=True):
     batches: list[Batch]
 
 
-class ProcessedEvents:
-    """Re-read events that a consumer has already processed (``Journal.processed``)."""
-
-    def __init__(self, frozen: Iterable[FrozenBatch]) -> None:
-        self._positions: dict[tuple[int, int], frozenset[int]] = {}
-        self.know(frozen)
-
-    def know(self, frozen: Iterable[FrozenBatch]) -> None:
-        """Of another process that had the source before, too."""
-        self._positions |= {
-            (source, start): frozenset(unpack_positions(packed))
-            for batch in frozen
-            for source, start, _, packed in batch.segments
-        }
-
-    def __bool__(self) -> bool:
-        return bool(self._positions)
-
-    def of(self, chunk: Chunk) -> frozenset[int]:
-        """Positions in the chunk. Asked once; none if the file is not what it was."""
-        found = self._positions.pop((chunk.source, chunk.start), frozenset[int]())
-        return found if max(found, default=-1) < len(chunk.events) else frozenset()
-
-
 class Recovery:
     """Of one sink. ``sources``: numbers of the files that this run reads; other batches are left alone.
 
@@ -139,8 +115,8 @@ class Recovery:
 
     def look(self, chunk: Chunk) -> RecoveredChunk | None:
         """None if the chunk is none of ours."""
-        entries = self._by_chunk.pop((chunk.source, chunk.start), None)
-        if entries is None:
+        entries = self._by_chunk.pop((chunk.source, chunk.start), []) + self._left_of(chunk)
+        if not entries:
             return None
         settled, in_batches, whole = set[int](), set[int](), list[_PartialBatch]()
         self._looks += 1
@@ -158,6 +134,21 @@ class Recovery:
                     del self._open[unfinished.frozen.id]
                     whole.append(unfinished)
         return RecoveredChunk(settled, in_batches, [self._rebuild(one) for one in sorted(whole, key=_first)])
+
+    def _left_of(self, chunk: Chunk) -> "list[tuple[_PartialBatch, int, Positions]]":
+        """Of a chunk that had more messages: batches of which none is gone. The others stay, for
+        ``passed``."""
+        found: list[tuple[_PartialBatch, int, Positions]] = []
+        for start, before in chunk.earlier.items():
+            now = {position: at for at, position in enumerate(before)}
+            for entry in self._by_chunk.pop((chunk.source, start), ()):
+                unfinished, number, positions = entry
+                there = [now[position] for position in positions if position in now]
+                if unfinished.frozen.settled or len(there) == len(positions):
+                    found.append((unfinished, number, there))
+                else:
+                    self._by_chunk[chunk.source, start].append(entry)
+        return found
 
     def take_changed(self) -> list[str]:
         """Ids of batches, found since the last call, whose source is not what it was."""

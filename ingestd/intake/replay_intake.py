@@ -19,7 +19,8 @@ from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut, RecoveredPositions
-from ingestd.intake.recovery import ALL, ProcessedEvents, Recovery, Which
+from ingestd.intake.processed_events import ProcessedEvents
+from ingestd.intake.recovery import ALL, Recovery, Which
 from ingestd.intake.stages import Stages
 from ingestd.processing.validate import FirstEvents, ValidatedChunk
 from ingestd.sources.source import Source
@@ -132,14 +133,16 @@ class ReplayIntake:
 
     def _report_changed(self, but: Collection[str] = ()) -> None:
         """``but``: of those a new owner of their source has others."""
-        found = [batch for recovery in self._recoveries.values() for batch in recovery.take_changed()]
-        changed = [batch for batch in found if batch not in but]
-        if changed:
+        found = (batch for recovery in self._recoveries.values() for batch in recovery.take_changed())
+        if changed := [batch for batch in found if batch not in but]:
             self._journal.drop(changed)
-            self._warn(
-                f"{len(changed)} unfinished batches cannot be rebuilt because the file has changed; its"
-                " present events are sent under new idempotency keys"
-            )
+            self._warn_changed(len(changed))
+
+    def _warn_changed(self, batches: int) -> None:
+        self._warn(
+            f"{batches} unfinished batches cannot be rebuilt because the file has changed; its present events"
+            " are sent under new idempotency keys"
+        )
 
     async def flush(self) -> None:
         """Send what the batchers hold, whatever its size."""

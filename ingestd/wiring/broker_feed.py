@@ -13,7 +13,7 @@ from ingestd.core.errors import UserError
 from ingestd.delivery.source_batchers import SourceBatchers
 from ingestd.intake.admission import Admission
 from ingestd.intake.broker_intake import BrokerIntake
-from ingestd.intake.recovery import ProcessedEvents
+from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.spooled_intake import SpooledIntake
 from ingestd.intake.stages import Stages
 from ingestd.sources.broker.chunks import Cut

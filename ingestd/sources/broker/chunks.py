@@ -194,8 +194,25 @@ class Cutter:
         """What is held: no more of it will come."""
         if self._held:
             held, self._held = self._held, []
-            yield self._chunk(held)
-            self._known.popleft()
+            chunk = self._chunk(held)
+            if self._read is whole:
+                chunk.earlier = self._earlier(held, chunk.start)
+            yield chunk
+            _, end = self._known.popleft()
+            while self._known and self._known[0][1] <= end:  # as it was before messages were gone, and since
+                self._known.popleft()
+
+    def _earlier(self, held: Sequence[Message], start: int) -> Mapping[int, Sequence[int]]:
+        """See ``Chunk.earlier``: messages may be gone meanwhile, as where a topic is compacted. Of chunks
+        that had all messages of their span, so that it is known which event was which."""
+        last = held[-1].sequence
+        found = {}
+        for before, end in self._known:
+            first = sequence_of(before)
+            is_dense = before - place_of(first) == sequence_of(end) - first
+            if first <= last and before != start and is_dense:
+                found[before] = [message.sequence - first for message in held]
+        return found
 
     def end(self) -> Iterator[Chunk]:
         """No more of known chunks will come: what is held, and nothing is known."""

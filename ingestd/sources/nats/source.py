@@ -136,13 +136,14 @@ class NatsSource:
     async def nothing_before(self, number: int, place: int, reached: int) -> bool:
         """See ``NothingBefore``."""
         consumer, life = self._consumer, self._life
-        if self._cutter.is_waiting or not consumer or self._given > reached:
+        if not consumer or self._given > reached:
             return False
         try:
             lag = await consumer.lag()
         except (BrokerAway, JetStreamError):
             return False
         all_consumed = lag.pending == 0 and lag.all_came and consumer.received <= life.consumed
+        all_consumed = all_consumed and not self._cutter.is_waiting  # what came while we asked may be held
         return all_consumed and life.consumed < sequence_of(place) and self._given <= reached
 
     @property

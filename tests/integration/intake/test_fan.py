@@ -17,7 +17,8 @@ from ingestd.app.replay_report import make_report
 from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import Receipt
 from ingestd.intake import fan_out, replay_intake
-from ingestd.intake.recovery import ProcessedEvents, Recovery
+from ingestd.intake.processed_events import ProcessedEvents
+from ingestd.intake.recovery import Recovery
 from ingestd.store.spool_rows import ForgottenEvents
 from tests.each import each
 from tests.ids import new_id

@@ -97,3 +97,25 @@ async def test_a_batch_is_not_given_up_while_its_messages_are_on_their_way_to_us
     assert not await source.nothing_before(0, place_of(5), 0)
     consumer.received = 0
     assert await source.nothing_before(0, place_of(5), 0)
+
+
+async def test_a_batch_is_not_given_up_for_a_message_that_is_gone_while_the_others_wait_for_it() -> None:
+    """They came while the server was asked."""
+    found = NatsConfig.model_validate({"stream": "S"}), cast("Journal", None)
+    source = NatsSource(
+        "n",
+        *found,
+        cuts=lambda number: [(place_of(1, 4), place_of(5))],
+        clock=SystemClock(),
+        rng=random.Random(1),
+        warn=lambda text: None,
+    )
+    source._cutter = Cutter(0, whole, [(place_of(1, 4), place_of(5))], where=lambda message: "")
+
+    async def ask() -> Lag:
+        messages = [Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)]
+        assert [*source._cutter.cut(messages)] == []
+        return Lag(0, 3, all_came=True)
+
+    source._consumer = cast("Consumer", SimpleNamespace(lag=ask, received=0))
+    assert not await source.nothing_before(0, place_of(5), 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -124,6 +125,12 @@ def places(directory: Path) -> list[tuple[str, int | None, int | None]]:
         if one["batch"]:
             assert one in where_in_state(one["batch"], state, str(configuration))["letters"]
     return [(one["source"], one["offset"], one["sequence"]) for one in shown]
+
+
+def given_up(log: str) -> int:
+    """Batches that could not be sent again as they were, by the lines of the log."""
+    words = r"that cannot be sent again as they were, for messages of them are gone: (\d+);"
+    return sum(map(int, re.findall(words, log)))
 
 
 def number_of(event: bytes) -> int:

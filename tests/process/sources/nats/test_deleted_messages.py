@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.event_api import EventApi, events
+from tests.event_api import EventApi, event, events, events_of, once_each
 from tests.machine import patience
 from tests.process.sources.nats.support import IN_TURN, NatsServer, running, settings, stream, until
+from tests.process.sources.support import given_up
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -70,3 +71,43 @@ async def test_what_was_deleted_while_it_was_connected_and_behind_is_told_and_co
         assert api.events == [*events(10), *events(after + 1, first=30 - after)]
     words = f"has lost at most {lost} messages, sequences 11 to {30 - after}, deleted"
     assert caplog.text.count("has lost at most") == caplog.text.count(words) == 1
+
+
+async def test_batches_of_which_no_message_is_gone_are_repeated_and_what_is_left_of_the_others_is_new(
+    tmp_path: Path, shared_nats: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are of the same chunk. Killed twice: what is known of it is as it was at first, and since."""
+    api_is_back = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await api_is_back.wait()
+        return Reply()
+
+    more = {"batch": {"max_events": 7, "max_age": 5}}
+    async with EventApi(answer) as api, stream(shared_nats.url) as made:
+        source = {"servers": [shared_nats.url], "stream": made.name}
+        for one in events(28):
+            await made.publish(one)
+        async with running(settings(tmp_path, api.url, source, **more)) as service:
+            await until(lambda: len(api.batches) == 4)
+            await service.crash()
+        first = dict(zip(api.keys, map(events_of, api.batches), strict=True))
+        for sequence in (4, 5, 28):
+            assert "error" not in await made.ask(f"STREAM.MSG.DELETE.{made.name}", {"seq": sequence})
+        more["batch"]["max_age"] = 0.05
+        async with running(settings(tmp_path, api.url, source, **more)) as service:
+            await until(lambda: len(api.batches) == 8)
+            await service.crash()
+        api_is_back.set()
+        async with running(settings(tmp_path, api.url, source, **more)) as service:
+            await service.settled(25)
+        later = once_each(api.batches[4:])
+    whole = {key: one for key, one in first.items() if not {event(3), event(27)} & {*one}}
+    assert len(whole) == 2
+    assert {key: later[key] for key in whole} == whole
+    arrived = [one for key, batch in later.items() if key not in first for one in batch]
+    gone = (3, 4, 27)
+    left = [event(n) for n in (*range(7), *range(21, 28)) if n not in gone]
+    assert arrived == left
+    assert later.keys() & first.keys() == whole.keys()
+    assert given_up(caplog.text) == 2

@@ -97,3 +97,29 @@ def test_an_event_is_told_with_its_message_and_its_place_in_it() -> None:
     assert chunk.about
     assert chunk.about(2) == "sequence 2, headers H: 2"
     assert chunk.size_bytes == sum(map(len, chunk.events))
+
+
+@given(st.integers(1, 40), st.sets(st.integers(1, 40)), SIZES, SIZES)
+def test_of_a_known_chunk_of_which_messages_are_gone_it_is_known_which_event_was_which(
+    count: int, gone: set[int], sizes: list[int], others: list[int]
+) -> None:
+    """Twice: what was cut after the first time may be known, too, and more is gone."""
+    read, sequences = reader_of("event"), [*range(1, count + 1)]
+    before = cut(Cutter(1, read, where=where, max_messages=6), sequences, sizes)
+    places, events = known(before), {chunk.start: chunk.events for chunk in before}
+    for left in (gone & {*range(1, 20)}, gone):
+        there = [one for one in sequences if one not in left]
+        again = cut(Cutter(1, read, places, where=where, max_messages=6), there, others)
+        assert [one for chunk in again for one in chunk.events] == [message(n).payload for n in there]
+        found: dict[int, dict[int, bytes]] = {start: {} for start in events}
+        for chunk in again:
+            for start, positions in {**chunk.earlier, chunk.start: range(len(chunk.events))}.items():
+                if start in found:
+                    found[start] |= {
+                        at: one for at, one in zip(positions, chunk.events, strict=True) if at >= 0
+                    }
+        for start, ours in found.items():
+            first = sequence_of(start)
+            for at, payload in enumerate(events[start]):
+                assert ours.get(at) == (None if first + at in left else payload)
+        places += known(again)
