@@ -78,6 +78,19 @@ def test_copies_and_events_of_one_order_key_meet_in_one_partition_and_partitions
     assert numbered_on == {4 + at: of for at, of in EventSplitter(8).split(events, digests).items()}
 
 
+@given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=20), st.integers(1, 20))
+def test_an_event_has_its_partition_whether_all_beside_it_have_keys_or_not(
+    digests: list[bytes], partitions: int
+) -> None:
+    events = [b"event"] * len(digests)
+    splitter = EventSplitter(partitions)
+    with_another = splitter.split([*events, b"without"], [*digests, None])
+    found = {number: [at for at in of if at < len(events)] for number, of in with_another.items()}
+    assert {number: [*of] for number, of in splitter.split(events, digests).items()} == {
+        number: of for number, of in found.items() if of
+    }
+
+
 def test_partitions_are_numbered_on_and_only_a_change_of_theirs_is_one() -> None:
     first = Installation(FORMAT, "s", 4, "interaction", [], [])
     assert (first.first, first.numbers, first.generations) == (0, range(4), [range(4)])
