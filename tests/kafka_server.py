@@ -72,8 +72,10 @@ class KafkaServer:
         *,
         lib: Path | None = None,
         more_flags: list[str] | None = None,
+        cluster: str = _CLUSTER,
     ) -> None:
         self.directory = directory
+        self._cluster = cluster
         self.port, self.sasl_port, self.tls_port, control = (free_port() for _ in range(4))
         self.bootstrap = f"127.0.0.1:{self.port}"
         self._lib = lib or Path(os.environ["KAFKA_LIB"])
@@ -137,7 +139,7 @@ log.cleaner.backoff.ms=200
                 "kafka.tools.StorageTool",
                 "format",
                 "-t",
-                _CLUSTER,
+                self._cluster,
                 "-c",
                 properties,
                 "--add-scram",
@@ -172,10 +174,10 @@ log.cleaner.backoff.ms=200
 
 
 @contextmanager
-def kafka_server(directory: Path, settings: str = "") -> Iterator[KafkaServer]:
+def kafka_server(directory: Path, settings: str = "", *, cluster: str = _CLUSTER) -> Iterator[KafkaServer]:
     if "KAFKA_LIB" not in os.environ:
         pytest.skip("there is no Kafka broker: make kafka fetches one")
-    server = KafkaServer(directory, settings)
+    server = KafkaServer(directory, settings, cluster=cluster)
     server.start()
     try:
         yield server

@@ -37,12 +37,20 @@ class Admin:
 
     def cluster(self) -> str:
         """Its id. Raises BrokerAway where brokers, or a topic that is to be read, are not there."""
+        found = self.cluster_id()
         try:
-            found = self.client.describe_cluster(request_timeout=REQUEST_S).result(2 * REQUEST_S)
             self.topics()
         except BrokerAway:
             raise
         except Exception as error:  # the library's own, and time-outs of its futures
+            raise self.away(error) from None
+        return found
+
+    def cluster_id(self) -> str:
+        """Raises BrokerAway."""
+        try:
+            found = self.client.describe_cluster(request_timeout=REQUEST_S).result(2 * REQUEST_S)
+        except Exception as error:
             raise self.away(error) from None
         return str(found.cluster_id)
 

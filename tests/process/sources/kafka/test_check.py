@@ -10,7 +10,7 @@ import pytest
 from ingestd.sources.kafka import client
 from tests.event_api import event, events
 from tests.machine import patience
-from tests.process.sources.kafka.support import KafkaServer, Topic, topic
+from tests.process.sources.kafka.support import KafkaServer, Topic, kafka_server, topic
 from tests.process.sources.nats.test_check import found as findings_of
 from tests.process.sources.nats.test_check import told
 
@@ -102,3 +102,23 @@ async def test_what_is_not_there_is_told(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     findings = await found(tmp_path, made, online=False)
     assert findings == [("FAIL", "[ingest.kafka] needs confluent-kafka: pip install 'ingestd[kafka]'")]
+
+
+async def test_bootstrap_servers_of_two_clusters_fail_and_one_that_is_down_is_told(
+    tmp_path: Path, shared_kafka: KafkaServer
+) -> None:
+    made = topic(shared_kafka)
+    with kafka_server(tmp_path / "other", cluster="AAAAAAAAQACAAAAAAAAAAw") as other:
+        topic(other, name=made.name)
+        both = f'bootstrap_servers = ["{made.bootstrap}", "{other.bootstrap}"]\ntopics = "{made.name}"'
+        findings = await findings_of(tmp_path, both, kind="kafka")
+        assert told(findings, "FAIL", "bootstrap_servers lead to 2 clusters")
+        assert told(findings, "FAIL", f"{other.bootstrap} to AAAAAAAAQACAAAAAAAAAAw")
+    same = both.replace(other.bootstrap, f"localhost:{shared_kafka.port}")
+    findings = await findings_of(tmp_path, same, kind="kafka")
+    assert not told(findings, "FAIL", "")
+    assert not told(findings, "warn", "of several")
+    findings = await findings_of(tmp_path, both, kind="kafka")
+    away = f"of several bootstrap_servers: cannot connect to Kafka at {other.bootstrap}"
+    assert told(findings, "warn", away)
+    assert not told(findings, "FAIL", "")
