@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -14,9 +13,8 @@ from ingestd.config import Settings
 from ingestd.core.address import is_loopback
 from ingestd.core.errors import UserError
 from ingestd.core.units import human_seconds
-from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.kafka import client
-from ingestd.sources.kafka.admin import Admin
+from ingestd.sources.kafka.admin import Admin, where_they_lead
 from ingestd.sources.kafka.client import REQUEST_S, TopicPart, words_of
 from ingestd.sources.kafka.settings import KafkaConfig
 
@@ -25,7 +23,6 @@ _OUTAGE_MS = 86_400_000
 _SAMPLE = 200
 """Messages of each partition whose keys are looked at."""
 _SAMPLED_PARTITIONS = 12
-_ASKED_AT_ONCE = 8
 
 
 def check_kafka(settings: Settings) -> Iterator[Finding]:
@@ -55,36 +52,13 @@ async def check_kafka_online(settings: Settings) -> AsyncIterator[Finding]:
 
 
 def _servers(where: str, source: KafkaConfig) -> list[Finding]:
-    """Whether they lead to one cluster: the library takes the brokers of all for those of one. Blocks. Raises
-    UserError."""
-    servers = source.bootstrap_servers
-
-    def ask(server: str) -> tuple[str, str]:
-        try:
-            return Admin(source.model_copy(update={"bootstrap_servers": [server]})).cluster_id(), ""
-        except BrokerAway as error:
-            return "", str(error)
-
-    if len(servers) < 2:
-        return []
-    findings: list[Finding] = []
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        found = dict(zip(servers, pool.map(ask, servers), strict=True))
-    clusters: dict[str, list[str]] = {}
-    for server, (cluster, problem) in found.items():
-        if cluster:
-            clusters.setdefault(cluster, []).append(server)
-        else:
-            findings.append(warn(where, f"of several bootstrap_servers: {problem}"))
-    if len(clusters) > 1:
-        named = "; ".join(f"{', '.join(some)} to {cluster}" for cluster, some in clusters.items())
-        text = (
-            f"bootstrap_servers lead to {len(clusters)} clusters ({named}): which of them is read is chance,"
-            " and may be another after a restart; give those of one, and each cluster a source of its own"
-            " ([ingest.kafka.NAME])"
-        )
-        findings.append(fail(where, text))
-    return findings
+    """Blocks. Raises UserError."""
+    led = where_they_lead(source)
+    found = [warn(where, f"of several bootstrap_servers: {problem}") for problem in led.problems]
+    if led.words:
+        advice = "nothing is read; give those of one, and each cluster a source of its own"
+        found.append(fail(where, f"{led.words}: {advice} ([ingest.kafka.NAME])"))
+    return found
 
 
 def _look(where: str, settings: Settings, source: KafkaConfig) -> list[Finding]:

@@ -1,8 +1,9 @@
 """What the brokers are asked beside reading."""
 
 import warnings
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.kafka import client
@@ -11,6 +12,7 @@ from ingestd.sources.kafka.client import REQUEST_S, TopicPart
 from ingestd.sources.kafka.settings import KafkaConfig
 
 _LEADERS_S = 5.0
+_ASKED_AT_ONCE = 8
 
 
 class Admin:
@@ -46,10 +48,10 @@ class Admin:
             raise self.away(error) from None
         return found
 
-    def cluster_id(self) -> str:
+    def cluster_id(self, within_s: float = REQUEST_S) -> str:
         """Raises BrokerAway."""
         try:
-            found = self.client.describe_cluster(request_timeout=REQUEST_S).result(2 * REQUEST_S)
+            found = self.client.describe_cluster(request_timeout=within_s).result(2 * within_s)
         except Exception as error:
             raise self.away(error) from None
         return str(found.cluster_id)
@@ -120,3 +122,41 @@ class Admin:
                 self.client.list_topics(topic, timeout=_LEADERS_S)
         except Exception as error:
             self.unreached = str(self.away(error))
+
+
+class Led(NamedTuple):
+    """Where bootstrap servers lead: servers by the id of their cluster; why others do not answer."""
+
+    clusters: Mapping[str, Sequence[str]] = {}
+    problems: Sequence[str] = ()
+
+    @property
+    def words(self) -> str:
+        """If that is more than one cluster; else empty."""
+        if len(self.clusters) < 2:
+            return ""
+        named = "; ".join(f"{', '.join(some)} to {cluster}" for cluster, some in self.clusters.items())
+        return f"bootstrap_servers lead to {len(self.clusters)} clusters ({named})"
+
+
+def where_they_lead(settings: KafkaConfig, within_s: float = REQUEST_S) -> Led:
+    """Each of several servers is asked by itself: the library takes the brokers of all for those of one
+    cluster, and each of its clients may get to another. Blocks. Raises UserError."""
+    servers = settings.bootstrap_servers
+    if len(servers) < 2:
+        return Led()
+
+    def ask(server: str) -> tuple[str, str]:
+        one = settings.model_copy(update={"bootstrap_servers": [server]})
+        try:
+            return Admin(one).cluster_id(within_s), ""
+        except BrokerAway as error:
+            return "", str(error)
+
+    clusters: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        answers = [*pool.map(ask, servers)]
+    for server, (cluster, _) in zip(servers, answers, strict=True):
+        if cluster:
+            clusters.setdefault(cluster, []).append(server)
+    return Led(clusters, [problem for _, problem in answers if problem])

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from ingestd.sources.kafka import client
-from tests.event_api import event, events
+from tests.event_api import EventApi, event, events
 from tests.machine import patience
-from tests.process.sources.kafka.support import KafkaServer, Topic, kafka_server, topic
+from tests.process.sources.kafka.support import (
+    KafkaServer,
+    Topic,
+    kafka_server,
+    running,
+    settings,
+    topic,
+    until,
+)
 from tests.process.sources.nats.test_check import found as findings_of
 from tests.process.sources.nats.test_check import told
 
@@ -104,7 +112,7 @@ async def test_what_is_not_there_is_told(
     assert findings == [("FAIL", "[ingest.kafka] needs confluent-kafka: pip install 'ingestd[kafka]'")]
 
 
-async def test_bootstrap_servers_of_two_clusters_fail_and_one_that_is_down_is_told(
+async def test_bootstrap_servers_of_two_clusters_are_refused_and_one_that_is_down_is_told(
     tmp_path: Path, shared_kafka: KafkaServer
 ) -> None:
     made = topic(shared_kafka)
@@ -114,6 +122,14 @@ async def test_bootstrap_servers_of_two_clusters_fail_and_one_that_is_down_is_to
         findings = await findings_of(tmp_path, both, kind="kafka")
         assert told(findings, "FAIL", "bootstrap_servers lead to 2 clusters")
         assert told(findings, "FAIL", f"{other.bootstrap} to AAAAAAAAQACAAAAAAAAAAw")
+        made.produce(event(0))
+        async with EventApi() as api:
+            servers = {"bootstrap_servers": [made.bootstrap, other.bootstrap]}
+            async with running(settings(tmp_path, api.url, made, servers)) as service:
+                counts = service.service.brokers.feeds[0].source.counts
+                await until(lambda: "bootstrap_servers lead to 2 clusters" in counts.problem)
+                assert not counts.connected
+            assert not api.events
     same = both.replace(other.bootstrap, f"localhost:{shared_kafka.port}")
     findings = await findings_of(tmp_path, same, kind="kafka")
     assert not told(findings, "FAIL", "")
