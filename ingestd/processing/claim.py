@@ -1,6 +1,7 @@
 """What a dedup window says of keys that are claimed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -24,3 +25,7 @@ class WaitingCopy(NamedTuple):
 
     chunk: Chunk
     position: int
+
+
+waiting_copy: Callable[[tuple[Chunk, int]], WaitingCopy] = partial(tuple.__new__, WaitingCopy)
+"""As ``WaitingCopy``, of a tuple of its fields."""

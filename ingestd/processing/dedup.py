@@ -8,12 +8,14 @@ set operation. See docs/promises.md: a duplicate never costs an event.
 import hashlib
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence, Set
+from itertools import chain, repeat
+from operator import itemgetter
 from typing import Any
 
 from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import Chunk
 from ingestd.core.sequences import lengths_of, pick
-from ingestd.processing.claim import Claim, WaitingCopy
+from ingestd.processing.claim import Claim, WaitingCopy, waiting_copy
 
 DIGEST_BYTES = 16
 SECRET_BYTES = 16
@@ -77,14 +79,15 @@ class Window:
     def follow(self, chunk: Chunk, copies: Sequence[tuple[int, bytes]]) -> None:
         """Events of a chunk, each with its position and its digest, wait for what they are copies of."""
         followers, bytes_of = self._followers, self._bytes_of
-        sizes = lengths_of(chunk.events, [position for position, _ in copies])
-        for (position, digest), size_bytes in zip(copies, sizes, strict=True):
+        positions, digests = [*map(itemgetter(0), copies)], map(itemgetter(1), copies)
+        sizes = lengths_of(chunk.events, positions)
+        waiting = map(waiting_copy, zip(repeat(chunk), positions))
+        for digest, copy, size_bytes in zip(digests, waiting, sizes, strict=True):
             if digest in followers:
-                followers[digest].append(WaitingCopy(chunk, position))
+                followers[digest].append(copy)
                 bytes_of[digest] += size_bytes
             else:
-                followers[digest] = [WaitingCopy(chunk, position)]
-                bytes_of[digest] = size_bytes
+                followers[digest], bytes_of[digest] = [copy], size_bytes
         self.follower_count += len(copies)
         self.follower_bytes += sum(sizes)
 
@@ -97,11 +100,11 @@ class Window:
         self._table.confirm(digests, now)
         if not self._followers:
             return []
-        return [copy for copies in self._take_followers(digests).values() for copy in copies]
+        return [*chain.from_iterable(self._take_followers(digests).values())]
 
     def release(self, digests: Sequence[bytes]) -> list[WaitingCopy]:
         """These events failed: their keys are free again. Returns their copies: they failed, too."""
-        return [copy for copies in self.release_by_key(digests).values() for copy in copies]
+        return [*chain.from_iterable(self.release_by_key(digests).values())]
 
     def release_by_key(self, digests: Collection[bytes]) -> dict[bytes, list[WaitingCopy]]:
         """As ``release``; only keys with copies are in what it gives."""
@@ -124,11 +127,9 @@ class Window:
             gone = [digest for digest in dict.fromkeys(digests) if digest in waiting]
         else:
             gone = self._table.settled(waiting)
-        followers: dict[bytes, list[WaitingCopy]] = {}
-        for digest in gone:
-            copies = followers[digest] = self._followers.pop(digest)
-            self.follower_count -= len(copies)
-            self.follower_bytes -= self._bytes_of.pop(digest)
+        followers = dict(zip(gone, map(waiting.pop, gone), strict=True))
+        self.follower_count -= sum(map(len, followers.values()))
+        self.follower_bytes -= sum(map(self._bytes_of.pop, gone))
         return followers
 
 

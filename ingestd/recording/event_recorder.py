@@ -9,7 +9,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from operator import methodcaller
+from itertools import groupby
+from operator import itemgetter, methodcaller
 from typing import TYPE_CHECKING, Protocol
 
 from ingestd.config.sections import TrailConfig
@@ -245,8 +246,8 @@ class EventRecorder:
 
 def _by_chunk(copies: Iterable[WaitingCopy]) -> dict[Chunk, list[int]]:
     found: dict[Chunk, list[int]] = {}
-    for chunk, position in copies:
-        found.setdefault(chunk, []).append(position)
+    for chunk, mine in groupby(copies, key=itemgetter(0)):  # nearly always all of them are of one
+        found.setdefault(chunk, []).extend(map(itemgetter(1), mine))
     return found
 
 
