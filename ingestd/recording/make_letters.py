@@ -23,16 +23,16 @@ def letter_of_event(chunk: Chunk, position: int, reason: Reason, detail: str) ->
     return DeadLetter(chunk.events[position], reason, full, chunk.source, offset, line, producer=producer)
 
 
-def letters_of_events(chunk: Chunk, why: Mapping[int, tuple[Reason, str]]) -> list[DeadLetter]:
+def letters_of_events(chunk: Chunk, why: Mapping[int, tuple[Reason, str]]) -> Sequence[DeadLetter]:
     """As ``letter_of_event``, of several, by position: of a large input one in a hundred is refused."""
     if chunk.about or chunk.owners:
         return [letter_of_event(chunk, position, *words) for position, words in why.items()]
-    events, source = chunk.events, chunk.source
-    offsets, lines = chunk.places([*why]) if why else ((), ())
-    return [
-        DeadLetter(events[position], reason, detail, source, offset, line)
-        for (position, (reason, detail)), offset, line in zip(why.items(), offsets, lines, strict=True)
-    ]
+    if not why:
+        return ()
+    reasons, details = zip(*why.values(), strict=True)
+    payloads, source = [*map(chunk.events.__getitem__, why)], [chunk.source] * len(why)
+    others = [[value] * len(why) for value in DeadLetter._field_defaults.values()]
+    return LetterColumns((payloads, reasons, details, source, *chunk.places([*why]), *others))
 
 
 def _with_message(chunk: Chunk, position: int, detail: str) -> str:

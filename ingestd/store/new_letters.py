@@ -8,10 +8,12 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import compress, repeat
+from operator import eq
 from typing import Any
 from zlib import crc32
 
-from ingestd.core.letter import MAX_DETAIL, DeadLetter, columns_of, fingerprint
+from ingestd.core.letter import MAX_DETAIL, REASONS, DeadLetter, columns_of, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.core.redaction import redact
 from ingestd.store import envelopes
@@ -74,8 +76,14 @@ def _runs(
 ) -> Iterator[tuple[Sequence[DeadLetter], _Columns]]:
     """Those of one request and reason, wherever they stand: of what is refused as it is read, reasons take
     turns, and each envelope and each question of what is there costs more than a letter."""
-    if all(columns[at].count(columns[at][0]) == len(letters) for at in _SHARED):
+    differ = [at for at in _SHARED if columns[at].count(columns[at][0]) < len(letters)]
+    if not differ:
         yield letters, columns  # as nearly always, where there are many
+        return
+    if differ == [REASONS]:  # as of what is refused as it is read
+        for reason in dict.fromkeys(columns[REASONS]):
+            alike = [*compress(letters, map(eq, columns[REASONS], repeat(reason)))]
+            yield alike, columns_of(alike)
         return
     batch = columns[_BATCH][0]
     of_first = columns[_BATCH].count(batch)

@@ -325,9 +325,9 @@ class _RegularPlaces:
 
     def of_several(self, indices: Sequence[int]) -> tuple[list[int], list[int]]:
         """Their offsets, and their lines: an answer may refuse thousands at once."""
-        events, lines = self._events, [self._line + index for index in indices]
+        events, lines = self._events, [*map(self._line.__add__, indices)]
         if isinstance(events, COMPILED):
-            return [self._start + events.offset(index) for index in indices], lines  # type: ignore[attr-defined]
+            return [*map(self._start.__add__, map(events.offset, indices))], lines  # type: ignore[attr-defined]
         if not self._offsets:
             self._offsets = array("q", accumulate(map(len, events), initial=self._start))
         return [self._offsets[index] + index for index in indices], lines
