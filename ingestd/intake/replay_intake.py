@@ -252,22 +252,23 @@ class ReplayIntake:
             for index, why in chunk.unreadable.items():
                 checked.refuse(index, why)
             return checked
-        if not checked.refused:
+        unparsable = checked.unparsable if checked.refused else []
+        if not unparsable:
             return checked
         from ingestd.sources.files.salvage import events_in, is_utf16
 
         broken = {
             index: found
-            for index, refusal in checked.refused.items()
-            if refusal.reason is Reason.UNPARSABLE
-            and index not in chunk.too_long
+            for index in unparsable
+            if index not in chunk.too_long
             and (found := events_in(event := chunk.events[index])) != [(0, event)]
         }
         if broken:
             chunk.recut(broken.__getitem__, broken)
             checked = self._validator.check(chunk.events)
-        for index, refusal in [*checked.refused.items()]:
-            if refusal.reason is Reason.UNPARSABLE and is_utf16(chunk.events[index]):
+            unparsable = checked.unparsable
+        for index in unparsable:
+            if is_utf16(chunk.events[index]):
                 checked.refuse(
                     index, "it is UTF-16 in the middle of UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"
                 )
@@ -293,19 +294,18 @@ class ReplayIntake:
         if copies and not (self._fan_out.incomplete(chunk.keeper) and self._copies.too_many):
             self._window.follow(chunk, [(positions[index], digest) for index, digest in copies])
         refused: dict[int, tuple[Reason, str]] = {}
+        too_long, refused_keys = chunk.too_long, checked.refused_keys
         for index, refusal in checked.refused.items():
-            if (length := chunk.too_long.get(positions[index])) is not None:
-                detail = (
-                    f"{length} bytes long, the limit is less; only the first {len(events[index])} are kept"
-                )
-                refused[positions[index]] = (Reason.LINE_TOO_LONG, detail)
-            elif (key := checked.refused_keys.get(index)) and self._window.state_of(key) == "known":
+            if (position := positions[index]) in too_long:
+                length, kept = too_long[position], len(events[index])
+                detail = f"{length} bytes long, the limit is less; only the first {kept} are kept"
+                refused[position] = (Reason.LINE_TOO_LONG, detail)
+            elif (key := refused_keys.get(index)) and self._window.state_of(key) == "known":
                 # an invalid copy of an event that is safe is a duplicate: the window comes first
                 duplicates.append(index)
             else:
-                detail = refusal.words
-                refused[positions[index]] = (refusal.reason, detail)
-            gone.add(index)
+                refused[position] = (refusal.reason, refusal.words)
+        gone.update(checked.refused)
         gone |= self._too_large(chunk, events, digests, positions, refused, gone)
         self._recorder.duplicates(chunk, len(duplicates))
         ended = [*refused, *(positions[index] for index in duplicates)]

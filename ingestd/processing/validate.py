@@ -4,6 +4,7 @@ Called by the pipeline for every chunk, before the dedup window: the keys of ref
 that a broken copy of an event that is already delivered counts as its duplicate.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
@@ -33,8 +34,8 @@ _BLOCK_BYTES = 64 * 1024
 """Looked at in one go, so that a hostile block takes no longer than others can wait."""
 
 
-RefusedEvents = dict[int, tuple[Refusal, str | None]]
-"""By index: why an event is refused, and its key all the same."""
+RefusedEvents = tuple[dict[int, Refusal], dict[int, str]]
+"""By index: why an event is refused, and its key where it has one all the same."""
 
 
 class ValidatedChunk(NamedTuple):
@@ -52,6 +53,11 @@ class ValidatedChunk(NamedTuple):
         self.keys[index] = None
         self.refused_keys.pop(index, None)
         self.refused[index] = Refusal(Reason.UNPARSABLE, [FieldError("", why)])
+
+    @property
+    def unparsable(self) -> list[int]:
+        """Indices of those that are no JSON."""
+        return [i for i, refusal in self.refused.items() if refusal.reason is Reason.UNPARSABLE]
 
     def pick(self, indices: Sequence[int]) -> "ValidatedChunk":
         """Of the events at these indices, which count from 0 then."""
@@ -96,10 +102,9 @@ class Validator:
         """Never raises for what is in an event. ``accepted``: what ``accept`` has said of them. ``again``:
         the watch has seen them before."""
         keys = self._schema.keys(events) if accepted is None else accepted
-        refusals: RefusedEvents = {}
+        refusals: RefusedEvents = {}, {}
         if None in keys:
-            for _ in self._explain(events, keys, refusals):
-                pass
+            deque(self._explain(events, keys, refusals), maxlen=0)
         return self._checked(events, keys, refusals, again=again)
 
     def look_ahead(self, secret: bytes) -> LookAhead | None:
@@ -117,14 +122,14 @@ class Validator:
             if number:
                 yield None
             keys = self._schema.keys(block)
-            refusals: RefusedEvents = {}
+            refusals: RefusedEvents = {}, {}
             if None in keys:
                 yield from self._explain(block, keys, refusals)
             yield self._checked(block, keys, refusals)
 
     def _explain(self, events: Sequence[bytes], keys: Keys, refusals: RefusedEvents) -> Iterator[None]:
         """Ask about those that the compiled pass did not accept. None after each."""
-        indices = missing(keys)
+        indices, (refused, refused_keys) = missing(keys), refusals
         usual = self._together.usual(events, indices) if self._together else repeat(NOT_EXPLAINED)
         for index, (refusal, found) in zip(indices, usual, strict=False):
             if refusal is None or found is None or self._custom:
@@ -133,7 +138,9 @@ class Validator:
             if refusal is None:
                 keys[index] = found or ""
             else:
-                refusals[index] = refusal, found
+                refused[index] = refusal
+                if found:
+                    refused_keys[index] = found
             yield None
 
     def _checked(
@@ -143,14 +150,8 @@ class Validator:
             of = self._custom.of
             keys = [None if key is None else of(event) or "" for key, event in zip(keys, events, strict=True)]
             if self.watch and not again:
-                self.watch.count(len(keys) - len(refusals), keys.count(""))
-        if not refusals:
-            return ValidatedChunk(keys, {}, {})
-        return ValidatedChunk(
-            keys,
-            {index: refusal for index, (refusal, _) in refusals.items()},
-            {index: key for index, (_, key) in refusals.items() if key},
-        )
+                self.watch.count(len(keys) - len(refusals[0]), keys.count(""))
+        return ValidatedChunk(keys, *refusals)
 
     def key_of(self, event: bytes) -> str | None:
         """The key of any event, valid or not; None if it has none."""

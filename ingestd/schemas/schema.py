@@ -41,6 +41,9 @@ class Refusal(NamedTuple):
 
     @property
     def words(self) -> str:
+        if len(self.errors) == 1:
+            ((field, message),) = self.errors
+            return f"{field}: {message}" if field else message
         return "; ".join([f"{e.field}: {e.message}" if e.field else e.message for e in self.errors])
 
 
