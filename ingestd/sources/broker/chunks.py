@@ -209,8 +209,10 @@ class Cutter:
         found = {}
         for before, end in self._known:
             first = sequence_of(before)
+            if first > last:
+                break  # those behind it are, too
             is_dense = before - place_of(first) == sequence_of(end) - first
-            if first <= last and before != start and is_dense:
+            if before != start and is_dense:
                 found[before] = [message.sequence - first for message in held]
         return found
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
+from ingestd.sources.broker import chunks
 from ingestd.sources.broker.chunks import Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
 
@@ -123,3 +125,19 @@ def test_of_a_known_chunk_of_which_messages_are_gone_it_is_known_which_event_was
             for at, payload in enumerate(events[start]):
                 assert ours.get(at) == (None if first + at in left else payload)
         places += known(again)
+
+
+def test_of_known_chunks_only_those_are_looked_at_that_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event that nobody takes, and all behind it are settled: there may be very many."""
+    looks = 0
+
+    def counted(place: int) -> int:
+        nonlocal looks
+        looks += 1
+        return sequence_of(place)
+
+    monkeypatch.setattr(chunks, "sequence_of", counted)
+    frozen = [(place_of(number, 1), place_of(number + 1)) for number in range(1, 501)]
+    again = cut(Cutter(1, reader_of("event"), frozen, where=where), range(1, 501), [500])
+    assert known(again) == frozen
+    assert looks < 20 * len(frozen)
