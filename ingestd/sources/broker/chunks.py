@@ -190,35 +190,41 @@ class Cutter:
             yield self._chunk(messages.part(first, last), ends[last] - ends[first])
             first = last
 
-    def flush(self) -> Iterator[Chunk]:
-        """What is held: no more of it will come."""
+    def flush(self, source_end: int | None = None) -> Iterator[Chunk]:
+        """What is held: no more of it will come. ``source_end``: the sequence where the source ends,
+        if it may have been longer."""
         if self._held:
             held, self._held = self._held, []
             chunk = self._chunk(held)
             if self._read is whole:
-                chunk.earlier = self._earlier(held, chunk.start)
+                chunk.earlier = self._earlier(held, chunk.start, source_end)
             yield chunk
             _, end = self._known.popleft()
             while self._known and self._known[0][1] <= end:  # as it was before messages were gone, and since
                 self._known.popleft()
 
-    def _earlier(self, held: Sequence[Message], start: int) -> Mapping[int, Sequence[int]]:
+    def _earlier(
+        self, held: Sequence[Message], start: int, source_end: int | None
+    ) -> Mapping[int, Sequence[int]]:
         """See ``Chunk.earlier``: messages may be gone meanwhile, as where a topic is compacted. Of chunks
-        that had all messages of their span, so that it is known which event was which."""
+        that had all messages of their span, so that it is known which event was which. A source that ends
+        before the chunk did has lost its end: what is there may be what came since."""
         last = held[-1].sequence
         found = {}
         for before, end in self._known:
-            first = sequence_of(before)
+            first, was_end = sequence_of(before), sequence_of(end)
             if first > last:
                 break  # those behind it are, too
-            is_dense = before - place_of(first) == sequence_of(end) - first
-            if before != start and is_dense:
+            is_dense = before - place_of(first) == was_end - first
+            is_there = source_end is None or was_end <= source_end
+            if before != start and is_dense and is_there:
                 found[before] = [message.sequence - first for message in held]
         return found
 
-    def end(self) -> Iterator[Chunk]:
-        """No more of known chunks will come: what is held, and nothing is known."""
-        yield from self.flush()
+    def end(self, source_end: int) -> Iterator[Chunk]:
+        """No more of known chunks will come: what is held, and nothing is known. ``source_end``: as of
+        ``flush``."""
+        yield from self.flush(source_end)
         self._known.clear()
 
     def _pass_by(self, sequence: int) -> Iterator[Chunk]:

@@ -143,7 +143,7 @@ class Partition:
     def end(self, offset: int) -> Iterator[Chunk]:
         """All before the offset has come, so that the rest of a known chunk is gone."""
         self.ended_at, self.read_to = offset, max(self.read_to, offset)
-        return self.cutter.end()
+        return self.cutter.end(offset)
 
     def pass_over(self, before: "Partition") -> None:
         """What was read of it as it was before, and is still there."""

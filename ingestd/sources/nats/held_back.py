@@ -48,7 +48,8 @@ class HeldBack:
             return []
         if not lag.pending:
             is_on_its_way = not lag.all_came or consumer.has_some
-            return [] if is_on_its_way else list(cutter.flush())
+            end = lag.stream.last + 1 if lag.stream else None
+            return [] if is_on_its_way else list(cutter.flush(end))
         self.note(lag)
         if lag.is_full:
             self._report(

@@ -14,6 +14,8 @@ from ingestd.sources.nats.consumer import Consumer, Lag
 from ingestd.sources.nats.held_back import HeldBack
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.nats.source import NatsSource
+from ingestd.sources.nats.stream_state import StreamState
+from tests.each import each
 
 if TYPE_CHECKING:
     from ingestd.store.journal import Journal
@@ -62,6 +64,25 @@ async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_f
     asked.has_some = False
     (chunk,) = await known.overdue(cutter, consumer, idle=True)
     assert len(chunk.events) == 3
+
+
+@each("last, known_places", [(10, [place_of(1, 10)]), (9, [])])
+async def test_of_a_stream_that_lost_its_end_nothing_is_taken_for_what_it_was(
+    last: int, known_places: list[int]
+) -> None:
+    clock = ManualClock()
+
+    async def ask() -> Lag:
+        return Lag(0, 3, stream=StreamState("", "limits", 1, last, 3), all_came=True)
+
+    cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11))], where=lambda message: "")
+    held_back = HeldBack("consumer c", SourceCounts(), lambda text: None, clock)
+    assert [*cutter.cut([Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)])] == []
+    consumer = cast("Consumer", SimpleNamespace(lag=ask, has_some=False))
+    assert await held_back.overdue(cutter, consumer, idle=False) == []
+    clock.now += 6
+    (chunk,) = await held_back.overdue(cutter, consumer, idle=True)
+    assert [*chunk.earlier] == known_places
 
 
 def test_it_is_known_why_nothing_comes_of_a_consumer_that_is_paused() -> None:

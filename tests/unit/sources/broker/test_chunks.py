@@ -127,6 +127,17 @@ def test_of_a_known_chunk_of_which_messages_are_gone_it_is_known_which_event_was
         places += known(again)
 
 
+def test_where_a_source_lost_its_end_nothing_is_taken_for_what_it_was() -> None:
+    """As in a power cut: what has come since has the numbers of what is gone."""
+    frozen = [(place_of(1, 3), place_of(4)), (place_of(4, 5), place_of(9))]
+    for source_end, earlier in ((9, {place_of(4, 5): [0, 1, 2]}), (8, {})):
+        cutter = Cutter(1, reader_of("event"), frozen, where=where)
+        first, *none = cutter.cut([message(sequence) for sequence in range(1, 7)])
+        (second,) = cutter.end(source_end)
+        assert ([first.start, second.start], none) == ([place_of(1, 3), place_of(4, 3)], [])
+        assert (first.earlier, second.earlier) == ({}, earlier)
+
+
 def test_of_known_chunks_only_those_are_looked_at_that_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     """One event that nobody takes, and all behind it are settled: there may be very many."""
     looks = 0
