@@ -131,7 +131,7 @@ class BrokerIntake(ReplayIntake):
         for _, _, recovered in deferred:
             self._resume_found(recovered)
         if lost := self._give_up(Which(sources=self._last_known)):
-            self._warn(f"all messages of {lost} unfinished batches are gone from their stream")
+            self._warn_changed(lost)
         for chunk, checked, recovered in deferred:
             self._take_over(chunk, checked, recovered)
 

@@ -9,7 +9,7 @@ import pytest
 from ingestd.sources.kafka.note import read_note
 from ingestd.sources.kafka.source import KafkaSource
 from tests.event_api import EventApi, event, events, events_of, key, once_each
-from tests.process.sources.support import running, settings, until
+from tests.process.sources.support import given_up, running, settings, until
 from tests.receiver import Reply, Request
 from tests.scripted_kafka import REBALANCING, ScriptedKafka
 
@@ -250,3 +250,44 @@ async def test_through_the_spool_nothing_is_kept_for_batches_that_there_are_none
             assert source._partitions.by_place["a", 0].number > 1, "it had several numbers"
             assert source.heirs._waiting == []
         assert len(api.events) == 43
+
+
+async def test_where_batches_have_events_of_several_partitions_the_log_says_how_many_cannot_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka = ScriptedKafka(a=2).install(monkeypatch)
+    for partition in (0, 1):
+        kafka.produce("a", partition, *events(10, first=10 * partition))
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        await gate.wait()
+        return Reply()
+
+    more = {"batch": {"max_events": 7, "max_age": 0.05}}
+    source = {**BROKER, "topics": "a", "exact_takeover": False}
+    async with EventApi(answer) as api:
+        given = settings(tmp_path, api.url, source, kind="kafka", **more)
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+            member.do(lambda: member.give(("a", 0), ("a", 1)))
+            await until(lambda: len(api.batches) == 3)
+            await service.crash()
+        first = dict(zip(api.keys, map(events_of, api.batches), strict=True))
+        gone = next(batch for batch in first.values() if len(batch) < 7)[1]
+        kafka.compact(*next((*at, log.index(gone)) for at, log in kafka.log.items() if gone in log))
+        gate.set()
+        async with running(given) as service:
+            await until(lambda: len(kafka.consumers) == 2)
+            again = kafka.member
+            again.do(lambda: again.give(("a", 0), ("a", 1)))
+            await service.settled(19)
+        later = once_each(api.batches[3:])
+    assert {key: later.get(key) for key, batch in first.items() if gone not in batch} == {
+        key: batch for key, batch in first.items() if gone not in batch
+    }
+    assert sorted(one for batch in later.values() for one in batch) == sorted(
+        one for batch in first.values() for one in batch if one != gone
+    )
+    assert given_up(caplog.text) == 1
