@@ -291,3 +291,35 @@ async def test_where_batches_have_events_of_several_partitions_the_log_says_how_
         one for batch in first.values() for one in batch if one != gone
     )
     assert given_up(caplog.text) == 1
+
+
+async def test_what_came_in_the_place_of_an_end_that_was_lost_is_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was settled behind an event that nobody takes is known by its offsets; some are of others now."""
+    kafka = ScriptedKafka(a=1).install(monkeypatch)
+    kafka.produce("a", 0, *events(10))
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        if event(0) in events_of(request):
+            await gate.wait()
+        return Reply()
+
+    more = {"batch": {"max_events": 5, "max_age": 0.05}}
+    async with EventApi(answer) as api:
+        given = settings(tmp_path, api.url, {**BROKER, "topics": "a"}, kind="kafka", **more)
+        async with running(given) as service:
+            await until(lambda: kafka.consumers)
+            member = kafka.member
+            member.do(lambda: member.give(("a", 0)))
+            await until(lambda: service.service.pipeline.ledger.delivered == 5)
+            await service.service.pipeline.journal.commit()
+            await service.crash()
+        kafka.log["a", 0][6:] = events(3, first=100)
+        gate.set()
+        async with running(given) as service:
+            await until(lambda: len(kafka.consumers) == 2)
+            again = kafka.member
+            again.do(lambda: again.give(("a", 0)))
+            await until(lambda: {*events(3, first=100)} <= {*api.events}, service.task)
