@@ -7,6 +7,7 @@ under its own key with the bytes it had.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence, Set
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -81,6 +82,7 @@ class Recovery:
         self._stepped = stepped
         self._digests = digests
         self._by_chunk: dict[tuple[int, int], list[tuple[_PartialBatch, int, Positions]]] = defaultdict(list)
+        self._starts: dict[int, list[int]] = defaultdict(list)  # of these, by source: heaps, for ``passed``
         self._open: dict[str, _PartialBatch] = {}  # not settled, not whole yet
         self._changed: dict[str, None] = {}  # ids, in order
         self._looks = 0
@@ -103,6 +105,7 @@ class Recovery:
                     self._awaited.update(batch.keys)
             for number, (source, start, _, packed) in enumerate(batch.segments):
                 self._by_chunk[source, start].append((unfinished, number, unpack_positions(packed)))
+                heappush(self._starts[source], start)
 
     def __bool__(self) -> bool:
         """Whether there are chunks to ``look`` at."""
@@ -163,10 +166,11 @@ class Recovery:
     def passed(self, chunk: Chunk) -> set[str]:
         """Where a source gives its chunks in order, and this one was looked at: ids of batches that cannot be
         whole any more, since a chunk before its end is not what it was."""
-        number, end = chunk.source, chunk.end
-        places = [place for place in self._by_chunk if place[0] == number and place[1] < end]
-        entries = [entry for place in places for entry in self._by_chunk.pop(place)]
-        return {unfinished.frozen.id for unfinished, *_ in entries if not unfinished.frozen.settled}
+        starts, found = self._starts[chunk.source], set[str]()
+        while starts and starts[0] < chunk.end:
+            entries = self._by_chunk.pop((chunk.source, heappop(starts)), [])
+            found.update(one.frozen.id for one, *_ in entries if not one.frozen.settled)
+        return found
 
     def incomplete(self, which: Which = ALL) -> list[Batch]:
         """At the end of the input, or when no more of these will come: batches of which a part is gone. What
