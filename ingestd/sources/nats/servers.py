@@ -77,5 +77,5 @@ def read_greeting(line: bytes) -> Greeting:
         return Greeting(
             "", str(found["server_id"]), bool(found.get("jetstream")) and not found.get("cluster")
         )
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Greeting()

@@ -48,3 +48,4 @@ def test_servers_that_are_not_one_cluster_are_not_taken_for_one() -> None:
     assert not apart({"a": a, "the same by another name": greeting("A")})
     assert not apart({"a": a, "b": Greeting("Connection refused")})
     assert not apart({"a": a, "b": read_greeting(b"HTTP/1.1 400 Bad Request\r\n")})
+    assert not apart({"a": a, "b": read_greeting(b"INFO " + b"[" * 60_000)})
