@@ -74,10 +74,12 @@ async def test_what_a_batch_that_cannot_be_rebuilt_had_is_delivered_though_its_n
         return any(one.places == [] for record in await stream.records() for one in record.settled)
 
     async with EventApi(lambda request: Cut("rst")) as away, EventApi() as api, spool(shared_nats) as stream:
+        async with stream.serving(away, worker=False) as edge:
+            await give(edge, 1, 8)
         async with stream.serving(away) as first:
-            await give(first, 1, 8)
             await until(lambda: away.batches)
             await first.crash()
+        assert numbers_in(away.batches[0]) == set(range(40)), "all eight chunks"
         await stream.delete(3)
         await stream.park(True)
         async with stream.serving(api):
