@@ -36,6 +36,9 @@ from tests.process.sources.support import Running, until
 pytestmark = pytest.mark.anyio
 
 
+ON_ITS_WAY = ("SELECT count(*) FROM batches", "SELECT count(*) FROM spool")
+
+
 class Crash(msgspec.Struct):
     """Behind a commit. ``state``: the file that it left. ``sent``: how many requests the API had then;
     ``more``: when the next commit was made, so that what was sent in between may or may not be taken."""
@@ -137,7 +140,17 @@ async def test_a_crash_behind_any_commit(
             async with following(tmp_path, api, "app.log*", spool=spool) as service:
                 total = await story(tmp_path, service, monkeypatch)
                 await until(lambda: is_done(service), service.task)
+        if story is copied_aside:
+            found = [crash for crash in found if has_read(crash)]
         await assert_found_again(tmp_path, api, found, total, spool=spool)
+
+
+def has_read(crash: Crash) -> bool:
+    """Whether anything of a file had been read. Two that begin alike and went on differently are two files to
+    a process that has read neither: on a busy machine a commit comes before the first event."""
+    read = "SELECT count(*) FROM sources WHERE path != 'spool' AND position > 0"
+    with closing(sqlite3.connect(crash.state)) as state:
+        return any(state.execute(query).fetchone()[0] for query in (read, *ON_ITS_WAY))
 
 
 async def assert_found_again(
