@@ -30,6 +30,8 @@ async def _refuses_connections(serving: Serving) -> bool:
         _, writer = await asyncio.open_connection("127.0.0.1", serving.ingest_port)
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # the listener was closed while this connection was in its queue
     writer.close()
     return False
 
