@@ -70,6 +70,31 @@ def _listen(family: int, address: tuple[str | int, ...], *, shared: bool) -> soc
     return listening
 
 
+def hold(alone: socket.socket) -> socket.socket:
+    """The address of a socket that has it alone, for processes that will share it: bound, not listening."""
+    address = alone.getsockname()
+    alone.close()
+    try:
+        return _bind_shared(alone.family, address, again=False)
+    except OSError:  # connections of an earlier service are still fading away there
+        return _bind_shared(alone.family, address, again=True)
+
+
+def _bind_shared(family: int, address: tuple[str | int, ...], *, again: bool) -> socket.socket:
+    """``again``: with SO_REUSEADDR; then any program that says so, too, could listen there before us."""
+    held = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, again)
+        if family == socket.AF_INET6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        held.bind(address)
+    except OSError:
+        held.close()
+        raise
+    return held
+
+
 def close_all(sockets: list[socket.socket]) -> None:
     for each in sockets:
         each.close()

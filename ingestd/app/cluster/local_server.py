@@ -12,6 +12,7 @@ import select
 import shutil
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ PROGRAM = "nats-server"
 _HOST = "127.0.0.1"
 _TRIES, _TRY_S = 20, 0.1
 _LOG_BYTES = 10 * 1024**2
+_LOWEST_PORT, _PORTS = 10_000, 20
 
 
 def find_program() -> str | None:
@@ -183,6 +185,14 @@ def _write_privately(file: Path, text: str, owner: FileOwner | None) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+    """Below those that Linux gives to connections: one of them could take it in between."""
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest = 0
+    for _ in range(_PORTS):
+        port = _LOWEST_PORT + secrets.randbelow(max(1, lowest - _LOWEST_PORT))
+        with suppress(OSError), socket.create_server((_HOST, port)):
+            return port
+    with socket.create_server((_HOST, 0)) as probe:
         return int(probe.getsockname()[1])

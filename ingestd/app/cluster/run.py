@@ -144,10 +144,11 @@ def _lanes(worker: Worker, sink: str) -> list[Lane]:
 async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
     settings, clock = service.settings, service.clock
     check_run(settings)
-    service.link = JetStreamLink(settings.spool, clock, system_rng(), log.warning)
+    link = service.link = JetStreamLink(settings.spool, clock, system_rng(), log.warning)
+    stack.push_async_callback(link.close)  # where the rest does not open, and nobody runs it
     service.edge = await open_edge(
         settings,
-        service.link,
+        link,
         edge=service.member.name,
         accepted=service.own_metrics.producers.add,
         clock=clock,

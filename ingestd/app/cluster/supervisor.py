@@ -31,7 +31,7 @@ from ingestd.config import Settings, check_run
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
-from ingestd.httpd.listener import close_all, open_sockets
+from ingestd.httpd.listener import close_all, hold, open_sockets
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.telemetry.audit_file import AuditLog
@@ -64,22 +64,9 @@ def supervise(load: Load, settings: Settings) -> int:
         _warn_of(older)
     server.write_files()
     admin = asyncio.run(open_sockets(*parse_listen(settings.admin.listen)))
-    ingest = [_hold(one) for one in asyncio.run(open_sockets(*parse_listen(settings.ingest.listen)))]
+    ingest = [hold(one) for one in asyncio.run(open_sockets(*parse_listen(settings.ingest.listen)))]
     audit = open_audit(settings.audit, server.directory.parent)
     return Supervisor(load, settings, server, ingest, admin, audit).run()
-
-
-def _hold(alone: socket.socket) -> socket.socket:
-    """The address of a socket that has it alone, for edges that will share it: bound, and not listening."""
-    held = socket.socket(alone.family, socket.SOCK_STREAM)
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-        held.setsockopt(socket.SOL_SOCKET, option, 1)
-    if alone.family == socket.AF_INET6:
-        held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    address = alone.getsockname()
-    alone.close()
-    held.bind(address)
-    return held
 
 
 def _warn_of(file: Path) -> None:

@@ -100,6 +100,8 @@ def test_a_login_is_for_this_user_only_and_a_directory_for_one_server(tmp_path: 
         [f"nats://127.0.0.1:{server.port}"],
         server.token,
     )
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert server.port < lowest  # no connection is given it while the server starts again
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in server.directory.iterdir()}
     assert modes == dict.fromkeys(("lock", "login.json", "server.conf"), 0o600)
     assert stat.S_IMODE(server.directory.stat().st_mode) == 0o700

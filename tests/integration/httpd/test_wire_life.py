@@ -11,6 +11,7 @@ import pytest
 
 from ingestd.core.errors import UserError
 from ingestd.httpd.connection import READ_AHEAD_BYTES, Connection
+from ingestd.httpd.listener import hold, open_sockets
 from ingestd.httpd.server import Server, serve
 from tests.integration.httpd.wire_client import DEADLINE_S, LIMITS, Client, Echo, connect, post, until
 
@@ -156,6 +157,32 @@ async def test_an_address_that_cannot_be_listened_on_is_said_in_one_line(host: s
 async def test_an_address_in_use_is_said_in_one_line(server: Server) -> None:
     with pytest.raises(UserError, match=f"127.0.0.1:{server.port}: something else listens there"):
         async with serve(Echo(), LIMITS, "127.0.0.1", server.port):
+            pass
+
+
+@pytest.mark.anyio
+async def test_an_address_that_is_held_is_for_those_who_share_it(application: Echo) -> None:
+    (alone,) = await open_sockets("127.0.0.1", 0)
+    with hold(alone) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(UserError, match="something else listens there"):  # with SO_REUSEADDR, as most do
+            await open_sockets("127.0.0.1", port)
+        one, other = (serve(application, LIMITS, "127.0.0.1", port, shared=True) for _ in range(2))
+        async with one, other:
+            pass
+
+
+@pytest.mark.anyio
+async def test_an_address_can_be_held_where_connections_of_an_earlier_service_fade_away(
+    application: Echo,
+) -> None:
+    async with serve(application, LIMITS, "127.0.0.1", 0) as server, await connect(server.port) as client:
+        client.send(post(b"first", fields=b"Connection: close\r\n"))
+        await client.answer()  # the server closes first: its end waits for a minute
+        assert await client.reader.read() == b""
+    (alone,) = await open_sockets("127.0.0.1", server.port)
+    with hold(alone):
+        async with serve(application, LIMITS, "127.0.0.1", server.port, shared=True):
             pass
 
 

@@ -531,6 +531,10 @@ async def test_what_differs_from_the_spool_is_refused_in_words(tmp_path: Path, n
     _, out, _ = await first.command("check", "--online")
     assert "ok    spool            words at nats://" in out
     assert "warn  spool            one server alone keeps the streams" in out
+    taken = f"127.0.0.1:{nats_url.port}"
+    code, _, err = await first.command("run", "--edge", "--listen", taken, "--admin-listen", "127.0.0.1:0")
+    assert (code, f"cannot listen on {taken}: something else listens there" in err) == (2, True), err
+    assert "Traceback" not in err, err  # of a connection to NATS that was left open
     _, out, _ = await found.command("check")
     assert "FAIL  spool            sinks.one.max_backlog is not there with spool.kind = 'nats'" in out
 
