@@ -51,7 +51,12 @@ def test_a_failure_that_is_hard_to_describe_is_still_named(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "1", "-rf", "-p", "no:cacheprovider"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_ADDOPTS": "",
+        },
         capture_output=True,
         text=True,
         timeout=patience(60),
