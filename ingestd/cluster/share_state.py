@@ -16,7 +16,7 @@ from ingestd.cluster.share_log import (
 )
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.processing.dedup import DIGEST_BYTES
-from ingestd.store.frozen_batches import FrozenBatch, unpack_positions
+from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, unpack_positions
 
 SOURCE = 1
 """The number of the source that all chunks of a share come from."""
@@ -51,7 +51,7 @@ class ShareState(msgspec.Struct):
     @property
     def last_open(self) -> int:
         """The last chunk that an open batch has events of."""
-        return max((start for batch in self.open for _, start, _, _ in batch.segments), default=0)
+        return max((one.start for batch in self.open for one in batch.segments), default=0)
 
 
 def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> ShareState:
@@ -98,7 +98,7 @@ def restore(logged: Sequence[LoggedRecord], window: StreamWindow, sink: str) -> 
 def begin_at(state: ShareState, window: StreamWindow, first: int) -> list[str]:
     """What the stream holds from ``first`` on is new; before that it is as it was read. Gives the batches
     with events that are not there any more: their others go out in new ones. What is known of keys stays."""
-    gone = [batch for batch in state.open if any(start >= first for _, start, _, _ in batch.segments)]
+    gone = [batch for batch in state.open if any(one.start >= first for one in batch.segments)]
     lost = [batch.id for batch in gone]
     window.release([key for batch in gone for key in batch.keys])
     state.open = [batch for batch in state.open if batch.id not in lost]
@@ -129,6 +129,6 @@ def _know(window: StreamWindow, batch: Frozen, left: bytes, at: float, now: floa
 
 
 def _open(batch: Frozen, sink: str) -> FrozenBatch:
-    segments = [(SOURCE, chunk, chunk + 1, packed) for chunk, packed in batch.places]
+    segments = [PackedSegment(SOURCE, chunk, chunk + 1, packed) for chunk, packed in batch.places]
     keys = split_keys(batch.keys)
     return FrozenBatch(batch.id, False, batch.at, batch.events, batch.body, segments, None, sink, keys)

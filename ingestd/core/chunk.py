@@ -46,7 +46,8 @@ class Chunk:
     events that are accepted again though that sink settled them in an earlier process, and does not get them.
     ``size_bytes``: of its events, or a little more. Of a broker's messages: ``unreadable``: why the source
     could make no event of what stands at an index; ``about(i)``: the message that event i came in, and its
-    headers, in words for a dead letter; ``earlier``: start before messages went -> the positions then.
+    headers, in words for a dead letter; ``earlier``: start before messages went -> the positions then;
+    ``last_mark``: what tells its last message from another that had its number before, 0: that is not known.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Chunk:
         "end",
         "events",
         "keeper",
+        "last_mark",
         "line",
         "mark",
         "next_line",
@@ -71,6 +73,7 @@ class Chunk:
         "start",
         "too_long",
         "unreadable",
+        "until",
     )
 
     def __init__(
@@ -111,6 +114,17 @@ class Chunk:
         self.about = about
         self.earlier: Mapping[int, Sequence[int]] = _NOTHING
         self.owners = ""
+        self.last_mark = 0
+        self.until: Callable[[int], int] | None = None
+
+    def known_until(self, end: int, last_mark: int) -> int:
+        """How many of its first events are still those of the chunk that was read here before, to ``end``.
+        Where a broker has lost its end others have come at the numbers of the rest."""
+        if not last_mark or last_mark == self.last_mark or not self.until:
+            return len(self.events)
+        if end == self.end and self.last_mark < last_mark:
+            return 0  # the clock of the broker was set back, too
+        return self.until(last_mark)
 
     def places(self, positions: Positions) -> tuple[Sequence[int], Sequence[int]]:
         """As ``place``, of several events: their offsets, and their lines."""

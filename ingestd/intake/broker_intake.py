@@ -79,9 +79,9 @@ class BrokerIntake(ReplayIntake):
         for by, processed in self._processed.items():
             processed.know(one for one in batches if one.sink == by)
         self._fan_out.looks()
-        for source, _, end, _ in (s for one in batches if not one.settled for s in one.segments):
-            self._adopted[source] = max(end, self._adopted.get(source, 0))
-            self._reached[source] = 0
+        for one in (s for batch in batches if not batch.settled for s in batch.segments):
+            self._adopted[one.source] = max(one.end, self._adopted.get(one.source, 0))
+            self._reached[one.source] = 0
 
     def superseded(self, number: int, named: Collection[str]) -> None:
         """Nothing comes under this number any more: what is there of its batches goes out now, and keys that

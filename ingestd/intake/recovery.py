@@ -103,9 +103,11 @@ class Recovery:
                 self._open[batch.id] = unfinished
                 if self.claims_keys:
                     self._awaited.update(batch.keys)
-            for number, (source, start, _, packed) in enumerate(batch.segments):
-                self._by_chunk[source, start].append((unfinished, number, unpack_positions(packed)))
-                heappush(self._starts[source], start)
+            for number, one in enumerate(batch.segments):
+                self._by_chunk[one.source, one.start].append(
+                    (unfinished, number, unpack_positions(one.positions))
+                )
+                heappush(self._starts[one.source], one.start)
 
     def __bool__(self) -> bool:
         """Whether there are chunks to ``look`` at."""
@@ -124,8 +126,11 @@ class Recovery:
         settled, in_batches, whole = set[int](), set[int](), list[_PartialBatch]()
         self._looks += 1
         for unfinished, number, positions in entries:
-            if positions and positions[-1] >= len(chunk.events):
-                self._changed[unfinished.frozen.id] = None  # the file has changed: its events are new ones
+            until = _known_until(unfinished, number, chunk)
+            if until < len(chunk.events) and unfinished.frozen.settled:
+                settled.update(position for position in positions if position < until)
+            elif positions and positions[-1] >= until:
+                self._changed[unfinished.frozen.id] = None  # the source has changed: its events are new ones
             elif unfinished.frozen.settled:
                 settled.update(positions)
             else:
@@ -146,7 +151,8 @@ class Recovery:
             now = {position: at for at, position in enumerate(before)}
             for entry in self._by_chunk.pop((chunk.source, start), ()):
                 unfinished, number, positions = entry
-                there = [now[position] for position in positions if position in now]
+                until = _known_until(unfinished, number, chunk)
+                there = [at for position in positions if (at := now.get(position, until)) < until]
                 if unfinished.frozen.settled or len(there) == len(positions):
                     found.append((unfinished, number, there))
                 else:
@@ -212,7 +218,7 @@ class Recovery:
         batches = []
         for frozen in self.kept:
             events = list(frozen.kept or ())
-            source, start, end, _ = frozen.segments[0]
+            source, start, end, *_ = frozen.segments[0]
             # where each stood is not known: to the store they are events without a place
             chunk = Chunk(
                 events,
@@ -289,12 +295,17 @@ def _sent(unfinished: _PartialBatch) -> list[bytes] | None:
         return None
     sent: list[bytes] = []
     at = 0
-    for number, (_, _, _, packed) in enumerate(frozen.segments):
-        count = len(unpack_positions(packed))
+    for number, segment in enumerate(frozen.segments):
+        count = len(unpack_positions(segment.positions))
         if number in unfinished.found:
             sent += frozen.sent[at : at + count]
         at += count
     return sent
+
+
+def _known_until(unfinished: _PartialBatch, number: int, chunk: Chunk) -> int:
+    known = unfinished.frozen.segments[number]
+    return chunk.known_until(known.end, known.last_mark)
 
 
 def _first(unfinished: _PartialBatch) -> tuple[int, int]:

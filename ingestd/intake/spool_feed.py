@@ -168,10 +168,10 @@ class SpoolFeed:
         """
         source = self.source.number
         segments = [
-            (start, packed, batch.settled)
+            (one.start, one.positions, batch.settled)
             for batch in frozen
-            for s, start, _, packed in batch.segments
-            if s == source and start >= self.source.unread
+            for one in batch.segments
+            if one.source == source and one.start >= self.source.unread
         ]
         numbers = {start for start, _, settled in segments if not settled}
         for start, packed, settled in segments:

@@ -22,8 +22,15 @@ from ingestd.store.new_letters import insert_letters
 if TYPE_CHECKING:
     from ingestd.core.letter import DeadLetter
 
-PackedSegment = tuple[int, int, int, bytes]
-"""(source, start, end, positions) of a segment; see ``pack_positions``."""
+
+class PackedSegment(NamedTuple):
+    """A segment in a row; ``positions``: see ``pack_positions``; ``last_mark``: see ``Chunk``."""
+
+    source: int
+    start: int
+    end: int
+    positions: bytes
+    last_mark: int = 0
 
 
 KEY_BYTES = 16
@@ -236,7 +243,7 @@ def _sources(packed: bytes) -> set[int]:
 
 def pack(segments: Sequence[Segment]) -> bytes:
     return msgspec.msgpack.encode(
-        [(s.chunk.source, s.chunk.start, s.chunk.end, pack_positions(s.positions)) for s in segments]
+        [(c.source, c.start, c.end, pack_positions(positions), c.last_mark) for c, positions in segments]
     )
 
 

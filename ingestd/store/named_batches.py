@@ -122,7 +122,7 @@ class NamedBatches:
     def known(self, batches: Iterable[FrozenBatch], announced: Collection[str]) -> None:
         """Of an earlier process, or another owner. ``announced``: ids of those that any owner finds."""
         for one in batches:
-            segments = {at[1:3]: bits_of(unpack_positions(at[3])) for at in one.segments}
+            segments = {(at.start, at.end): bits_of(unpack_positions(at.positions)) for at in one.segments}
             if one.settled:
                 self._settle(one.sink, segments)
             else:

@@ -76,7 +76,7 @@ class FeedingContext(NamedTuple):
     def cuts(self, number: int) -> list[Cut]:
         """Chunks of the source with this number that frozen batches name."""
         segments = (segment for batch in self.frozen for segment in batch.segments)
-        return [(start, end) for source, start, end, _ in segments if source == number]
+        return [(one.start, one.end) for one in segments if one.source == number]
 
 
 class BrokerFeed:
@@ -130,7 +130,7 @@ class BrokerFeed:
     def _into_spool(self) -> SpooledIntake:
         """Raises UserError where batches of an earlier process are on their way that name its messages."""
         numbers = self.source.starts.keys()
-        named = [{segment[0] for segment in b.segments} for b in self._context.frozen if not b.settled]
+        named = [{segment.source for segment in b.segments} for b in self._context.frozen if not b.settled]
         if any(not numbers.isdisjoint(sources) for sources in named):
             raise UserError(
                 f"{self.source.name}: batches that were made without the spool are still on their way: run it"
@@ -156,8 +156,8 @@ class BrokerFeed:
         ]
         outboxes = {lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted}
         last_known: dict[int, int] = {}
-        for source, _, end, _ in (segment for batch in frozen for segment in batch.segments):
-            last_known[source] = max(end, last_known.get(source, 0))
+        for one in (segment for batch in frozen for segment in batch.segments):
+            last_known[one.source] = max(one.end, last_known.get(one.source, 0))
         intake = BrokerIntake(
             Stages(
                 pipeline.window,

@@ -8,6 +8,7 @@ its chunks and positions in them. These cuts are known from the journal when a s
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
@@ -270,6 +271,7 @@ class Cutter:
             about=lambda index: self._about(origin(index)[0]),
         )
         chunk.mark = (last.mark, b"")
+        chunk.last_mark, chunk.until = last.mark, partial(_events_until, heads, counts)
         chunk.size_bytes = size_bytes if size_bytes and not counts else sum(map(len, events))
         return chunk
 
@@ -295,3 +297,9 @@ class Cutter:
         headers = ", ".join(f"{name}: {value}" for name, value in message.headers.items())
         shown = f"{HEADERS}{headers[:_MAX_SHOWN]}" if headers else "no headers"
         return f"{self._where(message)}, {shown}"
+
+
+def _events_until(messages: Messages, counts: Sequence[int], mark: int) -> int:
+    """Events of the messages before the first one that has a higher mark."""
+    index = next((at for at, message in enumerate(messages) if message.mark > mark), len(messages))
+    return sum(counts[:index]) if counts else index

@@ -22,7 +22,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
-from ingestd.store.frozen_batches import FrozenBatch, pack_positions
+from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack_positions
 from ingestd.store.named_batches import Bits, ChunkPlace, NamedBatch, NamedBatches, positions_of
 
 MAX_BYTES = 4096
@@ -60,13 +60,13 @@ class Note(NamedTuple):
             unpacked = [
                 (place, bits, pack_positions(positions_of(bits))) for place, bits in map(_unpacked, segments)
             ]
-            packed = [(source, *place, positions) for place, _, positions in unpacked]
+            packed = [PackedSegment(source, *place, positions) for place, _, positions in unpacked]
             counts = [bits.bit_count() for _, bits, _ in unpacked]
             if digest:
                 found.append(FrozenBatch(_text_of(key), False, at, sum(counts), digest, packed, None, by))
                 continue
             for segment, count in zip(packed, counts, strict=True):
-                batch_id = f"{by}/{source}/{segment[1]}"
+                batch_id = f"{by}/{source}/{segment.start}"
                 found.append(FrozenBatch(batch_id, True, at, count, b"", [segment], None, by))
         return found
 

@@ -51,7 +51,7 @@ class Takeover:
 
     def cuts(self, number: int, note: Note) -> list[Cut]:
         """Chunks that are to be cut as its last owner has cut them."""
-        return [segment[1:3] for one in note.batches(number) for segment in one.segments]
+        return [(segment.start, segment.end) for one in note.batches(number) for segment in one.segments]
 
     def begin(self, one: Partition, note: Note, *, is_new: bool, is_known: bool) -> None:
         """Of a partition that was given now. ``is_new``: to this state directory, which has no batch of it.

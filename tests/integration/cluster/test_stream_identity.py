@@ -12,7 +12,7 @@ from ingestd.cluster.share_state import ShareState, begin_at
 from ingestd.cluster.stream_identity import FoundStream, look_at_stream
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
-from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.frozen_batches import FrozenBatch, PackedSegment
 
 NAMES = StreamNames("t")
 OWN = 3
@@ -50,7 +50,7 @@ def test_what_was_read_before_the_end_that_was_lost_and_is_not_settled_is_delive
     window = StreamWindow(bytes(16), max_age_s=600.0)
 
     def batch(name: str, *chunks: int) -> FrozenBatch:
-        segments = [(1, chunk, chunk + 1, b"") for chunk in chunks]
+        segments = [PackedSegment(1, chunk, chunk + 1, b"") for chunk in chunks]
         return FrozenBatch(name, False, 0.0, 1, b"", segments, None, "sink", [name.encode() * 16])
 
     batches = [batch("a", 3), batch("b", 4, 6)]

@@ -9,7 +9,7 @@ from ingestd.core.chunk import Batch
 from ingestd.core.reasons import Reason
 from ingestd.intake.recovery import Recovery
 from ingestd.sinks.genesys_events import GenesysEventsSink
-from ingestd.store.frozen_batches import FrozenBatch, body_digest, pack_positions
+from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, body_digest, pack_positions
 from tests.ids import new_id
 from tests.integration.delivery.support import rig
 from tests.receiver import Action, Cut, Reply, Request
@@ -96,7 +96,7 @@ def test_after_a_crash_between_two_entries_it_goes_on_with_the_same_request() ->
     events = [interaction("REQUEUE", "a"), interaction("REQUEUE", "b")]
     for step in range(4):
         body = sink.encode_step(events, step)
-        place = [(7, 0, 9, pack_positions(range(2)))]
+        place = [PackedSegment(7, 0, 9, pack_positions(range(2)))]
         frozen = FrozenBatch("id-1", False, 1.0, 2, body_digest(body), place, events, "g")
         recovery = Recovery(
             [frozen],

@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.core.chunk import Chunk
 from ingestd.intake.recovery import Recovery
-from ingestd.store.frozen_batches import FrozenBatch, body_digest, pack_positions
+from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, body_digest, pack_positions
 from tests.each import each
 from tests.effort import FUZZ, seeds
 from tests.ids import new_id
@@ -81,7 +81,7 @@ def test_parts_of_a_batch_that_was_cut_are_taken_up_in_the_order_of_their_events
     frozen = [
         FrozenBatch(
             *(name, False, float(at), len(positions), body_digest(b"".join(events[p] for p in positions))),
-            *([(1, 0, 80, pack_positions(positions))], None, "ordered"),
+            *([PackedSegment(1, 0, 80, pack_positions(positions))], None, "ordered"),
         )
         for at, (name, positions) in enumerate(parts.items())
     ]

@@ -153,9 +153,7 @@ def named(kafka: ScriptedKafka, place: tuple[str, int] = T0) -> dict[str, list[i
     """Offsets of the events of batches that may have been sent, as the next owner would find them."""
     note = read_note(kafka.committed.get(place, (0, ""))[1])
     return {
-        one.id: [
-            sequence_of(start) + at for _, start, _, packed in one.segments for at in unpack_positions(packed)
-        ]
+        one.id: [sequence_of(s.start) + at for s in one.segments for at in unpack_positions(s.positions)]
         for one in note.batches(1)
         if not one.settled
     }

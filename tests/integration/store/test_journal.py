@@ -55,7 +55,7 @@ async def frozen(
                 batch.settled,
                 [
                     (source, start, list(unpack_positions(packed)))
-                    for source, start, _, packed in batch.segments
+                    for source, start, _, packed, _ in batch.segments
                 ],
                 batch.kept,
             )

@@ -1,11 +1,30 @@
-"""What is known of an earlier process is looked for in time that does not grow with its square."""
+"""What an earlier process knew of a chunk that is read again."""
 
-from ingestd.core.chunk import Chunk
+from collections.abc import Sequence
+
+import msgspec
+
+from ingestd.core.chunk import Chunk, Segment
+from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.recovery import Recovery
-from ingestd.store.frozen_batches import FrozenBatch, pack_positions
+from ingestd.sources.broker.chunks import Cut, Cutter, Message
+from ingestd.sources.broker.formats import whole
+from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack, pack_positions
+from tests.each import each
 from tests.ids import new_id
 
 _CHUNKS = 500
+
+
+def recovery_of(frozen: Sequence[FrozenBatch]) -> Recovery:
+    return Recovery(
+        frozen,
+        {1},
+        encode=lambda events: b"",
+        digests=lambda events: [None] * len(events),
+        claims_keys=False,
+        new_id=new_id,
+    )
 
 
 class Place(int):
@@ -27,21 +46,52 @@ def test_of_known_chunks_only_those_are_looked_at_that_are_passed() -> None:
             frozen_at=1.0,
             events=1,
             body_digest=b"",
-            segments=[(1, Place(number), number + 1, pack_positions(range(1)))],
+            segments=[PackedSegment(1, Place(number), number + 1, pack_positions(range(1)))],
             kept=None,
             sink="s",
         )
         for number in range(_CHUNKS)
     ]
-    recovery = Recovery(
-        frozen,
-        {1},
-        encode=lambda events: b"",
-        digests=lambda events: [None] * len(events),
-        claims_keys=False,
-        new_id=new_id,
-    )
+    recovery = recovery_of(frozen)
     gone = [recovery.passed(Chunk([], source=1, start=at, end=at + 1)) for at in range(_CHUNKS)]
     assert gone == [{f"b{at}"} if at % 5 == 0 else set() for at in range(_CHUNKS)]
     assert not recovery
     assert Place.looks < 40 * _CHUNKS
+
+
+@each(
+    "marks, left",
+    [
+        ((1, 2, 3, 4), ({0, 1, 2, 3}, {0, 1, 2, 3})),  # as it was
+        ((1, 2, 8, 9), ({0, 1}, {0, 1})),  # it lost its end, and others came
+        ((8, 8, 8, 9), (set(), set())),
+        ((1, 2, 3, 3), (set(), set())),  # the clock was set back: nothing of it is certain
+    ],
+)
+def test_what_came_at_numbers_of_messages_that_are_gone_is_new(
+    marks: Sequence[int], left: tuple[set[int], set[int]]
+) -> None:
+    def cut(marks: Sequence[int], known: Sequence[Cut] = ()) -> Chunk:
+        cutter = Cutter(1, whole, known, where=lambda one: one.subject)
+        (chunk,) = cutter.cut([Message(at, mark, b"{}", {}) for at, mark in enumerate(marks, 1)])
+        return chunk
+
+    first = cut((1, 2, 3, 4))
+    rows = msgspec.msgpack.decode(pack([Segment(first, range(4))]), type=list[PackedSegment])
+    settled = FrozenBatch("b", True, 1.0, 4, b"", rows, None, "s")
+    chunk = cut(marks, [(first.start, first.end)])
+    found = recovery_of([settled]).look(chunk)
+    assert found
+    assert (found.settled, ProcessedEvents([settled]).of(chunk)) == left
+
+    older = msgspec.msgpack.decode(msgspec.msgpack.encode([rows[0][:4]]), type=list[PackedSegment])
+    found = recovery_of([settled._replace(segments=older)]).look(chunk)
+    assert found
+    assert found.settled == {0, 1, 2, 3}  # of a version that kept no marks
+
+    open_batch = settled._replace(settled=False)
+    recovery = recovery_of([open_batch])
+    found = recovery.look(chunk)
+    assert found
+    assert len(found.batches) == (left[0] == {0, 1, 2, 3})
+    assert recovery.take_changed() == ["b"]  # its bytes are none that were frozen

@@ -20,7 +20,7 @@ from tests.process.sources.nats.support import (
     stream,
     until,
 )
-from tests.process.sources.support import producers_of
+from tests.process.sources.support import number_of, producers_of
 from tests.receiver import Reply, Request
 
 pytestmark = pytest.mark.anyio
@@ -247,6 +247,49 @@ async def test_a_stream_that_has_lost_its_end_loses_nothing_of_what_comes_after(
                 if not is_running:
                     async with running(settings(tmp_path, api.url, source)):
                         await until(lambda: set(events(15, first=20)) <= set(api.events))
+
+
+async def test_what_comes_at_numbers_of_settled_messages_that_a_stream_has_lost_is_delivered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are in a chunk behind the first message that is not settled, of which only the end was lost."""
+    requests: list[Request] = []
+
+    async def answer(request: Request) -> Reply:
+        requests.append(request)
+        if len(requests) == 1:
+            await asyncio.Event().wait()
+        return Reply()
+
+    with nats_server(tmp_path / "nats") as server:
+        async with EventApi(answer) as api, stream(server.url, name="S") as made:
+            used = settings(
+                tmp_path, api.url, {"servers": [server.url], "stream": "S"}, batch={"max_events": 2}
+            )
+            for one in events(3):
+                await made.publish(one)
+            server.kill()
+            shutil.copytree(tmp_path / "nats" / "js", tmp_path / "before")
+            server.start()
+            for one in events(3, first=3):
+                await _published(made, one)
+            async with running(used) as service:
+                await until(lambda: service.ledger["delivered"] == 4)
+                await service.crash()
+            server.kill()
+            shutil.rmtree(tmp_path / "nats" / "js")
+            shutil.copytree(tmp_path / "before", tmp_path / "nats" / "js")
+            server.start()
+            for one in events(5, first=10):
+                await _published(made, one)
+            async with running(used) as service:
+                await service.settled(6)
+                await made.settled(8)
+        first, *_ = requests
+        again = [one for one in requests[1:] if key(one) == key(first)]
+        assert [one.body for one in again] == [first.body]
+        assert sorted(map(number_of, api.events)) == [0, 0, 1, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14]
+    assert "are gone" not in caplog.text
 
 
 async def _published(made: object, one: bytes) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 
 from ingestd.sources.kafka.heirs import Heirs
-from ingestd.store.frozen_batches import FrozenBatch
+from ingestd.store.frozen_batches import FrozenBatch, PackedSegment
 
-BATCH = FrozenBatch("b", False, 1.0, 1, b"", [(7, 0, 1, b"")], None, "api")
+BATCH = FrozenBatch("b", False, 1.0, 1, b"", [PackedSegment(7, 0, 1, b"")], None, "api")
 
 
 class Told:

@@ -79,9 +79,7 @@ def test_what_is_written_is_read(
     assert {name: one.segments for name, one in again.open.items()} == {
         name: one.segments for name, one in named.open.items()
     }
-    assert sorted(note.cuts()) == sorted(
-        (start, end) for one in note.batches(7) for _, start, end, _ in one.segments
-    )
+    assert sorted(note.cuts()) == sorted((at.start, at.end) for one in note.batches(7) for at in one.segments)
 
 
 @given(BATCHES, SPANS, st.integers(0, 2000), st.data())
@@ -132,7 +130,7 @@ def test_what_somebody_else_has_written_names_nothing_and_breaks_nothing(data: b
     text = f"{OWNER} {b64encode(kind + data).decode()}"
     note = read_note(text)
     assert note.owner == OWNER
-    assert all(unpack_positions(packed) is not None for b in note.batches(1) for *_, packed in b.segments)
+    assert all(unpack_positions(s.positions) is not None for b in note.batches(1) for s in b.segments)
 
 
 @given(st.text())
@@ -156,5 +154,5 @@ def test_of_a_batch_that_was_cut_the_parts_are_named_and_it_is_not() -> None:
     named.froze("part", "api", DIGEST, [Segment(chunk, [0, 2, 3])], 1.0)
     (settled, part) = read_note(written(named)[0]).batches(7)
     assert settled.settled
-    assert [*unpack_positions(settled.segments[0][3])] == [1]
-    assert (part.id, [*unpack_positions(part.segments[0][3])]) == ("part", [0, 2, 3])
+    assert [*unpack_positions(settled.segments[0].positions)] == [1]
+    assert (part.id, [*unpack_positions(part.segments[0].positions)]) == ("part", [0, 2, 3])
