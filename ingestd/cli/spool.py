@@ -57,8 +57,15 @@ def resize(partitions: int, config_file: str | None) -> None:
     from ingestd.app.cluster.resize import resize as change
     from ingestd.config import load
 
-    before = change(load(config_file, {}), partitions)
-    click.echo(f"{before} partitions are {partitions} now: set spool.partitions = {partitions} everywhere")
+    done = change(load(config_file, {}), partitions)
+    click.echo(
+        f"{done.before} partitions are {partitions} now: set spool.partitions = {partitions} everywhere"
+    )
+    if not done.drained:
+        click.echo(
+            "no worker is there: what is in the old partitions is delivered, before what is in the new ones,"
+            " once one runs"
+        )
 
 
 @spool.command()

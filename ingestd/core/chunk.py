@@ -6,7 +6,7 @@ events it took from a chunk as one segment; a delivered batch resolves a segment
 
 import hashlib
 import random
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ class Chunk:
     ``size_bytes``: of its events, or a little more. Of a broker's messages: ``unreadable``: why the source
     could make no event of what stands at an index; ``about(i)``: the message that event i came in, and its
     headers, in words for a dead letter; ``earlier``: start before messages went -> the positions then;
-    ``last_mark``: what tells its last message from another that had its number before, 0: that is not known.
+    ``last_mark``: what tells its last message from another that had its number before, 0: that is not known;
+    ``until(mark)``: events of its messages before the first with a higher one.
     """
 
     __slots__ = (
@@ -92,6 +93,8 @@ class Chunk:
         accepted_at: float = 0.0,
         unreadable: dict[int, str] | None = None,
         about: Callable[[int], str] | None = None,
+        last_mark: int = 0,
+        until: Callable[[int], int] | None = None,
     ) -> None:
         self.events: Sequence[bytes] = events
         self.source = source
@@ -114,8 +117,8 @@ class Chunk:
         self.about = about
         self.earlier: Mapping[int, Sequence[int]] = _NOTHING
         self.owners = ""
-        self.last_mark = 0
-        self.until: Callable[[int], int] | None = None
+        self.last_mark = last_mark
+        self.until = until
 
     def known_until(self, end: int, last_mark: int) -> int:
         """How many of its first events are still those of the chunk that was read here before, to ``end``.
@@ -132,26 +135,6 @@ class Chunk:
             return of_several(positions)  # type: ignore[no-any-return]
         offsets, lines = zip(*map(self.place, positions), strict=True)
         return offsets, lines
-
-    def recut(self, events_in: Callable[[int], list[tuple[int, bytes]]], which: Container[int]) -> None:
-        """In the place of each event of ``which`` (positions) come those that ``events_in`` finds in it:
-        (offset in it, event). Only before anything was said of the chunk's positions."""
-        events, origins, too_long = list[bytes](), list[tuple[int, int]](), dict[int, int]()
-        for position, event in enumerate(self.events):
-            if position in self.too_long:
-                too_long[len(events)] = self.too_long[position]
-            for offset, found in events_in(position) if position in which else ((0, event),):
-                events.append(found)
-                origins.append((position, offset))
-        before = self.place
-
-        def place(index: int) -> tuple[int, int]:
-            position, offset = origins[index]
-            start, line = before(position)
-            return start + offset, line
-
-        self.receipt.recount(len(events) - len(self.events))
-        self.events, self.too_long, self.place = events, too_long, place
 
 
 class Segment(NamedTuple):

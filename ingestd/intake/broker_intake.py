@@ -101,7 +101,8 @@ class BrokerIntake(ReplayIntake):
     def _warn_changed(self, batches: int) -> None:
         self._warn(
             f"{self._name}: unfinished batches that cannot be sent again as they were, for messages of them"
-            f" are gone: {batches}; what is left of them is sent under new idempotency keys"
+            f" are gone or settings of a sink are others: {batches}; what is left of them is sent under new"
+            " idempotency keys"
         )
 
     def _take_over(self, chunk: Chunk, checked: ValidatedChunk, recovered: "RecoveredPositions") -> None:

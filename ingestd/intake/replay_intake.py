@@ -140,8 +140,8 @@ class ReplayIntake:
 
     def _warn_changed(self, batches: int) -> None:
         self._warn(
-            f"{batches} unfinished batches cannot be rebuilt because the file has changed; its present events"
-            " are sent under new idempotency keys"
+            f"{batches} unfinished batches cannot be sent again as they were: the file, or the settings of a"
+            " sink, have changed; what the file holds now is sent under new idempotency keys"
         )
 
     async def flush(self) -> None:
@@ -255,7 +255,7 @@ class ReplayIntake:
         unparsable = checked.unparsable if checked.refused else []
         if not unparsable:
             return checked
-        from ingestd.sources.files.salvage import events_in, is_utf16
+        from ingestd.sources.files.salvage import events_in, is_utf16, recut
 
         broken = {
             index: found
@@ -264,7 +264,7 @@ class ReplayIntake:
             and (found := events_in(event := chunk.events[index])) != [(0, event)]
         }
         if broken:
-            chunk.recut(broken.__getitem__, broken)
+            recut(chunk, broken.__getitem__, broken)
             checked = self._validator.check(chunk.events)
             unparsable = checked.unparsable
         for index in unparsable:

@@ -269,9 +269,10 @@ class Cutter:
             place=place,
             unreadable=unreadable,
             about=lambda index: self._about(origin(index)[0]),
+            last_mark=last.mark,
+            until=partial(_events_until, heads, counts),
         )
         chunk.mark = (last.mark, b"")
-        chunk.last_mark, chunk.until = last.mark, partial(_events_until, heads, counts)
         chunk.size_bytes = size_bytes if size_bytes and not counts else sum(map(len, events))
         return chunk
 

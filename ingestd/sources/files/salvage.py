@@ -4,6 +4,9 @@ other, with a comma at its end. Asked for lines that a schema refused, so that w
 What it gives depends on the line alone: a restart finds the same events at the same places.
 """
 
+from collections.abc import Callable, Container
+
+from ingestd.core.chunk import Chunk
 from ingestd.core.regex import regex
 from ingestd.schemas.grammar import find_fault, is_one_value
 from ingestd.sources.files.closing import skip_separators
@@ -71,3 +74,25 @@ def _cut(offset: int, text: bytes) -> list[tuple[int, bytes]]:
         found.append((offset + first, part))
         at = first + len(part)
     return found if skip_separators(text, at) == len(text) else [(offset, text)]
+
+
+def recut(chunk: Chunk, events_in: Callable[[int], list[tuple[int, bytes]]], which: Container[int]) -> None:
+    """In the place of each event of ``which`` (positions) come those that ``events_in`` finds in it.
+
+    ``events_in`` gives (offset in it, event). Only before anything was said of the chunk's positions."""
+    events, origins, too_long = list[bytes](), list[tuple[int, int]](), dict[int, int]()
+    for position, event in enumerate(chunk.events):
+        if position in chunk.too_long:
+            too_long[len(events)] = chunk.too_long[position]
+        for offset, found in events_in(position) if position in which else ((0, event),):
+            events.append(found)
+            origins.append((position, offset))
+    before = chunk.place
+
+    def place(index: int) -> tuple[int, int]:
+        position, offset = origins[index]
+        start, line = before(position)
+        return start + offset, line
+
+    chunk.receipt.recount(len(events) - len(chunk.events))
+    chunk.events, chunk.too_long, chunk.place = events, too_long, place

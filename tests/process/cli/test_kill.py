@@ -228,6 +228,6 @@ async def test_a_file_that_changed_after_the_kill_loses_no_event(place: Place) -
         held.set()
         done = await place.run(*words)
     assert done.code == 0, done
-    assert "cannot be rebuilt because the file has changed" in done.err
+    assert "cannot be sent again as they were: the file, or the settings of a sink" in done.err
     assert place.report["in_flight"] == 0
     assert set(kept.splitlines()) | set(after) == {one for r in api.batches[1:] for one in events_of(r)}

@@ -569,6 +569,7 @@ async def test_partitions_are_changed_while_events_come_and_a_copy_is_known_stil
         await until(lambda: len(api.taken) == 40)
         code, out, err = await cluster.command("spool", "resize", "5")
         assert (code, out.split(":")[0]) == (0, "2 partitions are 5 now"), err
+        assert "no worker is there" not in out
         assert (await post(both.ingest_port, [*events(40), *events(100, first=100)])).status == 202
         await until(lambda: len(api.taken) == 140)
         sink = await settled(cluster)

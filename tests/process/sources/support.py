@@ -129,7 +129,7 @@ def places(directory: Path) -> list[tuple[str, int | None, int | None]]:
 
 def given_up(log: str) -> int:
     """Batches that could not be sent again as they were, by the lines of the log."""
-    words = r"that cannot be sent again as they were, for messages of them are gone: (\d+);"
+    words = r"messages of them are gone or settings of a sink are others: (\d+);"
     return sum(map(int, re.findall(words, log)))
 
 

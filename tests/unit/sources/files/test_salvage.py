@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
 from ingestd.schemas.grammar import find_fault
-from ingestd.sources.files.salvage import events_in
+from ingestd.sources.files.salvage import events_in, recut
 from tests.each import each
 
 A, B = b'{"a":"}{"}', b'{"b":[1]}'
@@ -78,7 +78,7 @@ def test_a_chunk_has_the_events_that_were_found_at_their_places() -> None:
         place=lambda index: (100 + 20 * index, 7 + index),
         too_long={2: 5000},
     )
-    chunk.recut(lambda index: events_in(chunk.events[index]), {1, 3})
+    recut(chunk, lambda index: events_in(chunk.events[index]), {1, 3})
     assert chunk.events == [b"0", A, B, b"x" * 9]
     assert [chunk.place(index) for index in range(4)] == [(100, 7), (120, 8), (120 + len(A), 8), (140, 9)]
     assert chunk.too_long == {3: 5000}
