@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-VERSION = "3"
+VERSION = "4"
 """The first number of the versions that fit this code."""
 
 

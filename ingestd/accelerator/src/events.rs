@@ -131,6 +131,27 @@ impl Events {
 
 #[pymethods]
 impl Events {
+    /// Those of this list, in one piece of memory, with a newline between them.
+    #[staticmethod]
+    fn of(py: Python<'_>, events: Vec<Bound<'_, PyBytes>>) -> PyResult<Self> {
+        let total = events.iter().map(|event| event.as_bytes().len() + 1).sum::<usize>();
+        if u32::try_from(total).is_err() {
+            return Err(PyValueError::new_err("more than 4 GiB at once"));
+        }
+        let mut spans = Vec::with_capacity(events.len());
+        let data = PyBytes::new_with(py, total, |bytes| {
+            let mut body = Body { bytes, at: 0 };
+            for event in &events {
+                let start = body.at as u32;
+                body.add(event.as_bytes());
+                spans.push((start, body.at as u32));
+                body.add(b"\n");
+            }
+            Ok(())
+        })?;
+        Ok(Self::of_spans(data.unbind(), spans))
+    }
+
     /// All events of several, one after the other.
     #[staticmethod]
     fn concat(parts: Vec<PyRef<'_, Events>>) -> Self {

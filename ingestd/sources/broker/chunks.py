@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.letter import HEADERS
+from ingestd.core.sequences import together
 from ingestd.sources.broker.formats import ReadMessage, Unreadable, whole
 
 MAX_CHUNK_BYTES = 256 * 1024
@@ -262,7 +263,7 @@ class Cutter:
 
         first, last = messages[0], messages[-1]
         chunk = Chunk(
-            events,
+            together(events),
             source=self._source,
             start=place_of(first.sequence, len(messages)),
             end=place_of(last.sequence + 1),
