@@ -19,9 +19,9 @@ COMPILED: tuple[type, ...] = (compiled.Events, compiled.Digests) if compiled els
 """The accelerator's types of sequences."""
 
 
-def together(events: list[bytes]) -> Sequence[bytes]:
+def together(events: Sequence[bytes]) -> Sequence[bytes]:
     """These, as the accelerator holds them if there is one: what is done to all of them costs less then."""
-    return compiled.Events.of(events) if compiled else events
+    return compiled.Events.of(events) if compiled and isinstance(events, list) else events
 
 
 def pick(sequence: Sequence[T], indices: Sequence[int]) -> Sequence[T]:

@@ -11,7 +11,7 @@ import msgspec
 from ingestd.core.clock import Clock, Timer
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, known_keys
-from ingestd.core.sequences import joined, joined_keys, without
+from ingestd.core.sequences import joined, joined_keys, together, without
 from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
 from ingestd.intake.refusals import MAX_READ_BYTES, rejection
 from ingestd.processing.claim import Claim
@@ -65,7 +65,7 @@ class SubmissionGroup:
         self.refused: list[RefusedEvent] = []
         self.letters: list[DeadLetter] = []  # of refused events that nobody else has
         parts = [submission.events for submission in submissions]
-        self._events = parts[0] if len(parts) == 1 else joined(parts)
+        self._events = parts[0] if len(parts) == 1 else together(joined(parts))
         self.size_bytes = sum([submission.size_bytes for submission in submissions])
         self.producers = {submission.producer for submission in submissions}
         self.followed = any(map(_is_followed, submissions))
