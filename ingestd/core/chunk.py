@@ -48,7 +48,7 @@ class Chunk:
     could make no event of what stands at an index; ``about(i)``: the message that event i came in, and its
     headers, in words for a dead letter; ``earlier``: start before messages went -> the positions then;
     ``last_mark``: what tells its last message from another that had its number before, 0: that is not known;
-    ``until(mark)``: events of its messages before the first with a higher one.
+    ``until(mark)``: events of its messages before the first with a later one.
     """
 
     __slots__ = (
@@ -125,9 +125,10 @@ class Chunk:
         Where a broker has lost its end others have come at the numbers of the rest."""
         if not last_mark or last_mark == self.last_mark or not self.until:
             return len(self.events)
-        if end == self.end and self.last_mark < last_mark:
-            return 0  # the clock of the broker was set back, too
-        return self.until(last_mark)
+        until = self.until(last_mark)
+        if end == self.end and (self.last_mark < last_mark or until == len(self.events)):
+            return 0  # its last one is another, and marks do not tell which: a clock was set back, too
+        return until
 
     def places(self, positions: Positions) -> tuple[Sequence[int], Sequence[int]]:
         """As ``place``, of several events: their offsets, and their lines."""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain
+from operator import gt
 from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -120,6 +121,9 @@ def sequence_of(place: int) -> int:
     return place >> _COUNT_BITS
 
 
+IsLater = Callable[[int, int], bool]
+"""(mark, than): whether a message was stored after the one with the other mark, for certain."""
+
 Cut = tuple[int, int]
 """(start, end) of a chunk, as places."""
 
@@ -136,8 +140,10 @@ class Cutter:
         where: Where,
         max_messages: int = MAX_CHUNK_MESSAGES,
         max_bytes: int = MAX_CHUNK_BYTES,
+        is_later: IsLater = gt,
     ) -> None:
         self._where = where
+        self._is_later = is_later
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._source = source
@@ -271,7 +277,7 @@ class Cutter:
             unreadable=unreadable,
             about=lambda index: self._about(origin(index)[0]),
             last_mark=last.mark,
-            until=partial(_events_until, heads, counts),
+            until=partial(_events_until, heads, counts, self._is_later),
         )
         chunk.mark = (last.mark, b"")
         chunk.size_bytes = size_bytes if size_bytes and not counts else sum(map(len, events))
@@ -301,7 +307,8 @@ class Cutter:
         return f"{self._where(message)}, {shown}"
 
 
-def _events_until(messages: Messages, counts: Sequence[int], mark: int) -> int:
-    """Events of the messages before the first one that has a higher mark."""
-    index = next((at for at, message in enumerate(messages) if message.mark > mark), len(messages))
+def _events_until(messages: Messages, counts: Sequence[int], is_later: IsLater, mark: int) -> int:
+    """Events of the messages before the first one that has a later mark."""
+    later = (at for at, message in enumerate(messages) if is_later(message.mark, mark))
+    index = next(later, len(messages))
     return sum(counts[:index]) if counts else index

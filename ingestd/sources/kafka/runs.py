@@ -4,10 +4,11 @@ for each message."""
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
-from ingestd.sources.broker.chunks import Message, MessageColumns
+from ingestd.sources.broker.chunks import Cutter, Message, MessageColumns
 from ingestd.sources.kafka.client import NONE, TopicPart
 
 TOMBSTONE = "a tombstone"
@@ -41,6 +42,16 @@ def epoch_of(mark: int) -> int:
 def is_later(mark: int, than: int) -> bool:
     """Whether one of two messages was stored by a later leader, or at a later time."""
     return epoch_of(mark) > epoch_of(than) or mark % (1 << _TIME_BITS) > than % (1 << _TIME_BITS)
+
+
+def _is_of_later_leader(mark: int, than: int) -> bool:
+    """Whether it came after the log had lost its end. Times do not tell: those that producers set need not
+    ascend, and what is left of a topic that is compacted is not new."""
+    return epoch_of(mark) > epoch_of(than)
+
+
+LogCutter = partial(Cutter, is_later=_is_of_later_leader)
+"""Of a partition."""
 
 
 def headers_of(found: Iterable[tuple[str, bytes | str | None]]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from ingestd.sources.kafka.heirs import Heirs, Nobody
 from ingestd.sources.kafka.lag import Measuring
 from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.partitions import Partitions
-from ingestd.sources.kafka.runs import Run, next_run
+from ingestd.sources.kafka.runs import LogCutter, Run, next_run
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.kafka.takeover import NAMED_WITHIN_S, Takeover
 from ingestd.sources.kafka.unowned import Unowned
@@ -288,7 +288,7 @@ class KafkaSource:
 
     def _cutter(self, number: int, cuts: Sequence[Cut], where: Callable[[Message], str]) -> Cutter:
         most, most_bytes = self._chunk_messages, self._settings.chunk_bytes
-        return Cutter(number, self._read, cuts, where=where, max_messages=most, max_bytes=most_bytes)
+        return LogCutter(number, self._read, cuts, where=where, max_messages=most, max_bytes=most_bytes)
 
     # --- chunks ---
 

@@ -9,6 +9,7 @@ from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.recovery import Recovery
 from ingestd.sources.broker.chunks import Cut, Cutter, Message
 from ingestd.sources.broker.formats import whole
+from ingestd.sources.kafka.runs import LogCutter, mark_of
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack, pack_positions
 from tests.each import each
 from tests.ids import new_id
@@ -95,3 +96,37 @@ def test_what_came_at_numbers_of_messages_that_are_gone_is_new(
     assert found
     assert len(found.batches) == (left[0] == {0, 1, 2, 3})
     assert recovery.take_changed() == ["b"]  # its bytes are none that were frozen
+
+
+@each(
+    "epochs, left_out, left",
+    [
+        ((3, 3, 3, 3, 3), (), [1, 2, 3, 4, 5]),
+        ((3, 3, 3, 3, 3), (5,), [1, 2, 3, 4]),
+        ((3, 3, 3, 3, 3), (2, 5), [1, 3, 4]),
+        ((3, 3, 3, 3, 3), (1, 3), [2, 4, 5]),
+        ((3, 3, 4, 4, 4), (), [1, 2]),  # it lost its end, and others came
+        ((3, 3, 4, 4, 4), (5,), [1, 2]),
+        ((3, 3, 3, 3, 2), (), []),  # the last one is another; how that came nobody knows
+    ],
+)
+def test_what_is_left_of_a_compacted_topic_is_not_new_though_its_times_do_not_ascend(
+    epochs: Sequence[int], left_out: Sequence[int], left: list[int]
+) -> None:
+    """Several producers set them, each with its own clock."""
+
+    def cut(epochs: Sequence[int], left_out: Sequence[int] = (), known: Sequence[Cut] = ()) -> Chunk:
+        cutter = LogCutter(1, whole, known, where=lambda one: one.subject)
+        marks = map(mark_of, epochs, (10, 50, 20, 30, 15))
+        messages = [Message(at, mark, b"{}", {}) for at, mark in enumerate(marks, 1) if at not in left_out]
+        chunk, *_ = [*cutter.cut(messages), *cutter.end(9)]
+        return chunk
+
+    first = cut((3, 3, 3, 3, 3))
+    rows = msgspec.msgpack.decode(pack([Segment(first, range(5))]), type=list[PackedSegment])
+    settled = FrozenBatch("b", True, 1.0, 5, b"", rows, None, "s")
+    chunk = cut(epochs, left_out, [(first.start, first.end)])
+    found = recovery_of([settled]).look(chunk)
+    assert found
+    for positions in (found.settled, ProcessedEvents([settled]).of(chunk)):
+        assert [chunk.place(at)[0] for at in sorted(positions)] == left
