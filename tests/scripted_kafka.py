@@ -30,6 +30,7 @@ NOTHING = -1001
 
 class KafkaError:
     UNKNOWN_TOPIC_OR_PART = 3
+    _TIMED_OUT = -185
 
     def __init__(self, code: int, text: str = "scripted") -> None:
         self._code = code
@@ -96,7 +97,8 @@ class Message(NamedTuple):
 class ScriptedKafka:
     """``log``: messages by place. ``committed``: (offset, note). ``refusals``: codes with which the next
     commits are answered, 0 for one that is taken; ``refused``: those. ``max_note``: longer ones are not
-    taken."""
+    taken. ``clusters``: of bootstrap servers that are up, if it is not one for all; ``looked``: who was asked
+    for it."""
 
     def __init__(self, **topics: int) -> None:
         self.log: dict[Place, list[bytes | None]] = {
@@ -109,6 +111,8 @@ class ScriptedKafka:
         self.refused: list[dict[Place, tuple[int, str]]] = []
         self.consumers: list[ScriptedConsumer] = []
         self.news = threading.Condition()
+        self.clusters: dict[str, str] | None = None
+        self.looked: list[str] = []
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "ScriptedKafka":
         library = SimpleNamespace(
@@ -119,7 +123,7 @@ class ScriptedKafka:
             KafkaException=KafkaException,
             IsolationLevel=SimpleNamespace(READ_COMMITTED=1),
             admin=SimpleNamespace(
-                AdminClient=lambda options: ScriptedAdmin(self),
+                AdminClient=lambda options: ScriptedAdmin(self, options["bootstrap.servers"]),
                 OffsetSpec=SimpleNamespace(earliest=lambda: 0, latest=lambda: 1),
             ),
         )
@@ -266,14 +270,20 @@ class ScriptedConsumer:
 
 
 class ScriptedAdmin:
-    def __init__(self, kafka: ScriptedKafka) -> None:
+    def __init__(self, kafka: ScriptedKafka, servers: str) -> None:
         self._kafka = kafka
+        self._servers = servers
 
     def poll(self, timeout: float) -> int:
         return 0
 
     def describe_cluster(self, **_: Any) -> "Answer":
-        return Answer(SimpleNamespace(cluster_id="scripted"))
+        self._kafka.looked.append(self._servers)
+        if self._kafka.clusters is None:
+            return Answer(SimpleNamespace(cluster_id="scripted"))
+        if self._servers not in self._kafka.clusters:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return Answer(SimpleNamespace(cluster_id=self._kafka.clusters[self._servers]))
 
     def describe_topics(self, names: Sequence[str], **_: Any) -> dict[str, "Answer"]:
         return {name: Answer(SimpleNamespace(topic_id=f"id of {name}")) for name in names}

@@ -13,6 +13,11 @@ from ingestd.sources.kafka.settings import KafkaConfig
 
 _LEADERS_S = 5.0
 _ASKED_AT_ONCE = 8
+_LEADS_S, _LED_FOR_S = 2.0, 600.0
+"""So long a bootstrap server may take to say whose it is, and so long that is believed without asking."""
+
+
+_NOTHING: Mapping[str, str] = {}
 
 
 class Admin:
@@ -25,6 +30,7 @@ class Admin:
         """Why no broker answers, when ``offsets`` were asked for last; empty: one does."""
         self.client = client.make_admin(client.connection_settings(settings, self._on_error))
         self._settings = settings
+        self._led: dict[str, tuple[str, float]] = {}
 
     def _on_error(self, error: Any) -> None:
         if not self.error or error.code() not in client.AWAY:  # that all are down says less than why
@@ -55,6 +61,18 @@ class Admin:
         except Exception as error:
             raise self.away(error) from None
         return str(found.cluster_id)
+
+    def several_clusters(self, now: float) -> str:
+        """Why nothing can be read, if bootstrap servers lead to several; else empty. ``now``: monotonic; a
+        server that said a while ago whose it is may be down meanwhile, and is not waited for. UserError."""
+        known = {server: cluster for server, (cluster, at) in self._led.items() if now - at < _LED_FOR_S}
+        led = where_they_lead(self._settings, _LEADS_S, known)
+        if led.words:
+            self._led.clear()
+            return f"{led.words}: nothing is read, for which of them it is would be chance"
+        for cluster, servers in led.clusters.items():
+            self._led.update((server, (cluster, now)) for server in servers if server not in known)
+        return ""
 
     def topics(self) -> dict[str, Any]:
         """Descriptions, by name. Raises BrokerAway for a topic that is not there, KafkaException."""
@@ -139,14 +157,19 @@ class Led(NamedTuple):
         return f"bootstrap_servers lead to {len(self.clusters)} clusters ({named})"
 
 
-def where_they_lead(settings: KafkaConfig, within_s: float = REQUEST_S) -> Led:
+def where_they_lead(
+    settings: KafkaConfig, within_s: float = REQUEST_S, known: Mapping[str, str] = _NOTHING
+) -> Led:
     """Each of several servers is asked by itself: the library takes the brokers of all for those of one
-    cluster, and each of its clients may get to another. Blocks. Raises UserError."""
+    cluster, and each of its clients may get to another. ``known``: clusters of servers that are not asked.
+    Blocks. Raises UserError."""
     servers = settings.bootstrap_servers
     if len(servers) < 2:
         return Led()
 
     def ask(server: str) -> tuple[str, str]:
+        if server in known:
+            return known[server], ""
         one = settings.model_copy(update={"bootstrap_servers": [server]})
         try:
             return Admin(one).cluster_id(within_s), ""

@@ -20,7 +20,7 @@ from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
-from ingestd.sources.kafka.admin import Admin, where_they_lead
+from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.group import MESSAGES, Group
 from ingestd.sources.kafka.heirs import Heirs, Nobody
@@ -37,7 +37,7 @@ from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
 
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
-_LOOK_S, _LEAD_S = 1.0, 2.0
+_LOOK_S = 1.0
 _ASSIGNMENT_TIMEOUT_S = 30.0
 """How long to wait for partitions that an earlier process had batches of, once others are given."""
 _MAX_WAITING = 4 * 1024 * 1024
@@ -212,8 +212,8 @@ class KafkaSource:
         settings, is_first = self._settings, self._admin is None
         admin = self._admin or Admin(settings)
         cluster = await asyncio.to_thread(admin.cluster)
-        if words := (await asyncio.to_thread(where_they_lead, settings, _LEAD_S)).words:
-            raise BrokerAway(f"{words}: nothing is read, for which of them it is would be chance")
+        if words := await asyncio.to_thread(admin.several_clusters, self._clock.monotonic()):
+            raise BrokerAway(words)
         if is_first:
             prefix = f"Kafka cluster {cluster}, group {settings.group}, topic "
             self.starts = await self._partitions.know(prefix)
