@@ -48,7 +48,8 @@ class Chunk:
     could make no event of what stands at an index; ``about(i)``: the message that event i came in, and its
     headers, in words for a dead letter; ``earlier``: start before messages went -> the positions then;
     ``last_mark``: what tells its last message from another that had its number before, 0: that is not known;
-    ``until(mark)``: events of its messages before the first with a later one.
+    ``until(mark)``: events of its messages before the first with a later one; ``source_end``: the place where
+    its source ended, where it may have been longer, else 0.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class Chunk:
         "settled_keys",
         "size_bytes",
         "source",
+        "source_end",
         "start",
         "too_long",
         "unreadable",
@@ -117,17 +119,17 @@ class Chunk:
         self.about = about
         self.earlier: Mapping[int, Sequence[int]] = _NOTHING
         self.owners = ""
-        self.last_mark = last_mark
-        self.until = until
+        self.last_mark, self.until, self.source_end = last_mark, until, 0
 
     def known_until(self, end: int, last_mark: int) -> int:
         """How many of its first events are still those of the chunk that was read here before, to ``end``.
         Where a broker has lost its end others have come at the numbers of the rest."""
-        if not last_mark or last_mark == self.last_mark or not self.until:
-            return len(self.events)
-        until = self.until(last_mark)
-        if end == self.end and (self.last_mark < last_mark or until == len(self.events)):
-            return 0  # its last one is another, and marks do not tell which: a clock was set back, too
+        everything, is_shorter = len(self.events), 0 < self.source_end < end
+        if last_mark in (0, self.last_mark) and not is_shorter:
+            return everything
+        until = self.until(last_mark) if last_mark and self.until else everything
+        if (is_shorter or end == self.end) and (until == everything or self.last_mark < last_mark):
+            return 0  # there are others, or may be, and it is unknown which: a clock was set back, too
         return until
 
     def places(self, positions: Positions) -> tuple[Sequence[int], Sequence[int]]:

@@ -205,18 +205,17 @@ class Cutter:
             held, self._held = self._held, []
             chunk = self._chunk(held)
             if self._read is whole:
-                chunk.earlier = self._earlier(held, chunk.start, source_end)
+                chunk.earlier = self._earlier(held, chunk.start)
+            chunk.source_end = place_of(source_end or 0)
             yield chunk
             _, end = self._known.popleft()
             while self._known and self._known[0][1] <= end:  # as it was before messages were gone, and since
                 self._known.popleft()
 
-    def _earlier(
-        self, held: Sequence[Message], start: int, source_end: int | None
-    ) -> Mapping[int, Sequence[int]]:
-        """See ``Chunk.earlier``: messages may be gone meanwhile, as where a topic is compacted. Of chunks
-        that had all messages of their span, so that it is known which event was which. A source that ends
-        before the chunk did has lost its end: what is there may be what came since."""
+    def _earlier(self, held: Sequence[Message], start: int) -> Mapping[int, Sequence[int]]:
+        """See ``Chunk.earlier``: messages may be gone meanwhile, as where a topic is compacted, or with the
+        end of the source. Of chunks that had all messages of their span, so that it is known which event was
+        which."""
         last = held[-1].sequence
         found = {}
         for before, end in self._known:
@@ -224,8 +223,7 @@ class Cutter:
             if first > last:
                 break  # those behind it are, too
             is_dense = before - place_of(first) == was_end - first
-            is_there = source_end is None or was_end <= source_end
-            if before != start and is_dense and is_there:
+            if before != start and is_dense:
                 found[before] = [message.sequence - first for message in held]
         return found
 

@@ -66,10 +66,9 @@ async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_f
     assert len(chunk.events) == 3
 
 
-@each("last, known_places", [(10, [place_of(1, 10)]), (9, [])])
-async def test_of_a_stream_that_lost_its_end_nothing_is_taken_for_what_it_was(
-    last: int, known_places: list[int]
-) -> None:
+@each("last, known", [(10, 3), (9, 0)])
+async def test_of_a_stream_that_lost_its_end_nothing_is_taken_for_what_it_was(last: int, known: int) -> None:
+    """Where the times of its messages were not kept."""
     clock = ManualClock()
 
     async def ask() -> Lag:
@@ -82,7 +81,8 @@ async def test_of_a_stream_that_lost_its_end_nothing_is_taken_for_what_it_was(
     assert await held_back.overdue(cutter, consumer, idle=False) == []
     clock.now += 6
     (chunk,) = await held_back.overdue(cutter, consumer, idle=True)
-    assert [*chunk.earlier] == known_places
+    assert [*chunk.earlier] == [place_of(1, 10)]
+    assert chunk.known_until(place_of(11), 0) == known
 
 
 def test_it_is_known_why_nothing_comes_of_a_consumer_that_is_paused() -> None:

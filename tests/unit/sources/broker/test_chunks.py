@@ -10,6 +10,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.sources.broker import chunks
 from ingestd.sources.broker.chunks import Cutter, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
+from tests.each import each
 
 SEQUENCES = st.lists(st.integers(1, 200), unique=True, min_size=1, max_size=40).map(sorted)
 SIZES = st.lists(st.integers(1, 7), min_size=1)
@@ -127,15 +128,29 @@ def test_of_a_known_chunk_of_which_messages_are_gone_it_is_known_which_event_was
         places += known(again)
 
 
-def test_where_a_source_lost_its_end_nothing_is_taken_for_what_it_was() -> None:
-    """As in a power cut: what has come since has the numbers of what is gone."""
+@each(
+    "source_end, marks, known",
+    [
+        (9, (4, 5, 6), {0: 3, 8: 3}),
+        (8, (4, 5, 6), {0: 0, 8: 0}),
+        (8, (4, 5, 9), {0: 0, 8: 2}),
+        (8, (9, 9, 9), {0: 0, 8: 0}),
+        (8, (4, 9, 7), {0: 0, 8: 0}),  # the clock was set back meanwhile
+    ],
+)
+def test_where_a_source_lost_its_end_only_that_is_taken_for_what_it_was_which_is_so_for_certain(
+    source_end: int, marks: tuple[int, ...], known: dict[int, int]
+) -> None:
+    """As in a power cut: what has come since has the numbers of what is gone. ``known``: by the mark of the
+    last message then, 0 where that was not kept."""
     frozen = [(place_of(1, 3), place_of(4)), (place_of(4, 5), place_of(9))]
-    for source_end, earlier in ((9, {place_of(4, 5): [0, 1, 2]}), (8, {})):
-        cutter = Cutter(1, reader_of("event"), frozen, where=where)
-        first, *none = cutter.cut([message(sequence) for sequence in range(1, 7)])
-        (second,) = cutter.end(source_end)
-        assert ([first.start, second.start], none) == ([place_of(1, 3), place_of(4, 3)], [])
-        assert (first.earlier, second.earlier) == ({}, earlier)
+    cutter = Cutter(1, reader_of("event"), frozen, where=where)
+    first, *none = cutter.cut([*map(message, (1, 2, 3))])
+    assert [*cutter.cut([message(at)._replace(mark=mark) for at, mark in enumerate(marks, 4)])] == []
+    (second,) = cutter.end(source_end)
+    assert ([first.start, second.start], none) == ([place_of(1, 3), place_of(4, 3)], [])
+    assert (first.earlier, second.earlier) == ({}, {place_of(4, 5): [0, 1, 2]})
+    assert {mark: second.known_until(place_of(9), mark) for mark in known} == known
 
 
 def test_of_known_chunks_only_those_are_looked_at_that_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
