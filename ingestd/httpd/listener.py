@@ -74,21 +74,16 @@ def hold(alone: socket.socket) -> socket.socket:
     """The address of a socket that has it alone, for processes that will share it: bound, not listening."""
     address = alone.getsockname()
     alone.close()
+    held = socket.socket(alone.family, socket.SOCK_STREAM)
     try:
-        return _bind_shared(alone.family, address, again=False)
-    except OSError:  # connections of an earlier service are still fading away there
-        return _bind_shared(alone.family, address, again=True)
-
-
-def _bind_shared(family: int, address: tuple[str | int, ...], *, again: bool) -> socket.socket:
-    """``again``: with SO_REUSEADDR; then any program that says so, too, could listen there before us."""
-    held = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, again)
-        if family == socket.AF_INET6:
+        for option in (socket.SO_REUSEPORT, socket.SO_REUSEADDR):
+            held.setsockopt(socket.SOL_SOCKET, option, 1)
+        if alone.family == socket.AF_INET6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         held.bind(address)
+        # it was for connections of an earlier service, which fade away there; now it would let any program
+        # listen there that says so, too, while none of us does
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         held.close()
         raise

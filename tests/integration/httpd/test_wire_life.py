@@ -182,6 +182,8 @@ async def test_an_address_can_be_held_where_connections_of_an_earlier_service_fa
         assert await client.reader.read() == b""
     (alone,) = await open_sockets("127.0.0.1", server.port)
     with hold(alone):
+        with pytest.raises(UserError, match="something else listens there"):
+            await open_sockets("127.0.0.1", server.port)
         async with serve(application, LIMITS, "127.0.0.1", server.port, shared=True):
             pass
 
