@@ -249,6 +249,7 @@ class Cutter:
         counts: Sequence[int] = ()
         if self._read is not whole or not all(events):
             events, heads, counts = self._take_apart(messages, unreadable)
+        numbers = columns.sequences if columns and not counts else ()  # else nothing keeps the payloads
         origins: list[tuple[Message, int]] | None = None
 
         def origin(index: int) -> tuple[Message, int]:
@@ -260,8 +261,8 @@ class Cutter:
             return origins[index]
 
         def place(index: int) -> tuple[int, int]:
-            if columns and not counts:
-                return columns.sequences[index], 1
+            if numbers:
+                return numbers[index], 1
             head, number = origin(index)
             return head.sequence, number + 1
 

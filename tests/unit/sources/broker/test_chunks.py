@@ -1,5 +1,7 @@
 """Chunks of a broker's messages: cut again as they were, whatever came with what."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -167,3 +169,22 @@ def test_of_known_chunks_only_those_are_looked_at_that_may_be_meant(monkeypatch:
     again = cut(Cutter(1, reader_of("event"), frozen, where=where), range(1, 501), [500])
     assert known(again) == frozen
     assert looks < 20 * len(frozen)
+
+
+class Raw:
+    """A message as a library gives it."""
+
+    def __init__(self, sequence: int) -> None:
+        self.message = message(sequence)
+
+
+def test_a_chunk_of_events_that_were_taken_out_of_messages_does_not_keep_those_too() -> None:
+    raw = [Raw(sequence) for sequence in (1, 2, 4)]
+    left = [weakref.ref(one) for one in raw]
+    payloads = [one.message.payload for one in raw]
+    columns = chunks.MessageColumns(raw, [1, 2, 4], payloads, lambda one: one.message)
+    (chunk,) = Cutter(1, reader_of("ndjson"), where=where).cut(columns)
+    del raw, columns
+    gc.collect()
+    assert [one() for one in left] == [None, None, None]
+    assert [chunk.place(index) for index in range(4)] == [(1, 1), (2, 1), (2, 2), (4, 1)]
