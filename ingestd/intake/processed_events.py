@@ -23,7 +23,7 @@ class ProcessedEvents:
     def of(self, chunk: Chunk) -> frozenset[int]:
         """Positions in the chunk. Asked once; none if the file is not what it was."""
         found, until = self._take(chunk, chunk.start)
-        if max(found, default=-1) >= len(chunk.events):
+        if until == len(chunk.events) and max(found, default=-1) >= until:
             found = frozenset()
         found = frozenset(at for at in found if at < until)
         for start, positions in chunk.earlier.items():

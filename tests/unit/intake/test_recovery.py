@@ -8,7 +8,7 @@ from ingestd.core.chunk import Chunk, Segment
 from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.recovery import Recovery
 from ingestd.sources.broker.chunks import Cut, Cutter, Message
-from ingestd.sources.broker.formats import whole
+from ingestd.sources.broker.formats import reader_of, whole
 from ingestd.sources.kafka.runs import LogCutter, mark_of
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack, pack_positions
 from tests.each import each
@@ -130,3 +130,21 @@ def test_what_is_left_of_a_compacted_topic_is_not_new_though_its_times_do_not_as
     assert found
     for positions in (found.settled, ProcessedEvents([settled]).of(chunk)):
         assert [chunk.place(at)[0] for at in sorted(positions)] == left
+
+
+@each("events", [1, 2, 3])
+def test_what_is_left_of_a_chunk_is_known_however_many_events_came_in_the_place_of_the_others(
+    events: int,
+) -> None:
+    def cut(last: bytes, mark: int, known: Sequence[Cut] = ()) -> Chunk:
+        cutter = Cutter(1, reader_of("ndjson"), known, where=lambda one: one.subject)
+        (chunk,) = cutter.cut([Message(1, 1, b"{}\n{}", {}), Message(2, mark, last, {})])
+        return chunk
+
+    first = cut(b"{}\n{}", 2)
+    rows = msgspec.msgpack.decode(pack([Segment(first, range(4))]), type=list[PackedSegment])
+    settled = FrozenBatch("b", True, 1.0, 4, b"", rows, None, "s")
+    chunk = cut(b"{}\n" * events, 9, [(first.start, first.end)])
+    found = recovery_of([settled]).look(chunk)
+    assert found
+    assert found.settled == ProcessedEvents([settled]).of(chunk) == {0, 1}
