@@ -71,7 +71,7 @@ deploy-check: $(READY) ## lint and test deploy/; alerts need promtool (Debian: p
 
 kafka: $(READY)    ## a Kafka broker (Maven, Java 17) in .cache/kafka, and the tests that read from it
 	$(BIN)/python -m tests.kafka_server $(KAFKA)
-	KAFKA_LIB=$(KAFKA) $(PYTEST) -rs tests/process/sources/kafka
+	KAFKA_LIB=$(KAFKA) $(PYTEST) -n 4 --dist worksteal -rs tests/process/sources/kafka
 
 rehearse-image: build/debian ## every step of the Dockerfile, in roots of debootstrap instead of an engine; as root
 	$(PYTHON) -m tests.process.deploy.rehearse build/debian
