@@ -93,16 +93,20 @@ class MessageColumns:
         if first == 0 and (last is None or last >= len(self.payloads)):
             return self
         of = slice(first, last)
-        return MessageColumns(self.raw[of], self.sequences[of], self.payloads[of], self._make)
+        return type(self)(self.raw[of], self.sequences[of], self.payloads[of], self._make)
 
     def pick(self, indices: Sequence[int]) -> "MessageColumns":
         raw, sequences, payloads = self.raw, self.sequences, self.payloads
-        return MessageColumns(
+        return type(self)(
             [raw[at] for at in indices],
             [sequences[at] for at in indices],
             [payloads[at] for at in indices],
             self._make,
         )
+
+    def heads(self) -> "MessageColumns":
+        """The messages without their payloads, which somebody else keeps: where a library can do that."""
+        return self
 
 
 Messages = Sequence[Message] | MessageColumns
@@ -267,8 +271,11 @@ class Cutter:
             return head.sequence, number + 1
 
         first, last = messages[0], messages[-1]
+        held = together(events)
+        if held is not events and not counts:  # a copy
+            heads = columns.heads() if columns else [one._replace(payload=b"") for one in messages]
         chunk = Chunk(
-            together(events),
+            held,
             source=self._source,
             start=place_of(first.sequence, len(messages)),
             end=place_of(last.sequence + 1),

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, repeat
 from typing import Any, NamedTuple
 
 from ingestd.sources.broker.chunks import Cutter, Message, MessageColumns
@@ -109,7 +109,17 @@ def run_of(place: TopicPart, raw: Sequence[Any]) -> Run:
     payloads = [*map(kind.value, raw)]
     if not all(payloads):
         payloads = [payload or b"" for payload in payloads]
-    return _run(place, MessageColumns(raw, offsets, payloads, to_message))
+    return _run(place, LogColumns(raw, offsets, payloads, to_message))
+
+
+class LogColumns(MessageColumns):
+    """Of messages of confluent-kafka."""
+
+    __slots__ = ()
+
+    def heads(self) -> MessageColumns:
+        deque(map(type(self.raw[0]).set_value, self.raw, repeat(b"")), 0)
+        return LogColumns(self.raw, self.sequences, [], self._make)
 
 
 def _run(place: TopicPart, messages: MessageColumns) -> Run:
@@ -130,7 +140,7 @@ def next_run(waiting: deque[Run], most: int, most_bytes: int) -> Run:
         if more := runs[-1].messages:
             count, size_bytes = count + len(more), size_bytes + more.size_bytes
     if len(runs) > 1:
-        messages = MessageColumns.joined([run.messages for run in runs if run.messages is not None])
+        messages = LogColumns.joined([run.messages for run in runs if run.messages is not None])
     if count > 1 and (count > most or size_bytes > most_bytes):
         ends = [*accumulate(map(len, messages.payloads), initial=0)]
         last = min(most, max(1, bisect_right(ends, most_bytes) - 1))

@@ -3,7 +3,11 @@
 from collections import deque
 from collections.abc import Sequence
 
-from ingestd.sources.broker.chunks import MessageColumns
+import pytest
+
+from ingestd.core.sequences import COMPILED
+from ingestd.sources.broker.chunks import Cutter, MessageColumns
+from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.kafka.runs import Run, next_run, run_of, split_by_place
 from tests.each import each
 from tests.scripted_kafka import NO_MORE, KafkaError, Message
@@ -93,3 +97,22 @@ def test_of_what_waits_as_much_is_taken_as_a_chunk_may_have_and_the_rest_stays(
         assert one.stored_at == columns(one).raw[0].timestamp()[1] / 1000
         found.append([*columns(one).sequences])
     assert found == taken
+
+
+@pytest.mark.skipif(not COMPILED, reason="the accelerator is not installed, or is off")
+def test_with_the_accelerator_a_chunk_has_its_payloads_once_and_what_is_told_of_a_message() -> None:
+    kafka = pytest.importorskip("confluent_kafka", reason="the extra kafka is not installed")
+    headers = [("trace", b"of 7")]
+    raw = [
+        kafka.Message(
+            topic="t", partition=0, offset=at, value=b"{%d}" % at, headers=headers, timestamp=(1, at)
+        )
+        for at in (7, 8, 9)
+    ]
+    found = columns(run_of(T0, raw))
+    (chunk,) = Cutter(1, reader_of("event"), where=lambda one: f"offset {one.sequence}").cut(found)
+    assert list(chunk.events) == [b"{7}", b"{8}", b"{9}"]
+    assert [one.value() for one in raw] == [b"", b"", b""]
+    assert [chunk.place(index) for index in range(3)] == [(7, 1), (8, 1), (9, 1)]
+    assert chunk.about
+    assert chunk.about(1) == "offset 8, headers trace: of 7"
