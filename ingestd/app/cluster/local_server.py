@@ -190,8 +190,9 @@ def _free_port() -> int:
         lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError, IndexError):
         lowest = 0
-    for _ in range(_PORTS):
-        port = _LOWEST_PORT + secrets.randbelow(max(1, lowest - _LOWEST_PORT))
+    count = lowest - _LOWEST_PORT
+    for _ in range(_PORTS if count > 0 else 0):
+        port = _LOWEST_PORT + secrets.randbelow(count)
         with suppress(OSError), socket.create_server((_HOST, port)):
             return port
     with socket.create_server((_HOST, 0)) as probe:
