@@ -179,7 +179,8 @@ async def test_a_command_asks_edges_and_workers_wherever_they_are(tmp_path: Path
         assert command.stdout
         names = [(await one.status())["name"] for one in (edge, worker)]
         lines: list[dict[str, Any]] = []
-        while not any(all(name in note for name in names) for note in notes(lines)):
+        # one after the other, where one of them is late
+        while not all(any(name in note for note in notes(lines)) for name in names):
             lines.append(json.loads(await command.stdout.readline()))
         await worker.kill()
         while not any("does not run now" in note and names[1] in note for note in notes(lines)):
