@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -235,10 +236,7 @@ async def test_a_stream_that_has_lost_its_end_loses_nothing_of_what_comes_after(
                 async with running(settings(tmp_path, api.url, source)) as service:
                     if not is_running:
                         await service.crash()
-                    server.kill()
-                    shutil.rmtree(tmp_path / "nats" / "js")
-                    shutil.copytree(tmp_path / "before", tmp_path / "nats" / "js")
-                    server.start()
+                    _lose_the_end(server, tmp_path)
                     first = 40 if is_running else 20
                     for one in events(15, first=first):
                         await _published(made, one)
@@ -255,14 +253,7 @@ async def test_what_comes_at_numbers_of_settled_messages_that_a_stream_has_lost_
 ) -> None:
     """They are in a chunk behind the first message that is not settled, of which only the end was lost, and
     nothing of its beginning comes under another key. ``come``: so many, 3 are gone."""
-    requests: list[Request] = []
-
-    async def answer(request: Request) -> Reply:
-        requests.append(request)
-        if len(requests) == 1:
-            await asyncio.Event().wait()
-        return Reply()
-
+    requests, answer = _all_but_the_first()
     with nats_server(tmp_path / "nats") as server:
         async with EventApi(answer) as api, stream(server.url, name="S") as made:
             used = settings(
@@ -278,10 +269,7 @@ async def test_what_comes_at_numbers_of_settled_messages_that_a_stream_has_lost_
             async with running(used) as service:
                 await until(lambda: service.ledger["delivered"] == 4)
                 await service.crash()
-            server.kill()
-            shutil.rmtree(tmp_path / "nats" / "js")
-            shutil.copytree(tmp_path / "before", tmp_path / "nats" / "js")
-            server.start()
+            _lose_the_end(server, tmp_path)
             for one in events(come, first=10):
                 await _published(made, one)
             async with running(used) as service:
@@ -292,6 +280,27 @@ async def test_what_comes_at_numbers_of_settled_messages_that_a_stream_has_lost_
         assert [one.body for one in again] == [first.body]
         assert sorted(map(number_of, api.events)) == [0, 0, 1, 1, 2, 3, 4, 5, *range(10, 10 + come)]
     assert "are gone" not in caplog.text
+
+
+def _lose_the_end(server: NatsServer, directory: Path) -> None:
+    """It has what it had when ``before`` was copied."""
+    server.kill()
+    shutil.rmtree(directory / "nats" / "js")
+    shutil.copytree(directory / "before", directory / "nats" / "js")
+    server.start()
+
+
+def _all_but_the_first() -> tuple[list[Request], Callable[[Request], Awaitable[Reply]]]:
+    """Requests as they come, and what answers them."""
+    requests: list[Request] = []
+
+    async def answer(request: Request) -> Reply:
+        requests.append(request)
+        if len(requests) == 1:
+            await asyncio.Event().wait()
+        return Reply()
+
+    return requests, answer
 
 
 async def _published(made: object, one: bytes) -> None:
@@ -310,14 +319,7 @@ async def test_a_batch_is_sent_again_as_it_was_though_the_connection_ends_while_
     tmp_path: Path, shared_nats: NatsServer
 ) -> None:
     """Three of its ten have come when the consumer is deleted; the next one begins with them once more."""
-    requests: list[Request] = []
-
-    async def answer(request: Request) -> Reply:
-        requests.append(request)
-        if len(requests) == 1:
-            await asyncio.Event().wait()
-        return Reply()
-
+    requests, answer = _all_but_the_first()
     async with EventApi(answer) as api, stream(shared_nats.url) as made:
         for one in events(10):
             await made.publish(one)
