@@ -1,6 +1,5 @@
 """``ingestd config``: what is set, where it comes from, and what can be set."""
 
-import json
 from typing import Any
 
 import click
@@ -38,6 +37,8 @@ def show(config_file: str | None, as_json: bool, **given: Any) -> None:
 
     settings, origins = load_with_origins(config_file, overrides(**given))
     if as_json:
+        import json
+
         click.echo(json.dumps(listing_as_json(settings, origins)))
     else:
         click.echo(as_toml(settings, origins), nl=False)
@@ -51,6 +52,8 @@ def schema() -> None:
     With the Even Better TOML extension or taplo, begin the file with
       #:schema ./ingestd.schema.json
     """
+    import json
+
     from ingestd.config.settings import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))

@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from ingestd.config import genesys_regions
 from ingestd.config.sections import ApiConfig
@@ -13,6 +11,9 @@ from ingestd.core import redaction
 from ingestd.core.address import show_url
 from ingestd.core.errors import UserError
 from ingestd.core.setting_types import SecretStr
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Login(NamedTuple):
@@ -76,16 +77,19 @@ def _from_file(path: str, what: str) -> str:
     if not path:
         return ""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        with open(path, encoding="utf-8") as opened:
+            return opened.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the {what} from {path}: {error}") from None
 
 
 def state_directory(
     settings: Settings, login: Login | None, environ: Mapping[str, str] | None = None
-) -> Path:
+) -> "Path":
     """The directory of checkpoints, window and dead letters; by default one for each API, and where no sink
     uses [api], one for each set of sinks."""
+    from pathlib import Path
+
     if settings.state.dir:
         return Path(settings.state.dir)
     above = state_base(environ)
@@ -95,13 +99,15 @@ def state_directory(
     return old if old.is_dir() else above / _name_of(_plain(login.api))
 
 
-def state_base(environ: Mapping[str, str] | None = None) -> Path:
+def state_base(environ: Mapping[str, str] | None = None) -> "Path":
     """Where the state directories are that nobody has named."""
+    from pathlib import Path
+
     environ = os.environ if environ is None else environ
     return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ingestd"
 
 
-def find_state_directory(settings: Settings) -> Path:
+def find_state_directory(settings: Settings) -> "Path":
     """As ``state_directory``, for a command that needs no credentials. Raises UserError."""
     sinks = sinks_that_send(settings)
     if settings.state.dir or (sinks and not any(sink.needs_api for sink in sinks.values())):
@@ -119,5 +125,7 @@ def _name_of(where: str) -> str:
 
 def _plain(url: str) -> str:
     """Without what may be secret in it."""
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,7 +1,6 @@
 """The regions of Genesys Cloud and their hosts. Called by the configuration."""
 
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from ingestd.core.errors import UserError
 from ingestd.core.text import did_you_mean
@@ -55,6 +54,8 @@ def hosts(region_or_domain: str) -> Hosts:
 
 def region_of(url: str) -> str:
     """``eu-central-1`` for ``https://login.mypurecloud.de/oauth/token``; empty for other hosts."""
+    from urllib.parse import urlsplit
+
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
@@ -64,6 +65,8 @@ def region_of(url: str) -> str:
 
 def token_url_for(api_base: str) -> str | None:
     """``https://api.X`` -> ``https://login.X/oauth/token``, as the official SDK derives it; else None."""
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(api_base)
     except ValueError:

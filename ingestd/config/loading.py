@@ -6,7 +6,6 @@ Called by every command; ``config show`` also asks where each value came from.
 import os
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ingestd.config.settings import Settings
@@ -138,7 +137,7 @@ def _read_file(file: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        with Path(file).open("rb") as opened:
+        with open(file, "rb") as opened:
             data = opened.read(_MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
             raise UserError(f"{printable(file)} is over 1 MiB: is it the configuration?")

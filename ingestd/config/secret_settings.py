@@ -7,7 +7,6 @@ By its type a setting says what it holds: ``core/setting_types.py``. ``hide_secr
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ingestd.core import redaction
 from ingestd.core.address import show_host, show_url
@@ -85,6 +84,8 @@ def sections_in(value: Any) -> Iterator[Section]:
 
 def secrets_in(url: str, *, whole: bool = False) -> Iterator[str]:
     """User, password and query of a URL; ``whole``: it is one itself, with its path."""
+    from urllib.parse import parse_qsl, unquote, urlsplit
+
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -84,7 +84,9 @@ class Settings(Section):
             raise ValueError("use either api.url or api.region, not both")
         if self.delivery.backoff_base > self.delivery.backoff_cap:
             raise ValueError("delivery.backoff_base is longer than delivery.backoff_cap")
-        if overlap(parse_listen(self.ingest.listen), parse_listen(self.admin.listen)):
+        if _same_port(self.ingest.listen, self.admin.listen) and overlap(
+            parse_listen(self.ingest.listen), parse_listen(self.admin.listen)
+        ):
             raise ValueError(
                 f"ingest.listen {self.ingest.listen} and admin.listen {self.admin.listen} "
                 "want the same port: give one of them another"
@@ -92,6 +94,11 @@ class Settings(Section):
         _check_tls(self.ingest)
         _check_sinks(self.sinks)
         _check_brokers(self.ingest)
+
+
+def _same_port(listen: str, other: str) -> bool:
+    """Which is seldom so, and asked before the rest of them is read."""
+    return int(listen.rpartition(":")[2]) == int(other.rpartition(":")[2])
 
 
 def _check_tls(ingest: IngestConfig) -> None:

@@ -1,6 +1,5 @@
 """The effective settings, each with its origin, without secrets. Called by ``ingestd config show``."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -102,7 +101,7 @@ def as_written(value: Any, info: SettingField) -> Any:
     if isinstance(value, str):
         return by_value(without_password(value))  # a password that was given as the user is none the less
     if isinstance(value, Mapping):  # as JSON text, which is read back
-        return json.dumps(value, ensure_ascii=False)
+        return _json(value) if value else "{}"
     if isinstance(value, tuple):
         return list(value)
     readers = {getattr(one, "func", None) for one in info.metadata}
@@ -114,15 +113,21 @@ def as_written(value: Any, info: SettingField) -> Any:
 def _duration(value_s: float) -> str | float:
     """``15m``; the number itself where no text reads back as the same."""
     for unit, factor in _DURATIONS.items():
-        text = f"{value_s / factor:.0f}{unit}"
-        if value_s and units.seconds(text) == value_s:
-            return text
+        number = f"{value_s / factor:.0f}"
+        if value_s and float(number) * factor == value_s:  # as ``units.seconds`` reads it
+            return f"{number}{unit}"
     return value_s
 
 
 def _size(value_bytes: int) -> str | int:
     for unit, factor in _SIZES.items():
-        text = f"{value_bytes // factor}{unit}"
-        if value_bytes and units.size(text) == value_bytes:
-            return text
+        number = value_bytes // factor
+        if value_bytes and int(float(number) * factor) == value_bytes:  # as ``units.size`` reads it
+            return f"{number}{unit}"
     return value_bytes
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,6 @@
 """Addresses to listen on and to send to, as people write them. Used by configuration and servers."""
 
-import ipaddress
 import re
-from urllib.parse import urlsplit
 
 from ingestd.core.regex import regex
 
@@ -27,6 +25,8 @@ def is_loopback(host: str) -> bool:
     """Whether only this machine reaches it. A name other than localhost counts as reachable by others."""
     if host.lower() == "localhost":
         return True
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
@@ -43,6 +43,8 @@ def overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
 
 def is_exposed(url: str) -> bool:
     """Plain HTTP to another machine: what is sent there can be read on the way."""
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
@@ -50,6 +52,8 @@ def is_exposed(url: str) -> bool:
 def check_url(url: str) -> None:
     """Whether a request can be sent there at all. Raises ValueError, which does not quote it: it may be a
     secret."""
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -63,22 +67,26 @@ def check_url(url: str) -> None:
 
 def show_url(url: str) -> str:
     """``url`` for people: user-info and query masked."""
-    where = re.split("[?#]", url, maxsplit=1)[0]
-    return _USERINFO.sub("***@", where) + ("" if where == url else "?***")
+    where = url.partition("?")[0].partition("#")[0]
+    return without_password(where) + ("" if where == url else "?***")
 
 
 def show_host(url: str) -> str:
     """Of a URL that is a secret: where it goes, and no more."""
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/***"
 
 
 def without_password(text: str) -> str:
     """``text`` with user and password of every URL in it masked."""
-    return _USERINFO.sub("***@", text)
+    return _USERINFO.sub("***@", text) if "@" in text else text
 
 
 def _is_ipv6(host: str) -> bool:
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).version == 6
     except ValueError:

@@ -7,12 +7,10 @@ takes a character's meaning away: ``meta\.version`` is one name, as are ``['meta
 Sources: RFC 9535 (JSONPath, its singular queries), RFC 6901 (JSON Pointer), the manual of jq.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
 
 from ingestd.core.regex import regex
 
@@ -74,18 +72,17 @@ def names(path: Path) -> str:
     return ".".join(_MEANING.sub(r"\\\g<0>", part) for part in path)
 
 
-class _Decoders(NamedTuple):
-    members: "Callable[[bytes], dict[str, msgspec.Raw]]"
-    elements: "Callable[[bytes], list[msgspec.Raw]]"
-    text: "Callable[[bytes], str]"
+class _Decoders:
+    def __init__(self) -> None:
+        import msgspec  # settings have paths; only events are looked into
+
+        make = msgspec.json.Decoder
+        self.members = make(dict[str, msgspec.Raw]).decode
+        self.elements = make(list[msgspec.Raw]).decode
+        self.text = make(str).decode
 
 
-@cache
-def _decoders() -> _Decoders:
-    import msgspec  # settings have paths; only events are looked into
-
-    make = msgspec.json.Decoder
-    return _Decoders(make(dict[str, msgspec.Raw]).decode, make(list[msgspec.Raw]).decode, make(str).decode)
+_decoders = cache(_Decoders)
 
 
 def members(value: bytes) -> "dict[str, msgspec.Raw]":
@@ -132,6 +129,8 @@ def value_at(value: Any, path: Path) -> Any:
 
 
 def _pointer(text: str) -> Path:
+    from urllib.parse import unquote
+
     pointer = unquote(text[1:]) if text[0] == "#" else text
     if _POINTER_ESCAPE.search(pointer):
         raise _not_a_path(text, "in a JSON Pointer ~ is written ~0, and / in a name ~1")
@@ -151,6 +150,8 @@ def _part(text: str, step: re.Match[str]) -> str:
     quoted = step["double"] or step["quoted"]
     if step["single"]:
         quoted = step["single"].replace(r"\'", "'").replace('"', r"\"")
+    import json
+
     try:
         name: str = json.loads(f'"{quoted or ""}"', strict=False)
     except ValueError:

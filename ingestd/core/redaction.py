@@ -4,16 +4,11 @@ By value: every secret that the process knows (``hide``), in each spelling in wh
 place: what stands where credentials stand, as in a URL or behind ``Authorization:``, whether known or not.
 """
 
-import base64
-import bisect
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from ingestd.core.regex import regex
 
@@ -151,6 +146,8 @@ class Mask:
         joined = _BREAK.sub("", text)
         if not (forms := [form for form in self._near(joined) if form in joined]):
             return text  # as nearly always: where each part stood is asked only where there is one
+        import bisect
+
         starts, at, kept, size = list[int](), 0, list[tuple[int, str]](), 0
         for end, behind in [match.span() for match in _BREAK.finditer(text)] + [(len(text), 0)]:
             if end > at:
@@ -219,6 +216,8 @@ def spellings(secret: str) -> tuple[str, ...]:
     if secret.isascii() and secret.isalnum():  # written the same everywhere else
         return tuple(form for form in (secret, *sorted(encoded)) if len(form) >= MIN_SECRET_CHARS)
     import html  # its table of names is long
+    import json
+    from urllib.parse import quote, quote_plus
 
     percent = {quote(data, safe=safe) for safe in ("", "/", "/:@!$&'()*+,;=-._~")} | {quote_plus(data)}
     percent |= {re.sub("%..", lambda match: match[0].lower(), form) for form in percent}
@@ -244,7 +243,9 @@ def _entities(text: str, those: str, number: str) -> str:
 
 def _base64(data: bytes, before: int) -> tuple[str, str]:
     """What all encodings have in common in which so many bytes (of three) stand before ``data``."""
-    first, last = math.ceil(before * 8 / 6), (before + len(data)) * 8 // 6
+    import base64
+
+    first, last = (before * 8 + 5) // 6, (before + len(data)) * 8 // 6
     padded = b"\0" * before + data
     standard, for_urls = base64.b64encode(padded).decode(), base64.urlsafe_b64encode(padded).decode()
     return standard[first:last], for_urls[first:last]

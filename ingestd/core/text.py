@@ -1,6 +1,5 @@
 """Text from outside, made fit to be shown: on one line, without control characters, not too long. Pure."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -160,6 +159,8 @@ def error_fields(body: str) -> list[tuple[str, str]]:
 
 def json_fields(body: str) -> Iterator[tuple[str, str]]:
     """(name, value) of all fields, however deep; the value is empty where it is not a scalar."""
+    import json
+
     for match in _FIELD.finditer(body):
         name, text, plain = match.groups()
         try:

@@ -1,6 +1,5 @@
 """Values in the spelling of TOML, for a person to read and a file to hold. Pure."""
 
-import string
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ if TYPE_CHECKING:
     from tomlkit.items import Item
 
 _WIDTH = 100
-_BARE = frozenset(string.ascii_letters + string.digits + "_-")
+_BARE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
 def spell(value: Any) -> str:

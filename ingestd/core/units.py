@@ -1,7 +1,6 @@
 """Durations and sizes as people write them: ``20ms``, ``10m``, ``24h``, ``500kB``, ``1MiB``."""
 
 import re
-from datetime import UTC, datetime
 
 from ingestd.core.regex import regex
 
@@ -66,6 +65,8 @@ def brief_seconds(value: float) -> str:
 
 def rfc3339(seconds_since_epoch: float, precision: str = "seconds") -> str:
     """0.0 -> ``1970-01-01T00:00:00Z``; ``precision``: seconds, milliseconds or microseconds."""
+    from datetime import UTC, datetime
+
     at = datetime.fromtimestamp(seconds_since_epoch, UTC)
     return at.isoformat(timespec=precision).replace("+00:00", "Z")
 

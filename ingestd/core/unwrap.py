@@ -3,7 +3,6 @@
 EventBridge has it in ``detail``, SNS as text in ``Message``, Genesys notifications in ``eventBody``.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
@@ -25,6 +24,8 @@ class Unwrapper:
     the event gets from the envelope, name -> path, where it has none of the name."""
 
     def __init__(self, path: Path, fields: Mapping[str, Path]) -> None:
+        import json
+
         self._path = path
         self._fields = [(name, json.dumps(name).encode(), where) for name, where in fields.items()]
 

@@ -1,7 +1,6 @@
 """The section of traces. It imports nothing of OpenTelemetry: ``tracing.py`` does, where they are on."""
 
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from ingestd.core.section import Section
 from ingestd.core.setting_types import NOTHING, Secret, SecretFile, Url, field
@@ -33,6 +32,8 @@ class TracingConfig(Section):
     @property
     def wrong(self) -> str:
         """What is wrong with the endpoint; empty: nothing."""
+        from urllib.parse import urlsplit
+
         with suppress(ValueError):  # brackets without their other half, an invalid port
             parts = urlsplit(self.endpoint)
             if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:

@@ -73,7 +73,8 @@ HEAVY = {
     *("ingestd.sources.files.salvage", "ingestd.telemetry.tap", "ingestd.telemetry.watchdog"),
     *("ingestd.transport.oauth", "ingestd.transport.proxies", "ingestd.transport.webhook_handshake"),
     *("ingestd.transport.webhook_signature", "ingestd.wiring.pipeline"),
-    *("ingestd.core.redaction", "ingestd.delivery.lane", "ingestd.sinks.registry", "urllib.parse"),
+    *("ingestd.core.redaction", "ingestd.delivery.lane", "ingestd.sinks.registry"),
+    *("ipaddress", "json", "pathlib", "urllib.parse"),
 }
 
 
@@ -81,8 +82,10 @@ SENDING = {
     *("asyncio", "msgspec", "ssl", "uvloop"),
     *("ingestd.delivery.lane", "ingestd.wiring.pipeline"),
 }
-WORDS = {"ingestd.core.redaction", "urllib.parse"}
-"""For what is printed: nothing of it may show a secret."""
+PATHS = {"ipaddress", "pathlib", "urllib.parse"}
+"""``pathlib`` imports the others."""
+STATE = {*PATHS, "ingestd.core.redaction", "json"}
+"""To read a state file and to print of it: nothing may show a secret."""
 EXITS = {"replay": 2, "where": 3}
 """Of a file that is missing, by which time all is imported; of an event that is not known."""
 
@@ -91,19 +94,21 @@ EXITS = {"replay": 2, "where": 3}
     ("words", "loaded"),
     [
         ("--help; --version", set()),
-        ("completion bash", {"urllib.parse"}),  # of pathlib
+        ("completion bash", PATHS),
         (
-            "dlq list --state-dir {state}; dlq list --group --state-dir {state}; config show;"
+            "dlq list --state-dir {state}; dlq list --group --state-dir {state};"
             "dlq show 1 --payload --state-dir {state}; dlq export --state-dir {state}",
-            WORDS,
+            STATE,
         ),
-        ("spool stat --state-dir {state}; spool check --state-dir {state}", WORDS | {"msgspec"}),
+        ("config show", {"ingestd.core.redaction"}),
+        ("spool stat --state-dir {state}; spool check --state-dir {state}", STATE | {"msgspec"}),
         (
             "config show --config {state}/one.toml",
-            WORDS | {"asyncio", "ingestd.sinks.registry", "ingestd.sinks.webhook", "msgspec", "ssl"},
+            STATE - {"pathlib"}
+            | {"asyncio", "ingestd.sinks.registry", "ingestd.sinks.webhook", "msgspec", "ssl"},
         ),
-        ("where key --state-dir {state}", WORDS | {"asyncio", "msgspec", "ssl"}),
-        ("replay {state}/no --api http://127.0.0.1:9 --no-auth --quiet --state-dir {state}", WORDS | SENDING),
+        ("where key --state-dir {state}", STATE | {"asyncio", "msgspec", "ssl"}),
+        ("replay {state}/no --api http://127.0.0.1:9 --no-auth --quiet --state-dir {state}", STATE | SENDING),
     ],
 )
 def test_a_command_loads_no_more_of_what_is_heavy_than_it_needs(

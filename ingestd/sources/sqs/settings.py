@@ -1,7 +1,6 @@
 """The table ``[ingest.sqs]``, or ``[ingest.sqs.NAME]``: a queue of Amazon SQS, and how it is read."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from ingestd.core.regex import regex
 from ingestd.core.setting_types import After, Seconds, field
@@ -12,6 +11,8 @@ _REGION = regex(r"sqs(?:-fips)?\.([a-z]{2}(?:-[a-z]{2,20}){1,3}-[1-9][0-9]?)\.|(
 
 
 def _url(url: str) -> str:
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     plain = not (parts.query or parts.fragment or "@" in parts.netloc)
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/") or not plain:
@@ -47,12 +48,16 @@ class SqsConfig(UnwrapSection):
 
     @property
     def endpoint(self) -> str:
+        from urllib.parse import urlsplit
+
         parts = urlsplit(self.queue_url)
         return f"{parts.scheme}://{parts.netloc}/"
 
     @property
     def region(self) -> str:
         """Empty: the AWS environment has to say."""
+        from urllib.parse import urlsplit
+
         found = _REGION.match(urlsplit(self.queue_url).hostname or "")
         return self.aws_region or ((found[1] or found[2]) if found else "")
 
