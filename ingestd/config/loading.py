@@ -174,9 +174,10 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Setting
     for name, place in _VENDOR_NAMES.items():
         if environ.get(name):
             yield name, place, environ[name]
-    for name, place in _variables(Settings):
-        if name in environ:
-            yield name, place, environ[name]
+    if any(name.startswith("INGESTD_") for name in environ):  # to name them all takes a while
+        for name, place in _variables(Settings):
+            if name in environ:
+                yield name, place, environ[name]
 
 
 def _variables(model: type[Section], above: SettingPlace = ()) -> Iterator[tuple[str, SettingPlace]]:

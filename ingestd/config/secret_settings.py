@@ -5,7 +5,7 @@ By its type a setting says what it holds: ``core/setting_types.py``. ``hide_secr
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from ingestd.core import redaction
@@ -22,7 +22,7 @@ def held_by(section: Section, field: str, info: SettingField) -> str:
     value = getattr(section, field)
     if isinstance(value, SecretStr):
         return "secret"
-    if isinstance(value, Mapping) and "Secret" in repr(info.annotation):
+    if isinstance(value, dict) and "Secret" in repr(info.annotation):
         return "headers"
     what = next((one.what for one in info.metadata if isinstance(one, SecretSetting)), "")
     return "secret_url" if what == "url" and field in getattr(section, "secret_urls", ()) else what
@@ -76,8 +76,8 @@ def secrets_of(section: Section) -> Iterator[str]:
 
 def sections_in(value: Any) -> Iterator[Section]:
     """A section itself, those of a table by name, or those of a list."""
-    inside = value.values() if isinstance(value, Mapping) else value
-    for inner in inside if isinstance(value, Mapping | list) else [value]:
+    inside = value.values() if isinstance(value, dict) else value
+    for inner in inside if isinstance(value, dict | list) else [value]:
         if isinstance(inner, Section):
             yield inner
 

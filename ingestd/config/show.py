@@ -1,7 +1,7 @@
 """The effective settings, each with its origin, without secrets. Called by ``ingestd config show``."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 from ingestd.config.loading import Origin, Origins, SettingPlace
 from ingestd.config.secret_settings import held_by, show
@@ -19,12 +19,8 @@ _DURATIONS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _SIZES = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6, "KiB": 2**10, "kB": 10**3}
 
 
-class SettingLine(NamedTuple):
-    """One setting. ``value``: masked, as TOML and JSON have it; None: not set."""
-
-    place: SettingPlace
-    value: Any
-    origin: Origin
+SettingLine = tuple[SettingPlace, Any, Origin]
+"""One setting; its value masked, as TOML and JSON have it; None: not set."""
 
 
 def lines(settings: Settings, origins: Origins) -> Iterator[SettingLine]:
@@ -65,12 +61,12 @@ def _lines_of(section: Section, above: SettingPlace, origins: Origins) -> Iterat
         place, value = (*above, info.alias or field), getattr(section, field)
         if isinstance(value, Section):
             tables.append((place, value))
-        elif isinstance(value, Mapping) and not any(isinstance(one, Before) for one in info.metadata):
+        elif isinstance(value, dict) and not any(isinstance(one, Before) for one in info.metadata):
             tables += [((*place, name), inner) for name, inner in value.items()]
         else:
             held = held_by(section, field, info)
             shown = _steps(value) if isinstance(value, list) else show(value, held)
-            yield SettingLine(place, as_written(shown, info), _origin(place, value, origins))
+            yield place, as_written(shown, info), _origin(place, value, origins)
     for place, inner in tables:
         yield from _lines_of(inner, place, origins)
 
@@ -91,7 +87,7 @@ def _steps(value: list[Any]) -> list[Any]:
 
 def _origin(place: SettingPlace, value: Any, origins: Origins) -> Origin:
     """Of a table that is one value, as a pattern, what is in it has origins."""
-    if place not in origins and isinstance(value, Mapping):
+    if place not in origins and isinstance(value, dict):
         return next((o for inner, o in origins.items() if inner[: len(place)] == place), _DEFAULT)
     return origins.get(place, _DEFAULT)
 
@@ -100,7 +96,7 @@ def as_written(value: Any, info: SettingField) -> Any:
     """What a person would have written."""
     if isinstance(value, str):
         return by_value(without_password(value))  # a password that was given as the user is none the less
-    if isinstance(value, Mapping):  # as JSON text, which is read back
+    if isinstance(value, dict):  # as JSON text, which is read back
         return _json(value) if value else "{}"
     if isinstance(value, tuple):
         return list(value)

@@ -12,7 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from ingestd.core.setting_types import REQUIRED, After, Before, Matching, SecretStr, SettingField, Tagged
 
@@ -36,14 +36,14 @@ class Section:
         for base in reversed(cls.__mro__[1:]):
             fields |= base.__dict__.get("model_fields", {})
         for name, annotation in _annotations(cls).items():
-            if typing.get_origin(annotation) is ClassVar:
+            kind, *metadata = _parts(annotation)
+            if typing.get_origin(kind) is ClassVar:
                 continue
             given = cls.__dict__.get(name, REQUIRED)
-            field = given if isinstance(given, SettingField) else SettingField(default=given)
-            annotation, *metadata = _parts(annotation)
-            fields[name] = field = field._replace(annotation=annotation, metadata=tuple(metadata))
-            if field.default is not REQUIRED:
-                setattr(cls, name, field.default)
+            fields[name] = made = given if isinstance(given, SettingField) else SettingField(given)
+            made.annotation, made.metadata = kind, tuple(metadata)
+            if made.default is not REQUIRED:
+                setattr(cls, name, made.default)
             elif given is not REQUIRED:
                 delattr(cls, name)
         cls.model_fields, cls._readers = fields, {}
@@ -148,8 +148,8 @@ def _dumped(value: Any, by_alias: bool) -> Any:
 
 def _parts(annotation: Any) -> tuple[Any, ...]:
     """The type, and what ``Annotated`` adds to it."""
-    is_annotated = typing.get_origin(annotation) is Annotated
-    return typing.get_args(annotation) if is_annotated else (annotation,)
+    metadata = getattr(annotation, "__metadata__", None)  # ``typing.get_origin`` takes four times as long
+    return (annotation,) if metadata is None else (annotation.__origin__, *metadata)
 
 
 def _reader(annotation: Any, metadata: tuple[Any, ...] = (), limits: Mapping[str, Any] = {}) -> _Reader:

@@ -1,11 +1,12 @@
 """What settings are made of: sections, durations, sizes, paths, and secrets.
 
 Each component has its settings in a section of its own; ``config/`` puts the sections together. A setting's
-type says whether it holds a secret: a test asks for that.
+type says whether it holds a secret: a test asks for that. Every command makes these classes: a ``NamedTuple``
+would take twenty times as long.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from ingestd.core import json_path, json_text, redaction, units
 from ingestd.core.redaction import MASK
@@ -14,23 +15,26 @@ REQUIRED: Any = object()
 """The default of a setting that has to be given."""
 
 
-class Before(NamedTuple):
+class Before:
     """``func`` is given what was written. ``wanted``: the types it takes, for the JSON Schema; None: any."""
 
-    func: Callable[[Any], Any]
-    wanted: Any = None
+    def __init__(self, func: Callable[[Any], Any], wanted: Any = None) -> None:
+        self.func = func
+        self.wanted = wanted
 
 
-class After(NamedTuple):
+class After:
     """``func`` is given a value of the setting's type. Both raise ValueError, in words for a person."""
 
-    func: Callable[[Any], Any]
+    def __init__(self, func: Callable[[Any], Any]) -> None:
+        self.func = func
 
 
-class Matching(NamedTuple):
+class Matching:
     """A text of this regular expression, which begins with ^ and ends with $."""
 
-    pattern: str
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
 
 
 class Described:
@@ -40,10 +44,11 @@ class Described:
         self.schema = schema
 
 
-class Tagged(NamedTuple):
+class Tagged:
     """A table whose ``type`` says which section it is."""
 
-    sections: Callable[[], Mapping[str, type[Any]]]
+    def __init__(self, sections: Callable[[], Mapping[str, type[Any]]]) -> None:
+        self.sections = sections
 
 
 class SecretStr:
@@ -70,18 +75,27 @@ class SecretStr:
         return "**********" if self._text else ""
 
 
-class SettingField(NamedTuple):
-    """One setting of a section. ``metadata``: what ``Annotated`` has beside the type; ``limits``: of
-    pydantic's ``Field``: ge, gt, le, min_length, max_length, pattern; ``extra``: replaces its part of the
-    JSON Schema."""
+class SettingField:
+    """One setting of a section. ``limits``: of pydantic's ``Field``: ge, gt, le, min_length, max_length,
+    pattern; ``extra``: replaces its part of the JSON Schema. ``annotation``, ``metadata``: its type, and what
+    ``Annotated`` has beside it; the section fills them in."""
 
     annotation: Any = Any
     metadata: tuple[Any, ...] = ()
-    default: Any = REQUIRED
-    description: str = ""
-    alias: str | None = None
-    extra: Any = None
-    limits: Mapping[str, Any] = {}
+
+    def __init__(
+        self,
+        default: Any,
+        description: str = "",
+        alias: str | None = None,
+        extra: Any = None,
+        limits: Mapping[str, Any] = {},
+    ) -> None:
+        self.default = default
+        self.description = description
+        self.alias = alias
+        self.extra = extra
+        self.limits = limits
 
 
 def field(
@@ -93,7 +107,7 @@ def field(
     **limits: Any,
 ) -> Any:
     """Stands behind the ``=`` of a setting: see ``SettingField``."""
-    return SettingField(default=default, description=description, alias=alias, extra=extra, limits=limits)
+    return SettingField(default, description, alias, extra, limits)
 
 
 Seconds = Annotated[
