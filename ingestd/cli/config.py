@@ -31,17 +31,9 @@ def show(config_file: str | None, as_json: bool, **given: Any) -> None:
     Secrets are masked (***). In the environment a setting is INGESTD_SECTION_FIELD, for example
     INGESTD_BATCH_MAX_BYTES=1MB or INGESTD_INGEST_TLS_CERT_FILE=/etc/tls/tls.crt.
     """
-    from ingestd.config import load_with_origins
-    from ingestd.config.show import as_json as listing_as_json
-    from ingestd.config.show import as_toml
+    from ingestd.config.show import listing
 
-    settings, origins = load_with_origins(config_file, overrides(**given))
-    if as_json:
-        import json
-
-        click.echo(json.dumps(listing_as_json(settings, origins)))
-    else:
-        click.echo(as_toml(settings, origins), nl=False)
+    click.echo(listing(config_file, overrides(**given), in_json=as_json), nl=False)
 
 
 @config.command()

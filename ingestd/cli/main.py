@@ -35,21 +35,31 @@ def _run() -> int | str | None:
 
         sys.stdout.write(f"ingestd, version {__version__}\n")
         return 0
+    from ingestd.cli import plain
+    from ingestd.core.errors import UserError
+
+    try:
+        if (shown := plain.answer(sys.argv[1:])) is not None:
+            sys.stdout.write(shown)
+            return 0
+        return _by_click()
+    except UserError as error:
+        from ingestd.cli.notice import notice  # what it masks with takes a tenth of the time of --help
+
+        notice(error)
+        return error.exit_code
+
+
+def _by_click() -> int | str | None:
     import click
 
     from ingestd.cli.group import cli
-    from ingestd.core.errors import UserError
 
     try:
         code: int | str | None = cli.main(prog_name="ingestd", standalone_mode=False)
     except SystemExit as done:
         # click has put this there: the reader of our output has closed it
         return 0 if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else done.code
-    except UserError as error:
-        from ingestd.cli.notice import notice  # what it masks with takes a tenth of the time of --help
-
-        notice(error)
-        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ingestd.config.loading import Origin, Origins, SettingPlace
+from ingestd.config.loading import Origin, Origins, Overrides, SettingPlace, load_with_origins
 from ingestd.config.secret_settings import held_by, show
 from ingestd.config.settings import Settings
 from ingestd.core import units
@@ -21,6 +21,16 @@ _SIZES = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6, "KiB": 2**10, "k
 
 SettingLine = tuple[SettingPlace, Any, Origin]
 """One setting; its value masked, as TOML and JSON have it; None: not set."""
+
+
+def listing(file: str | None, overrides: Overrides, *, in_json: bool) -> str:
+    """All that the command prints. Raises UserError."""
+    settings, origins = load_with_origins(file, overrides)
+    if not in_json:
+        return as_toml(settings, origins)
+    import json
+
+    return f"{json.dumps(as_json(settings, origins))}\n"
 
 
 def lines(settings: Settings, origins: Origins) -> Iterator[SettingLine]:

@@ -74,7 +74,7 @@ HEAVY = {
     *("ingestd.transport.oauth", "ingestd.transport.proxies", "ingestd.transport.webhook_handshake"),
     *("ingestd.transport.webhook_signature", "ingestd.wiring.pipeline"),
     *("ingestd.core.redaction", "ingestd.delivery.lane", "ingestd.sinks.registry"),
-    *("ipaddress", "json", "pathlib", "urllib.parse"),
+    *("click", "datetime", "ipaddress", "json", "pathlib", "urllib.parse"),
 }
 
 
@@ -82,9 +82,11 @@ SENDING = {
     *("asyncio", "msgspec", "ssl", "uvloop"),
     *("ingestd.delivery.lane", "ingestd.wiring.pipeline"),
 }
+LINE = {"click", "datetime"}
+"""To read a command line that is not plain; click imports the other one."""
 PATHS = {"ipaddress", "pathlib", "urllib.parse"}
 """``pathlib`` imports the others."""
-STATE = {*PATHS, "ingestd.core.redaction", "json"}
+STATE = {*LINE, *PATHS, "ingestd.core.redaction", "json"}
 """To read a state file and to print of it: nothing may show a secret."""
 EXITS = {"replay": 2, "where": 3}
 """Of a file that is missing, by which time all is imported; of an event that is not known."""
@@ -93,18 +95,20 @@ EXITS = {"replay": 2, "where": 3}
 @each(
     ("words", "loaded"),
     [
-        ("--help; --version", set()),
-        ("completion bash", PATHS),
+        ("--version", set()),
+        ("--help", LINE),
+        ("completion bash", LINE | PATHS),
         (
             "dlq list --state-dir {state}; dlq list --group --state-dir {state};"
             "dlq show 1 --payload --state-dir {state}; dlq export --state-dir {state}",
             STATE,
         ),
-        ("config show", {"ingestd.core.redaction"}),
+        ("config show; config show --state-dir {state}", {"ingestd.core.redaction"}),
+        ("config show --json", {"ingestd.core.redaction", "json"}),
         ("spool stat --state-dir {state}; spool check --state-dir {state}", STATE | {"msgspec"}),
         (
             "config show --config {state}/one.toml",
-            STATE - {"pathlib"}
+            STATE - {"click", "pathlib"}
             | {"asyncio", "ingestd.sinks.registry", "ingestd.sinks.webhook", "msgspec", "ssl"},
         ),
         ("where key --state-dir {state}", STATE | {"asyncio", "msgspec", "ssl"}),
