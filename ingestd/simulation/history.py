@@ -85,14 +85,15 @@ def simulator() -> Iterator[Simulator]:
     quiet = logging.getLogger("asyncio")
     level_before = quiet.level
     quiet.setLevel(logging.CRITICAL)
-    threshold = gc.get_threshold()
+    threshold, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.set_threshold(50_000, 20, 100)
     gc.freeze()  # else each collection goes through all that was imported
     try:
         with sqlite.installed():
             yield Simulator(sqlite, _new_file())
     finally:
-        gc.unfreeze()
+        if not frozen:  # by somebody who wants it to stay so
+            gc.unfreeze()
         gc.set_threshold(*threshold)
         quiet.setLevel(level_before)
         logger.setLevel(level)
