@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ingestd.config.settings import Settings
 from ingestd.core.section import Section
-from ingestd.core.setting_types import SecretSetting, SecretStr, SettingField
+from ingestd.core.setting_types import SecretSetting, SecretStr, SettingField, parts
 from ingestd.sinks.registry import SINK_TYPES
 
 STEP = "0"
@@ -49,7 +49,7 @@ def _places(model: type[Section], above: tuple[str, ...]) -> Iterator[Place]:
 
 def _section_of(annotation: Any) -> type[Section] | None:
     if typing.get_origin(annotation) in (dict, list):
-        annotation = typing.get_args(annotation)[-1]
+        annotation, _ = parts(typing.get_args(annotation)[-1])
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 

@@ -13,7 +13,7 @@ from ingestd.config.loading import SettingPlace
 from ingestd.config.settings import Settings
 from ingestd.config.show import as_written
 from ingestd.core.section import Section
-from ingestd.core.setting_types import REQUIRED, SecretStr, SettingField, Tagged
+from ingestd.core.setting_types import REQUIRED, SecretStr, SettingField, Tagged, parts
 from ingestd.core.toml import spell, spell_key
 
 _WIDTH = 100
@@ -94,9 +94,8 @@ def table_of(info: SettingField) -> type[Section] | Tagged | None:
     """What a table by name holds: a section, or one of several by its type; None: it is no such table."""
     if typing.get_origin(info.annotation) is not dict:
         return None
-    held = typing.get_args(info.annotation)[1]
-    kinds = [held, *typing.get_args(held)]
-    return next((one for one in kinds if isinstance(one, Tagged) or _is_section(one)), None)
+    kind, more = parts(typing.get_args(info.annotation)[1])
+    return next((one for one in (kind, *more) if isinstance(one, Tagged) or _is_section(one)), None)
 
 
 def _is_section(kind: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from ingestd.config.settings import Settings
 from ingestd.core.errors import UserError
 from ingestd.core.section import Section
+from ingestd.core.setting_types import parts
 from ingestd.core.text import did_you_mean, printable, suggestion
 
 _PLAIN = {
@@ -196,7 +197,7 @@ def _variables(model: type[Section], above: SettingPlace = ()) -> Iterator[tuple
 def _model_of(annotation: Any) -> type[Section] | None:
     """The section of a field: its own class, or the one that a table by name, or a list, holds."""
     if typing.get_origin(annotation) in (dict, list):
-        annotation = typing.get_args(annotation)[-1]
+        annotation, _ = parts(typing.get_args(annotation)[-1])
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 

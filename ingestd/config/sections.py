@@ -1,6 +1,6 @@
 """The sections of the configuration: one class for each TOML table. Read by everything that is configured."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ingestd.core import address
 from ingestd.core.section import Section
@@ -8,6 +8,7 @@ from ingestd.core.setting_types import (
     NOTHING,
     After,
     Before,
+    Later,
     Matching,
     Seconds,
     Secret,
@@ -18,11 +19,19 @@ from ingestd.core.setting_types import (
     field,
 )
 from ingestd.core.unwrap import UnwrapSection
-from ingestd.sources.genesys.settings import NotificationsConfig
-from ingestd.sources.kafka.settings import KafkaConfig
-from ingestd.sources.live.settings import FilesConfig
-from ingestd.sources.nats.settings import NatsConfig
-from ingestd.sources.sqs.settings import SqsConfig
+
+if TYPE_CHECKING:
+    from ingestd.sources.genesys.settings import NotificationsConfig
+    from ingestd.sources.kafka.settings import KafkaConfig
+    from ingestd.sources.live.settings import FilesConfig
+    from ingestd.sources.nats.settings import NatsConfig
+    from ingestd.sources.sqs.settings import SqsConfig
+else:  # their modules are imported where a file has such a table
+    NotificationsConfig = Annotated[Any, Later("ingestd.sources.genesys.settings:NotificationsConfig")]
+    KafkaConfig = Annotated[Any, Later("ingestd.sources.kafka.settings:KafkaConfig")]
+    FilesConfig = Annotated[Any, Later("ingestd.sources.live.settings:FilesConfig")]
+    NatsConfig = Annotated[Any, Later("ingestd.sources.nats.settings:NatsConfig")]
+    SqsConfig = Annotated[Any, Later("ingestd.sources.sqs.settings:SqsConfig")]
 
 
 def _listen(text: str) -> str:

@@ -14,7 +14,16 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from ingestd.core.setting_types import REQUIRED, After, Before, Matching, SecretStr, SettingField, Tagged
+from ingestd.core.setting_types import (
+    REQUIRED,
+    After,
+    Before,
+    Matching,
+    SecretStr,
+    SettingField,
+    Tagged,
+    parts,
+)
 
 _MAX_DIGITS = 18
 _Reader = Callable[[Any], Any]
@@ -36,12 +45,12 @@ class Section:
         for base in reversed(cls.__mro__[1:]):
             fields |= base.__dict__.get("model_fields", {})
         for name, annotation in _annotations(cls).items():
-            kind, *metadata = _parts(annotation)
-            if typing.get_origin(kind) is ClassVar:
+            kind, metadata = parts(annotation)
+            if getattr(kind, "__origin__", None) is ClassVar:
                 continue
             given = cls.__dict__.get(name, REQUIRED)
             fields[name] = made = given if isinstance(given, SettingField) else SettingField(given)
-            made.annotation, made.metadata = kind, tuple(metadata)
+            made.annotation, made.metadata = kind, metadata
             if made.default is not REQUIRED:
                 setattr(cls, name, made.default)
             elif given is not REQUIRED:
@@ -146,15 +155,9 @@ def _dumped(value: Any, by_alias: bool) -> Any:
     return [_dumped(inner, by_alias) for inner in value] if isinstance(value, list) else value
 
 
-def _parts(annotation: Any) -> tuple[Any, ...]:
-    """The type, and what ``Annotated`` adds to it."""
-    metadata = getattr(annotation, "__metadata__", None)  # ``typing.get_origin`` takes four times as long
-    return (annotation,) if metadata is None else (annotation.__origin__, *metadata)
-
-
 def _reader(annotation: Any, metadata: tuple[Any, ...] = (), limits: Mapping[str, Any] = {}) -> _Reader:
     """Reads values of such a type. It raises ValueError for others, and for some that the model takes."""
-    annotation, *more = _parts(annotation)
+    annotation, more = parts(annotation)
     metadata = (*more, *metadata)
     tagged = next((one for one in metadata if isinstance(one, Tagged)), None)
     steps = [one.func for one in metadata if isinstance(one, Before)]

@@ -16,6 +16,7 @@ from ingestd.core.setting_types import (
     SecretStr,
     SettingField,
     Tagged,
+    parts,
 )
 
 _Section = type[Any]
@@ -121,9 +122,10 @@ def _field(field: SettingField) -> Any:
 
 def _type(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
     """pydantic's type for one of ours."""
+    kind, more = parts(annotation)
+    if kind is not annotation:
+        return _type(kind, (*more, *metadata))
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        return _type(inner[0], (*inner[1:], *metadata))
     if tagged := next((one for one in metadata if isinstance(one, Tagged)), None):
         models = tuple(map(model_of, tagged.sections().values()))
         return Annotated[Union[models], pydantic.Field(discriminator="type")]  # noqa: UP007

@@ -71,6 +71,7 @@ HEAVY = {
     *("ingestd.delivery.status_poller", "ingestd.intake.admission", "ingestd.intake.spool_feed"),
     *("ingestd.processing.transforms.fields", "ingestd.schemas.key_doubts"),
     *("ingestd.sources.files.salvage", "ingestd.telemetry.tap", "ingestd.telemetry.watchdog"),
+    *(f"ingestd.sources.{kind}.settings" for kind in ("genesys", "kafka", "live", "sqs")),
     *("ingestd.transport.oauth", "ingestd.transport.proxies", "ingestd.transport.webhook_handshake"),
     *("ingestd.transport.webhook_signature", "ingestd.wiring.pipeline"),
     *("ingestd.core.redaction", "ingestd.delivery.lane", "ingestd.sinks.registry"),

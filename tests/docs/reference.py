@@ -21,7 +21,7 @@ from ingestd.config.event_tests import EventTest
 from ingestd.core.answer import Answer
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason
 from ingestd.core.section import Section
-from ingestd.core.setting_types import REQUIRED, SecretStr, SettingField
+from ingestd.core.setting_types import REQUIRED, SecretStr, SettingField, parts
 from ingestd.core.transform_section import TransformConfig
 from ingestd.sinks.answers import meaning_of
 from ingestd.sinks.registry import SINK_TYPES
@@ -94,7 +94,7 @@ def _section(info: SettingField) -> type[Section] | None:
 
 def _section_by_name(info: SettingField) -> type[Section] | None:
     """Of producers: a table for each, by name."""
-    last = (typing.get_args(info.annotation) or (None,))[-1]
+    last, _ = parts((typing.get_args(info.annotation) or (None,))[-1])
     return last if isinstance(last, type) and issubclass(last, Section) else None
 
 

@@ -14,21 +14,7 @@ from ingestd.cli.group import cli
 from ingestd.core.errors import UserError
 from tests.each import each
 
-WORDS = [
-    "--json",
-    "--config",
-    "--state-dir",
-    "a",
-    "b.toml",
-    "",
-    "-",
-    "--",
-    "-h",
-    "--help",
-    "--config=a",
-    "--js",
-]
-WORDS += ["--no-auth", "--region", "é"]
+WORDS = ["--json", "--config", "--state-dir", "a", "b.toml", "é", "-", "--", "-h", "--config=a", "--js", ""]
 SETTINGS = '[log]\nlevel = "debug"\n[sinks.one]\ntype = "webhook"\nurl = "http://user:secret@127.0.0.1:9/"\n'
 
 
