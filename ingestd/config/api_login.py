@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingestd.config import genesys_regions
 from ingestd.config.sections import ApiConfig
 from ingestd.config.settings import Settings, sinks_that_send
 from ingestd.core import redaction
@@ -31,6 +30,8 @@ class Login(NamedTuple):
 
 def resolve_login(api: ApiConfig) -> Login:
     """Hosts by region, secrets from files. Raises UserError when something is missing."""
+    from ingestd.config import genesys_regions
+
     url, token_url = api.url, api.token_url
     if api.region:
         url, by_region = genesys_regions.hosts(api.region)
@@ -109,6 +110,8 @@ def state_base(environ: Mapping[str, str] | None = None) -> "Path":
 
 def find_state_directory(settings: Settings) -> "Path":
     """As ``state_directory``, for a command that needs no credentials. Raises UserError."""
+    from ingestd.config import genesys_regions
+
     sinks = sinks_that_send(settings)
     if settings.state.dir or (sinks and not any(sink.needs_api for sink in sinks.values())):
         return state_directory(settings, None)
