@@ -18,6 +18,7 @@ pytest_plugins = (
     "tests.reports",
     "tests.cost",
     "tests.warm",
+    "tests.workers",
     "tests.moto_of_run",
 )
 

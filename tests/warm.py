@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import pytest
@@ -87,16 +87,19 @@ class Warm:
 
 class WarmServer:
     """Ends all that was forked when it is closed, and when the process ends that has it. ``beside``: the
-    ``ingestd`` of that directory instead of ours."""
+    ``ingestd`` of that directory instead of ours. ``module``: what is to ``serve`` instead of this one, with
+    ``words``."""
 
-    def __init__(self, directory: Path, *, beside: Path = _ROOT) -> None:
+    def __init__(
+        self, directory: Path, *, beside: Path = _ROOT, module: str = "tests.warm", words: Sequence[str] = ()
+    ) -> None:
         path = str(directory / "s")
         executable = directory / "ingestd"
         executable.write_text(_CLIENT.format(python=sys.executable, socket=path))
         executable.chmod(0o755)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.warm", path],
+            [sys.executable, "-W", "error", "-m", module, path, *words],
             stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
             stdout=subprocess.PIPE,
             env=clean | {"PYTHONPATH": str(_ROOT)},
@@ -156,14 +159,15 @@ def warm() -> Warm:
     """The one of this run, or of this process."""
     if shared := os.environ.get(VARIABLE):
         return Warm(Path(shared))
-    directory, close = _open()
+    directory, close = open_server()
     atexit.register(close)
     return Warm(directory)
 
 
-def _open() -> tuple[Path, Callable[[], None]]:
+def open_server(**given: Any) -> tuple[Path, Callable[[], None]]:
+    """Its directory, and what closes it."""
     directory = tempfile.TemporaryDirectory(prefix="ingestd-")  # short: the path of a socket
-    server = WarmServer(Path(directory.name))
+    server = WarmServer(Path(directory.name), **given)
 
     def close() -> None:
         server.close()
@@ -174,22 +178,21 @@ def _open() -> tuple[Path, Callable[[], None]]:
 
 def pytest_configure(config: "pytest.Config") -> None:
     if getattr(config.option, "numprocesses", None) and not config.getoption("cost"):
-        directory, close = _open()
+        directory, close = open_server()
         os.environ[VARIABLE] = str(directory)
         config.add_cleanup(close)
 
 
-def _serve(path: str) -> None:
-    """Returns in the process of a command, and nowhere else."""
+def serve(path: str, import_all: Callable[[], None]) -> list[str]:
+    """Returns in the process of a command, and nowhere else: its words."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(256)
     os.write(1, b"ready\n")
     watched: list[Any] = [0, listener]
     select.select(watched, [], [])  # a run may start no command at all
-    _import_all()
+    import_all()
     gc.freeze()  # forks share what is there
-    _take_large_pages()
     running: dict[int, tuple[int, socket.socket]] = {}  # by a descriptor that can be read at its end
     asked: dict[socket.socket, int] = {}  # by who waits for it
     while True:
@@ -254,7 +257,8 @@ def _tell_end(pid: int, conn: socket.socket) -> None:
         conn.sendall(code.to_bytes(4, "big", signed=True))
 
 
-def _become(request: Any, given: list[int]) -> None:
+def _become(request: Any, given: list[int]) -> list[str]:
+    words: list[str]
     words, directory, environment = request
     for number, fd in enumerate(given):
         os.dup2(fd, number)
@@ -262,8 +266,18 @@ def _become(request: Any, given: list[int]) -> None:
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["ingestd", *words]
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    return words
+
+
+def end(code: int) -> NoReturn:
+    """An interpreter's end would take all modules apart."""
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _import_all() -> None:
@@ -279,6 +293,7 @@ def _import_all() -> None:
         if type(one) is _Late:
             hasattr(one, "match")  # is compiled for it, once for all forks
     _fill_caches()
+    _take_large_pages()
 
 
 _LATE = (
@@ -311,11 +326,5 @@ def _call() -> int:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
-    code = _call()
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.main_thread():
-            thread.join()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # an interpreter's end would take all modules apart
+    sys.argv = ["ingestd", *serve(sys.argv[1], _import_all)]
+    end(_call())
