@@ -67,6 +67,7 @@ HEAVY = {
     ),
     *("pyarrow", "pydantic", "rich", "ssl", "tomlkit", "uvloop"),
     *("aiohttp.web", "ingestd.processing.patterns", "ingestd.sinks.cloudevents", "ingestd.sinks.webhook"),
+    "ingestd.sinks.lake",
     *("encodings.utf_32_le", "shlex", "sqlite3.dump"),
     *("ingestd.delivery.status_poller", "ingestd.intake.admission", "ingestd.intake.spool_feed"),
     *("ingestd.processing.transforms.fields", "ingestd.schemas.key_doubts"),
