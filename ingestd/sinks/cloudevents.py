@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
-from ingestd.core.clock import SystemClock
 from ingestd.core.section import Section
 from ingestd.core.setting_types import EventPath, field
 from ingestd.core.verdict import Meaning, Verdict
@@ -20,7 +19,7 @@ from ingestd.sinks import answer_body, answers, cloudevents_formats
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.cloudevents_formats import Wrapping
 from ingestd.sinks.settings import TYPE, ConfirmConfig, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable, content_id
+from ingestd.sinks.sink import Sink, Unencodable, content_id, system_wall
 
 PATH = "/api/v2/eventbridge/events"
 MAX_ID_CHARS = 256
@@ -53,7 +52,7 @@ class CloudEventsSink:
         max_bytes: int = 1_000_000,
         max_events: int = 100,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = SystemClock.wall,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
         self.url, self.shown_url = url, show_url(url)
@@ -63,7 +62,7 @@ class CloudEventsSink:
         self.overhead_bytes, self.separator_bytes = (2, 1) if mode == "batch" else (0, 0)
         self._wrap = wrap
         self._reading = reading
-        self._wall = wall
+        self._wall = wall or system_wall()
         self._last_answered: tuple[object, ...] = ()
         self._meant = Verdict(Meaning.ACCEPTED)
 

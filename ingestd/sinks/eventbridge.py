@@ -16,7 +16,6 @@ twice. Rules that cannot bear that look at an id in the detail.
 """
 
 import re
-import time as clock
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +30,7 @@ from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.eventbridge_entry import BusEntry, BusEntryEncoder
 from ingestd.sinks.settings import TYPE, AwsConfig, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.sinks.sink import Sink, Unencodable, system_wall
 from ingestd.transport.headers import retry_after
 
 MAX_ENTRIES = 10
@@ -101,7 +100,7 @@ class EventBridgeSink:
         resources: Sequence[str] = (),
         max_entry_bytes: int = 256 * 1024,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = clock.time,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
         self.url = url
@@ -109,7 +108,7 @@ class EventBridgeSink:
         self.max_bytes = _GROWTH * max_entry_bytes + _FRAME_BYTES
         self._max_entry_bytes = max_entry_bytes
         self._reading = reading
-        self._wall = wall
+        self._wall = wall or system_wall()
         self._make_entry = BusEntryEncoder(
             bus=bus, source=source, detail_type=detail_type, detail=detail, time=time, resources=resources
         )

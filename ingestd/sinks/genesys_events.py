@@ -14,7 +14,6 @@ import msgspec
 
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
-from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.setting_types import field
 from ingestd.core.text import cut
@@ -25,7 +24,7 @@ from ingestd.sinks.answer_body import Found, NamedErrors, has_name, read_json, r
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_mapping import MAX_ENTRIES, GenesysEntry, InteractionMapping
 from ingestd.sinks.settings import TYPE, EmptyRequest, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.sinks.sink import Sink, Unencodable, system_wall
 
 MAX_BODY_BYTES = 512_000
 MAX_REQUEST_ENTRIES = 100
@@ -74,7 +73,7 @@ class GenesysEventsSink:
         max_events: int = MAX_REQUEST_ENTRIES,
         max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = SystemClock.wall,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         if family not in _APIS:
             raise UserError(f"sinks.{name}: expected one of {', '.join(_APIS)} as its api")
@@ -94,7 +93,7 @@ class GenesysEventsSink:
         kept = frozenset({"sourceId"} if self._source else ())
         self._decode = msgspec.json.Decoder(_entry_type(self._api, optional=kept)).decode
         self._reading = reading
-        self._wall = wall
+        self._wall = wall or system_wall()
 
     def order_key(self, event: bytes) -> str | None:
         """What events keep their order by: the conversation's, or the user's id. None if there is none.

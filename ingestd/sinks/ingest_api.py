@@ -6,12 +6,11 @@ from typing import Literal
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
-from ingestd.core.clock import SystemClock
 from ingestd.core.setting_types import field
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink
+from ingestd.sinks.sink import Sink, system_wall
 
 PATH = "/api/v2/events/ingest"
 _PREFIX, _SEPARATOR, _SUFFIX = b'{"events":[', b",", b"]}"
@@ -32,14 +31,14 @@ class IngestApi:
         max_bytes: int = 1_000_000,
         max_events: int = 1_000_000,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = SystemClock.wall,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
         self.url = api.rstrip("/") + PATH
         self.shown_url = show_url(self.url)
         self.max_bytes, self.max_events = max_bytes, max_events
         self._reading = reading
-        self._wall = wall
+        self._wall = wall or system_wall()
 
     def sizes(self, events: Sequence[bytes]) -> None:
         """Events go as the bytes they came in as."""

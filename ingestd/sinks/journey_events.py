@@ -13,7 +13,6 @@ import msgspec
 from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
-from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
 from ingestd.core.setting_types import field
 from ingestd.core.text import cut
@@ -25,7 +24,7 @@ from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.genesys_events import MAX_BODY_BYTES, name_context
 from ingestd.sinks.item_paths import ItemPaths
 from ingestd.sinks.settings import TYPE, EmptyRequest, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, Unencodable
+from ingestd.sinks.sink import Sink, Unencodable, system_wall
 
 MAX_EVENTS = 100
 _CONFIGURATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)  # a UUID is one, too
@@ -76,7 +75,7 @@ class JourneyEventsSink:
         max_events: int = MAX_EVENTS,
         max_bytes: int = MAX_BODY_BYTES,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = SystemClock.wall,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         if not _CONFIGURATION_ID.fullmatch(configuration_id):
             raise UserError(
@@ -91,7 +90,7 @@ class JourneyEventsSink:
         self.max_events = max_events
         self.max_bytes = max_bytes
         self._reading = reading
-        self._wall = wall
+        self._wall = wall or system_wall()
 
     def sizes(self, events: Sequence[bytes]) -> None:
         """Events go as the bytes they came in as."""

@@ -1,6 +1,6 @@
 """The contract of a sink: what ``delivery/lane.py`` asks of it. A sink does no input or output."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
@@ -86,3 +86,10 @@ def content_id(event: bytes) -> str:
     digits = blake2b(event, digest_size=16).hexdigest()
     variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def system_wall() -> Callable[[], float]:
+    """For a sink that is given no clock. To read its settings takes less than to import what a clock has."""
+    from ingestd.core.clock import SystemClock
+
+    return SystemClock.wall

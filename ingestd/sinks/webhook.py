@@ -14,13 +14,12 @@ from msgspec.structs import replace
 from ingestd.core.address import show_host, show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
-from ingestd.core.clock import SystemClock
 from ingestd.core.regex import regex
 from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile, field
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
-from ingestd.sinks.sink import Sink, content_id
+from ingestd.sinks.sink import Sink, content_id, system_wall
 
 RESERVED = frozenset(
     {
@@ -67,7 +66,7 @@ class WebhookSink:
         max_bytes: int = 1_000_000,
         max_events: int = 100,
         reading: AnswerReader = DEFAULT,
-        wall: Callable[[], float] = SystemClock.wall,
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
         self._secret_url = secret_url
@@ -84,7 +83,7 @@ class WebhookSink:
             self._headers["Content-Type"] = media_type
         self._lines = body == "ndjson"
         self._reading = reading
-        self._wall = wall
+        self._wall = wall or system_wall()
 
     def move(self, url: str) -> None:
         """Requests go to ``url`` from now on: it stands in a file that has changed."""

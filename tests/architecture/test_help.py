@@ -110,8 +110,7 @@ EXITS = {"replay": 2, "where": 3}
         ("spool stat --state-dir {state}; spool check --state-dir {state}", STATE | {"msgspec"}),
         (
             "config show --config {state}/one.toml",
-            STATE - {"click", "pathlib"}
-            | {"asyncio", "ingestd.sinks.registry", "ingestd.sinks.webhook", "msgspec", "ssl"},
+            STATE - {"click", "pathlib"} | {"ingestd.sinks.registry", "ingestd.sinks.webhook", "msgspec"},
         ),
         ("where key --state-dir {state}", STATE | {"asyncio", "msgspec", "ssl"}),
         ("replay {state}/no --api http://127.0.0.1:9 --no-auth --quiet --state-dir {state}", STATE | SENDING),
