@@ -1,11 +1,10 @@
 """Ports for what cannot be given port 0, or must find nobody there."""
 
-import os
 import random
 import socket
 
 _BELOW = 32_000  # where Linux begins to hand out ports: those might be somebody's before they are used
-_random = random.Random(os.urandom(8))  # not hypothesis's: tests that run beside each other differ
+_random = random.SystemRandom()  # not hypothesis's: tests that run beside each other differ
 
 
 def free_port() -> int:

@@ -35,7 +35,8 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: "list[XSpec]") -> None
 
 
 def _import_all(arguments: list[str]) -> None:
-    """As pytest does: it rewrites what is asserted in them, and warnings are errors."""
+    """As pytest does: it rewrites what is asserted in them, and warnings are errors. No module may ask at its
+    import which process it is in."""
     del sys.modules["tests.warm"]  # pytest wants to import it itself
     gc.disable()  # next to nothing of it is garbage
     config = _prepareconfig([*arguments, "--capture=no"])
