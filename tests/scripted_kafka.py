@@ -20,7 +20,7 @@ from ingestd.sources.kafka import client
 
 Place = tuple[str, int]
 
-NO_MORE, FATAL, FENCED = -191, -150, 82
+NO_MORE, FATAL, FENCED, OUT_OF_RANGE = -191, -150, 82, 1
 REBALANCING, NOTE_TOO_LARGE, ALL_DOWN = 27, 12, -187
 GONE = b"compacted away"
 """As a message: there is none at its offset any more."""
@@ -68,6 +68,7 @@ class Message(NamedTuple):
     number: int
     payload: bytes | None
     problem: KafkaError | None = None
+    epoch: int = 0
 
     def error(self) -> KafkaError | None:
         return self.problem
@@ -91,23 +92,25 @@ class Message(NamedTuple):
         return None
 
     def leader_epoch(self) -> int:
-        return 0
+        return self.epoch
 
     def timestamp(self) -> tuple[int, int]:
         return 1, 1_700_000_000_000 + self.number
 
 
 class ScriptedKafka:
-    """``log``: messages by place. ``committed``: (offset, note). ``refusals``: codes with which the next
-    commits are answered, 0 for one that is taken; ``refused``: those. ``max_note``: longer ones are not
-    taken. ``clusters``: of bootstrap servers that are up, if it is not one for all; ``looked``: who was asked
-    for it."""
+    """``log``: messages by place; ``leaders``: where those of each epoch begin. ``committed``: (offset,
+    note), ``epochs``: with these. ``refusals``: codes with which the next commits are answered, 0 for one
+    that is taken; ``refused``: those. ``max_note``: longer ones are not taken. ``clusters``: of bootstrap
+    servers that are up, if it is not one for all; ``looked``: who was asked for it."""
 
     def __init__(self, **topics: int) -> None:
         self.log: dict[Place, list[bytes | None]] = {
             (topic, number): [] for topic, count in topics.items() for number in range(count)
         }
+        self.leaders: dict[Place, list[int]] = {place: [0] for place in self.log}
         self.committed: dict[Place, tuple[int, str]] = {}
+        self.epochs: dict[Place, int] = {}
         self.refusals: deque[int] = deque()
         self.max_note = 4096
         self.commits: list[dict[Place, tuple[int, str]]] = []
@@ -142,6 +145,16 @@ class ScriptedKafka:
         for offset in offsets:
             self.log[topic, partition][offset] = GONE
 
+    def elect(self, topic: str, partition: int, *, end: int | None = None) -> None:
+        """Another leader; ``end``: before which it has the messages."""
+        log, leaders = self.log[topic, partition], self.leaders[topic, partition]
+        del log[len(log) if end is None else end :]
+        leaders += [len(log)]
+        leaders[:] = [min(first, len(log)) for first in leaders]
+
+    def epoch_of(self, place: Place, offset: int) -> int:
+        return sum(first <= offset for first in self.leaders.get(place, [0])) - 1
+
     @property
     def member(self) -> "ScriptedConsumer":
         """The one that came last."""
@@ -159,6 +172,7 @@ class ScriptedKafka:
                     one.error = KafkaError(NOTE_TOO_LARGE)
                 else:
                     taken[one.place] = (one.offset, one.metadata)
+                    self.epochs[one.place] = one.leader_epoch
             self.committed |= taken
             self.commits.append(taken)
         return list(offsets)
@@ -231,9 +245,11 @@ class ScriptedConsumer:
             if at < len(log):
                 self.assigned[place] = at + 1
                 self._ended.discard(place)
-                return Message(place, at, log[at])
+                return Message(place, at, log[at], epoch=self.kafka.epoch_of(place, at))
             if place not in self._ended:
                 self._ended.add(place)
+                if at > len(log):
+                    return Message(place, at, None, KafkaError(OUT_OF_RANGE))
                 return Message(place, at, None, KafkaError(NO_MORE))
         return None
 
@@ -253,7 +269,7 @@ class ScriptedConsumer:
 
     def committed(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
         found = [(one.place, self.kafka.committed.get(one.place, (NOTHING, ""))) for one in partitions]
-        return [TopicPartition(*place, *kept) for place, kept in found]
+        return [TopicPartition(*one, *kept, self.kafka.epochs.get(one, -1)) for one, kept in found]
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
         return 0, len(self.kafka.log[partition.place])

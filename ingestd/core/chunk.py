@@ -44,12 +44,11 @@ class Chunk:
     ``digests`` of the events' keys, ``routed``: which sinks get which events, ``accepted_at``: wall time,
     ``owners``: whose they are (``store/trail.py``). ``settled_keys``: sink -> keys, with their positions, of
     events that are accepted again though that sink settled them in an earlier process, and does not get them.
-    ``size_bytes``: of its events, or a little more. Of a broker's messages: ``unreadable``: why the source
-    could make no event of what stands at an index; ``about(i)``: the message that event i came in, and its
-    headers, in words for a dead letter; ``earlier``: start before messages went -> the positions then;
-    ``last_mark``: what tells its last message from another that had its number before, 0: that is not known;
-    ``until(mark)``: events of its messages before the first with a later one; ``source_end``: the place where
-    its source ended, where it may have been longer, else 0.
+    ``size_bytes``: of its events, or a little more. Of a broker's messages: ``unreadable``: index -> why no
+    event is there; ``about(i)``: the message that event i came in, with its headers, for a dead letter;
+    ``earlier``: start before messages went -> the positions then; ``last_mark``: what tells its last message
+    from another that had its number before, 0: not known, below 0: known in part; ``until(mark)``: events of
+    messages that are as they were, if the last had it; ``source_end``: where one that was longer ended, or 0.
     """
 
     __slots__ = (
@@ -128,7 +127,8 @@ class Chunk:
         if last_mark in (0, self.last_mark) and not is_shorter:
             return everything
         until = self.until(last_mark) if last_mark and self.until else everything
-        if (is_shorter or end == self.end) and (until == everything or self.last_mark < last_mark):
+        is_doubtful = last_mark >= 0 and (is_shorter or end == self.end)
+        if is_doubtful and (until == everything or self.last_mark < last_mark):
             return 0  # there are others, or may be, and it is unknown which: a clock was set back, too
         return until
 

@@ -13,8 +13,8 @@ from ingestd.store.frozen_batches import FrozenBatch, unpack_positions
 Bits = int
 """Positions in a chunk, one bit for each."""
 
-ChunkPlace = tuple[int, int]
-"""(start, end) of a chunk, as places."""
+ChunkPlace = tuple[int, int, int]
+"""(start, end, last mark) of a chunk: where a broker has lost its end, another one has its place."""
 
 
 UntilAnnounced = Callable[[], Awaitable[None]]
@@ -105,13 +105,13 @@ class NamedBatches:
         self._changed(False)
 
     def processed(self, by: str, chunk: Chunk, positions: Positions) -> None:
-        self._settle(by, {(chunk.start, chunk.end): bits_of(positions)})
+        self._settle(by, {place_of(chunk): bits_of(positions)})
 
     def gone(self, batch_ids: Iterable[str]) -> None:
         for batch_id in batch_ids:
             self.open.pop(batch_id, None)
 
-    def done(self, spans: Sequence[ChunkPlace]) -> None:
+    def done(self, spans: Sequence[tuple[int, int]]) -> None:
         """Whole chunks between these places are settled: the next owner passes them over."""
         for chunks in self.settled.values() if spans else ():
             for place in [
@@ -122,7 +122,10 @@ class NamedBatches:
     def known(self, batches: Iterable[FrozenBatch], announced: Collection[str]) -> None:
         """Of an earlier process, or another owner. ``announced``: ids of those that any owner finds."""
         for one in batches:
-            segments = {(at.start, at.end): bits_of(unpack_positions(at.positions)) for at in one.segments}
+            segments = {
+                (at.start, at.end, at.last_mark): bits_of(unpack_positions(at.positions))
+                for at in one.segments
+            }
             if one.settled:
                 self._settle(one.sink, segments)
             else:
@@ -161,6 +164,10 @@ class NamedBatches:
             await wait_until_set(self._news, until - now, self._clock)
 
 
+def place_of(chunk: Chunk) -> ChunkPlace:
+    return chunk.start, chunk.end, chunk.last_mark
+
+
 def bits_of(positions: Positions) -> Bits:
     if isinstance(positions, range) or (positions and positions[-1] - positions[0] + 1 == len(positions)):
         return ((1 << len(positions)) - 1) << positions[0] if positions else 0
@@ -185,6 +192,6 @@ def positions_of(bits: Bits) -> Positions:
 def _named(segments: Sequence[Segment]) -> dict[ChunkPlace, Bits]:
     named: dict[ChunkPlace, Bits] = {}
     for chunk, positions in segments:
-        place = chunk.start, chunk.end
+        place = place_of(chunk)
         named[place] = named.get(place, 0) | bits_of(positions)
     return named

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain
-from operator import gt
 from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -125,8 +124,8 @@ def sequence_of(place: int) -> int:
     return place >> _COUNT_BITS
 
 
-IsLater = Callable[[int, int], bool]
-"""(mark, than): whether a message was stored after the one with the other mark, for certain."""
+CountKnown = Callable[[Messages, int], int]
+"""(messages, mark): how many of the first are what they were, of a chunk whose last message had the mark."""
 
 Cut = tuple[int, int]
 """(start, end) of a chunk, as places."""
@@ -144,10 +143,10 @@ class Cutter:
         where: Where,
         max_messages: int = MAX_CHUNK_MESSAGES,
         max_bytes: int = MAX_CHUNK_BYTES,
-        is_later: IsLater = gt,
+        count_known: CountKnown | None = None,
     ) -> None:
         self._where = where
-        self._is_later = is_later
+        self._count_known = count_known or before_later
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._source = source
@@ -283,7 +282,7 @@ class Cutter:
             unreadable=unreadable,
             about=lambda index: self._about(origin(index)[0]),
             last_mark=last.mark,
-            until=partial(_events_until, heads, counts, self._is_later),
+            until=partial(_events_until, heads, counts, self._count_known),
         )
         chunk.mark = (last.mark, b"")
         chunk.size_bytes = size_bytes if size_bytes and not counts else sum(map(len, events))
@@ -313,8 +312,13 @@ class Cutter:
         return f"{self._where(message)}, {shown}"
 
 
-def _events_until(messages: Messages, counts: Sequence[int], is_later: IsLater, mark: int) -> int:
-    """Events of the messages before the first one that has a later mark."""
-    later = (at for at, message in enumerate(messages) if is_later(message.mark, mark))
-    index = next(later, len(messages))
-    return sum(counts[:index]) if counts else index
+def _events_until(messages: Messages, counts: Sequence[int], count_known: CountKnown, mark: int) -> int:
+    """Events of the messages that are what they were."""
+    known = count_known(messages, mark)
+    return sum(counts[:known]) if counts else known
+
+
+def before_later(messages: Messages, mark: int) -> int:
+    """Those before the first one that has a later mark."""
+    later = (at for at, message in enumerate(messages) if message.mark > mark)
+    return next(later, len(messages))

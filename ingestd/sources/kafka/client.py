@@ -28,12 +28,14 @@ NONE = -1
 
 class Given(NamedTuple):
     """A partition that the group gave to this member. ``identity``: of its topic; ``committed``: the group's
-    offset, with its ``note``; where there is none, ``first`` and ``last`` of what the broker has."""
+    offset, with its ``note`` and ``epoch``, as in ``Start``; where there is none, ``first`` and ``last`` of
+    what the broker has."""
 
     place: TopicPart
     identity: str
     committed: int
     note: str
+    epoch: int | None
     first: int = NONE
     last: int = NONE
 

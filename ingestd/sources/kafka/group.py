@@ -216,9 +216,8 @@ class Group:
                 raise client.library().KafkaException(one.error)
             place, offset = (one.topic, one.partition), int(one.offset)
             bounds = (NONE, NONE) if offset >= 0 else consumer.get_watermark_offsets(one, timeout=REQUEST_S)
-            given.append(
-                Given(place, str(topics[one.topic].topic_id), max(NONE, offset), one.metadata or "", *bounds)
-            )
+            identity, note = str(topics[one.topic].topic_id), one.metadata or ""
+            given.append(Given(place, identity, max(NONE, offset), note, one.leader_epoch, *bounds))
         starts = self._ask(self._partitions.assigned(given))
         consumer.incremental_assign([self._at(one.place, at) for one, at in zip(given, starts, strict=True)])
         self._assigned.update(one.place for one in given)

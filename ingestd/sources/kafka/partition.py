@@ -9,7 +9,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import OrderedAcks
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, MessageColumns, sequence_of
 from ingestd.sources.kafka.client import NONE, Start, TopicPart
-from ingestd.sources.kafka.note import Span
+from ingestd.sources.kafka.leaders import Leaders, Span, without
 from ingestd.sources.kafka.runs import TOMBSTONE, epoch_of, is_later
 from ingestd.sources.source import Position
 
@@ -22,9 +22,9 @@ MakeCutter = Callable[[int, Sequence[Cut], Callable[[Message], str]], Cutter]
 class Acks(OrderedAcks[Position]):
     """They know also what is settled behind the oldest that is not."""
 
-    def settled_beyond(self) -> list[Span]:
+    def settled_beyond(self) -> list[tuple[int, int]]:
         """Places: from the end of the chunk before it to its own, neighbours as one."""
-        found: list[Span] = []
+        found: list[tuple[int, int]] = []
         before, was_settled = 0, False
         for receipt, position, _ in self._unresolved:
             is_settled, end = receipt.open == 0, position.offset
@@ -75,6 +75,7 @@ class Partition:
         """What its next owner has to know, where that is told."""
         self.skips: Sequence[Span] = ()
         """What an earlier owner has settled beyond ``offset``."""
+        self.leaders = Leaders()
         self._moved = moved
         self._times: deque[tuple[int, float]] = deque()
 
@@ -105,6 +106,7 @@ class Partition:
         known_to = self.consumed
         if last >= known_to:
             self.consumed, self.last_mark = last + 1, messages[-1].mark
+            self.leaders.read(messages, self.last_mark)
             self.read_to = max(self.read_to, self.consumed)
         if messages.sequences[0] < known_to:
             again = bisect_left(messages.sequences, known_to)
@@ -118,13 +120,10 @@ class Partition:
             ]
             again += len(messages) - len(fresh)
             messages = messages.pick(fresh)
-        for first, last in self.skips if messages else ():
-            if first <= messages.sequences[-1] and last > messages.sequences[0]:
-                numbers = messages.sequences
-                messages = messages.pick(
-                    [at for at, number in enumerate(numbers) if not first <= number < last]
-                )
-                again += len(numbers) - len(messages)
+        for span in self.skips if messages else ():
+            if span.first <= messages.sequences[-1] and span.last > messages.sequences[0]:
+                count, messages = len(messages), without(messages, span)
+                again += count - len(messages)
                 if not messages:
                     break
         if skip_tombstones and not all(messages.payloads):

@@ -154,7 +154,7 @@ class Partitions:
         """What this process has in its lanes goes on where it was; else the journal says where, unless
         another has committed since."""
         identity = blake2b(given.identity.encode(), digest_size=16).digest()
-        note = read_note(given.note)
+        note = read_note(given.note, max(0, given.epoch or 0))
         own = given.committed < 0 or note.owner == self.note
         one = self.by_place.get(given.place)
         if one and one.identity == identity and own:

@@ -12,7 +12,8 @@ from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs
-from ingestd.sources.kafka.note import MAX_BYTES, Note, Span, write_note
+from ingestd.sources.kafka.leaders import merged
+from ingestd.sources.kafka.note import MAX_BYTES, Note, write_note
 from ingestd.sources.kafka.partition import Partition
 from ingestd.store.frozen_batches import FrozenBatch
 from ingestd.store.journal import Journal
@@ -68,7 +69,7 @@ class Takeover:
             within_s=self._within_s,
         )
         spans = [*note.inherited, *(note.spans if is_new else ())]  # what was settled here the journal knows
-        one.skips = _merged([span for span in spans if span[1] > one.consumed])
+        one.skips = merged([span for span in spans if span.last > one.consumed])
         one.named.known(batches, {named.id for named in note.batches(one.number)})
         if batches and not is_known:
             if is_new:
@@ -86,8 +87,11 @@ class Takeover:
             return start._replace(note=owner)
         settled = one.acks.settled_beyond()
         one.named.done([(0, place_of(start.offset)), *settled])
-        one.skips = [span for span in one.skips if span[1] > start.offset]
-        spans = [(sequence_of(first), sequence_of(last)) for first, last in settled]
+        one.skips = [span for span in one.skips if span.last > start.offset]
+        one.leaders.forget(start.offset)
+        spans = [
+            span for begin, end in settled for span in one.leaders.split(*map(sequence_of, (begin, end)))
+        ]
         written = write_note(owner, one.named, spans, one.skips, self.max_bytes)
         return start._replace(note=written[0], announced=written[1]) if written else None
 
@@ -102,13 +106,3 @@ class Takeover:
 
     def _count(self, batches: int) -> None:
         self._counts.unnamed += batches
-
-
-def _merged(spans: Sequence[Span]) -> list[Span]:
-    found: list[Span] = []
-    for first, last in sorted(spans):
-        if found and found[-1][1] >= first:
-            found[-1] = found[-1][0], max(last, found[-1][1])
-        else:
-            found.append((first, last))
-    return found

@@ -171,7 +171,7 @@ async def test_the_lowest_unsettled_offset_is_committed_and_what_is_settled_beyo
         batch = await one.named(one.chunks[0], range(2, 4))
         offset, text = kafka.committed[T0]
         note = read_note(text)
-        assert (offset, note.spans) == (0, [(5, 10), (15, 20)])
+        assert (offset, note.spans) == (0, [(5, 10, 0), (15, 20, 0)])
         assert named(kafka) == {batch.id: [2, 3]}
     async with reader(tmp_path / "two", kafka, T0) as two:
         await until(lambda: len(two.events) == 10)
@@ -340,7 +340,7 @@ async def test_what_was_named_stays_named_whatever_is_settled_beyond_it(
         assert batch.id in named(kafka)
         one.settle(*one.chunks[3::2])
         one.deliver(other)
-        await until(lambda: read_note(kafka.committed[T0][1]).spans == [(5, 800)])
+        await until(lambda: read_note(kafka.committed[T0][1]).spans == [(5, 800, 0)])
         assert [*named(kafka)] == [batch.id]
 
 

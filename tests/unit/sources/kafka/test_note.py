@@ -2,7 +2,7 @@
 
 import string
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,16 +10,20 @@ from hypothesis import strategies as st
 from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.clock import SystemClock
 from ingestd.sources.broker.chunks import place_of
+from ingestd.sources.kafka.leaders import Span
 from ingestd.sources.kafka.note import MAX_BYTES, Note, read_note, write_note
+from ingestd.sources.kafka.runs import epoch_of, mark_of
 from ingestd.store.frozen_batches import unpack_positions
-from ingestd.store.named_batches import NamedBatches, bits_of, positions_of
+from ingestd.store.named_batches import Bits, ChunkPlace, NamedBatches, bits_of, positions_of
 
 OWNER = "ingestd 0123456789abcdef"
 DIGEST = b"0123456789ab"
 POSITIONS = st.sets(st.integers(0, 1200), min_size=1).map(sorted)
 OFFSETS = st.integers(0, 1 << 40)
-SEGMENTS = st.lists(st.tuples(OFFSETS, st.integers(1, 1000), POSITIONS), min_size=1, max_size=4)
-SPANS = st.lists(st.tuples(OFFSETS, OFFSETS), max_size=5)
+EPOCHS = st.integers(0, 3) | st.integers(0, (1 << 31) - 1)
+SEGMENTS = st.lists(st.tuples(OFFSETS, st.integers(1, 1000), POSITIONS, EPOCHS), min_size=1, max_size=4)
+SPANS = st.lists(st.builds(Span, OFFSETS, OFFSETS, EPOCHS), max_size=5)
+Batches = dict[str, tuple[str, list[tuple[int, int, list[int], int]], bool]]
 UUIDS = st.uuids()
 IDS = UUIDS.map(str) | UUIDS.map(lambda one: str(one).upper()) | UUIDS.map(lambda one: one.hex)
 IDS |= st.text(string.printable, min_size=1) | st.text(string.ascii_letters, min_size=14, max_size=17)
@@ -27,25 +31,30 @@ BATCH = st.tuples(st.sampled_from(["api", "crm"]), SEGMENTS, st.booleans())
 BATCHES = st.dictionaries(IDS, BATCH, max_size=8)
 
 
-def chunk_of(offset: int, count: int) -> Chunk:
-    return Chunk([], source=7, start=place_of(offset, count), end=place_of(offset + count))
+def chunk_of(offset: int, count: int, epoch: int = 0) -> Chunk:
+    mark = mark_of(epoch, 1_700_000_000_000 + offset)
+    return Chunk([], source=7, start=place_of(offset, count), end=place_of(offset + count), last_mark=mark)
 
 
-def names(batches: dict[str, tuple[str, list[tuple[int, int, list[int]]], bool]]) -> NamedBatches:
+def names(batches: Batches) -> NamedBatches:
     """As the journal notes them; of some it is known what became of them."""
     found = NamedBatches(lambda urgent: None, unannounced=lambda count: None, clock=SystemClock(), within_s=1)
     for name, (sink, segments, is_settled) in batches.items():
-        made = [Segment(chunk_of(offset, count), positions) for offset, count, positions in segments]
+        made = [Segment(chunk_of(offset, count, e), positions) for offset, count, positions, e in segments]
         found.froze(name, sink, DIGEST, made, 1_700_000_000.0)
         if is_settled:
             found.resolved(name, sink, made)
     return found
 
 
+def of_epochs(chunks: Mapping[ChunkPlace, Bits]) -> dict[ChunkPlace, Bits]:
+    return {(start, end, epoch_of(mark)): bits for (start, end, mark), bits in chunks.items()}
+
+
 def written(
     named: NamedBatches,
-    spans: Sequence[tuple[int, int]] = (),
-    inherited: Sequence[tuple[int, int]] = (),
+    spans: Sequence[Span] = (),
+    inherited: Sequence[Span] = (),
     *,
     max_bytes: int = MAX_BYTES,
 ) -> tuple[str, list[str]]:
@@ -56,9 +65,9 @@ def written(
 
 @given(BATCHES, SPANS, SPANS)
 def test_what_is_written_is_read(
-    batches: dict[str, tuple[str, list[tuple[int, int, list[int]]], bool]],
-    spans: list[tuple[int, int]],
-    inherited: list[tuple[int, int]],
+    batches: Batches,
+    spans: list[Span],
+    inherited: list[Span],
 ) -> None:
     named = names(batches)
     text, told = written(named, spans, inherited, max_bytes=1 << 30)
@@ -70,22 +79,22 @@ def test_what_is_written_is_read(
     again = NamedBatches(lambda urgent: None, unannounced=lambda count: None, clock=SystemClock(), within_s=1)
     again.known(note.batches(7), told)
     assert all(one.is_announced for one in again.open.values())
-    assert {by: chunks for by, chunks in again.settled.items() if chunks} == {
-        by: chunks for by, chunks in named.settled.items() if chunks
+    assert {by: of_epochs(chunks) for by, chunks in again.settled.items() if chunks} == {
+        by: of_epochs(chunks) for by, chunks in named.settled.items() if chunks
     }
     assert {(one.key, one.sink, one.digest, one.frozen_at) for one in again.open.values()} == {
         (one.key, one.sink, one.digest, one.frozen_at) for one in named.open.values()
     }
-    assert {name: one.segments for name, one in again.open.items()} == {
-        name: one.segments for name, one in named.open.items()
+    assert {name: of_epochs(one.segments) for name, one in again.open.items()} == {
+        name: of_epochs(one.segments) for name, one in named.open.items()
     }
     assert sorted(note.cuts()) == sorted((at.start, at.end) for one in note.batches(7) for at in one.segments)
 
 
 @given(BATCHES, SPANS, st.integers(0, 2000), st.data())
 def test_it_is_never_longer_than_it_may_be_and_names_all_that_was_named_before_and_is_settled_or_nothing(
-    batches: dict[str, tuple[str, list[tuple[int, int, list[int]]], bool]],
-    spans: list[tuple[int, int]],
+    batches: Batches,
+    spans: list[Span],
     max_bytes: int,
     data: st.DataObject,
 ) -> None:
@@ -112,7 +121,11 @@ def test_it_is_never_longer_than_it_may_be_and_names_all_that_was_named_before_a
 def test_fifty_whole_batches_on_their_way_have_room() -> None:
     whole, most = [*range(600)], [*range(500)]
     batches = {
-        f"0b9ee3a6-0000-4000-8000-{at:012x}": ("ingest_api", [(at, 600, whole), (at + 600, 600, most)], False)
+        f"0b9ee3a6-0000-4000-8000-{at:012x}": (
+            "ingest_api",
+            [(at, 600, whole, 77), (at + 600, 600, most, 77)],
+            False,
+        )
         for at in range(70_000_000, 70_050_000, 1000)
     }
     text, told = written(names(batches))
