@@ -10,7 +10,7 @@ from ingestd.core.receipt import OrderedAcks
 from ingestd.sources.broker.chunks import Cut, Cutter, Message, MessageColumns, sequence_of
 from ingestd.sources.kafka.client import NONE, Start, TopicPart
 from ingestd.sources.kafka.leaders import Leaders, Span, without
-from ingestd.sources.kafka.runs import TOMBSTONE, epoch_of, is_later
+from ingestd.sources.kafka.runs import TOMBSTONE, epoch_of, is_later, is_same, without_time
 from ingestd.sources.source import Position
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class Partition:
     def take(self, messages: MessageColumns, *, skip_tombstones: bool) -> tuple[MessageColumns | None, int]:
         """Those that were not taken before; and how many come again. Raises OtherMessages."""
         if messages.sequences[0] == self.consumed - 1 and self._consumed_mark:
-            if messages[0].mark != self._consumed_mark:
-                raise OtherMessages
+            self._compare(messages[0].mark)
             messages = messages.part(1)
         self._consumed_mark = 0
         if not messages:
@@ -131,6 +130,14 @@ class Partition:
                 [at for at, one in enumerate(messages) if one.payload or one.subject != TOMBSTONE]
             )
         return messages if len(messages) else None, again
+
+    def _compare(self, mark: int) -> None:
+        """Of the message that is now where the last one was. Raises OtherMessages."""
+        if is_same(mark, self._consumed_mark):
+            return
+        if epoch_of(mark) > (known := epoch_of(self._consumed_mark)):
+            self.last_mark = without_time(known)  # the epoch alone tells what came since
+        raise OtherMessages
 
     def pass_gap(self) -> None:
         """What comes next is gone. Messages that came before may still wait to be taken."""
@@ -171,8 +178,9 @@ class Partition:
 
     def to_commit(self) -> Start:
         """Behind what holds no event, too, as the mark of a transaction, where all before it is settled."""
-        offset = self.read_to if self.is_settled and self.cut_to == self.consumed else self.resolved
-        return Start(offset, epoch_of(self._resolved_mark) if self._resolved_mark else NONE)
+        is_all = self.is_settled and self.cut_to == self.consumed
+        offset, mark = (self.read_to, self.last_mark) if is_all else (self.resolved, self._resolved_mark)
+        return Start(offset, epoch_of(mark) if mark else NONE)
 
     def goes_on_at(self) -> Start:
         """At the last message that was taken, if it is known, to see whether it is still that one."""

@@ -14,6 +14,7 @@ from ingestd.sources.kafka.client import Given, Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs
 from ingestd.sources.kafka.note import NOTHING_NAMED, Note, read_note
 from ingestd.sources.kafka.partition import MakeCutter, Partition, words_of
+from ingestd.sources.kafka.runs import without_time
 from ingestd.sources.kafka.takeover import Takeover
 from ingestd.sources.source import Position
 from ingestd.store.journal import Journal
@@ -169,29 +170,31 @@ class Partitions:
                 f"{words_of([given.place])} is read from offset {given.committed}, which another member of"
                 f" the group has committed, or somebody has set; it was read here to {position}"
             )
-            return await self._again(given.place, identity, given.committed, note)
+            return await self._again(given.place, identity, given.committed, note, _mark_before(given))
         if is_known:
             mark = state.mark[0] if position >= given.committed else 0
+            if position <= given.committed:
+                mark = mark or _mark_before(given)
             at = max(position, given.committed)
             return self._put(given.place, identity, state.number, at, note, mark, is_known=was_awaited)
         offset = given.committed
         if offset < 0:
             is_new_topic = given.place[0] not in self._begun
             offset = given.last if self._starts_at_end and is_new_topic else given.first
-        one = self._put(given.place, identity, state.number, offset, note, is_new=True)
+        one = self._put(given.place, identity, state.number, offset, note, _mark_before(given), is_new=True)
         self._journal.moved(one.number, place_of(offset), 1)
         if given.committed < 0:
             self._moved(one.place)
         return one
 
     async def _again(
-        self, place: TopicPart, identity: bytes, offset: int, note: Note = NOTHING_NAMED
+        self, place: TopicPart, identity: bytes, offset: int, note: Note = NOTHING_NAMED, mark: int = 0
     ) -> Partition:
         """It is another source to the journal: its offsets do not mean what they did."""
         path, now = self._path(place), self._clock.wall()
         state = await self._journal.find_stream(path, identity, now=now, as_new=True)
         self._journal.moved(state.number, place_of(offset), 1)
-        return self._put(place, identity, state.number, offset, note, is_new=True)
+        return self._put(place, identity, state.number, offset, note, mark, is_new=True)
 
     def _path(self, place: TopicPart) -> str:
         return f"{self._prefix}{place[0]}{_OF_TOPIC}{place[1]}"
@@ -236,3 +239,9 @@ class Partitions:
         self._acked.set()
         if self.by_place.get(one.place) is one:
             self._moved(one.place)
+
+
+def _mark_before(given: Given) -> int:
+    """Of the last message before the committed offset. 0: that is not known."""
+    is_known = given.committed > 0 and given.epoch is not None and given.epoch >= 0
+    return without_time(given.epoch or 0) if is_known else 0

@@ -44,9 +44,16 @@ def without_time(epoch: int) -> int:
     return ~epoch
 
 
+def is_same(mark: int, known: int) -> bool:
+    return epoch_of(mark) == epoch_of(known) if known < 0 else mark == known
+
+
 def is_later(mark: int, than: int) -> bool:
-    """Whether one of two messages was stored by a later leader, or at a later time."""
-    return epoch_of(mark) > epoch_of(than) or mark % (1 << _TIME_BITS) > than % (1 << _TIME_BITS)
+    """Whether one of two messages was stored by a later leader, or, if the time of the other is known, at a
+    later one."""
+    if than < 0 or epoch_of(mark) > epoch_of(than):
+        return epoch_of(mark) > epoch_of(than)
+    return mark % (1 << _TIME_BITS) > than % (1 << _TIME_BITS)
 
 
 def _count_known(messages: Messages, mark: int) -> int:

@@ -170,8 +170,7 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             assert [pid for pid in children if not is_gone(pid)] == []
             assert [one for one in notices(systemd) if "=1" in one] == ["READY=1", "STOPPING=1"]
 
-    # Killed itself, it leaves nobody behind; the next one takes the spool as it is.
-    for _ in range(2):
+        # Killed itself, it leaves nobody behind; the next one takes the spool as it is.
         async with cold(machine) as serving:
             children = await pids(serving)
             everybody = [serving.process.pid, *children.values()]
@@ -182,6 +181,9 @@ async def test_whatever_of_one_machine_is_killed_comes_again_and_nothing_is_lost
             assert shared_once < 350
             await serving.kill()
             await until(partial(all_gone, children.values()))
+        async with machine.start() as serving:
+            await until(partial(is_ready, serving))
+            await serving.stop()
 
 
 async def test_top_the_console_and_the_audit_file_tell_of_all_processes(tmp_path: Path) -> None:

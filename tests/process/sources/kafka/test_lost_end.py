@@ -189,6 +189,23 @@ async def test_a_note_of_later_leaders_than_all_messages_have_says_nothing_of_th
         assert await next_owner(tmp_path / "y", kafka, apis) == [{*range(4), *range(100, 109)}]
 
 
+@pytest.mark.parametrize("others", [3, 9])
+async def test_an_end_that_was_lost_before_the_committed_offset_is_noticed_by_the_next_owner(
+    tmp_path: Path, kafka: ScriptedKafka, others: int
+) -> None:
+    """Whether the log reaches that offset again or not. All before it was settled, and is not sent again."""
+    async with apis_of(1) as apis:
+        kafka.produce("a", 0, *ONE, *TWO)
+        async with member(tmp_path / "x", kafka, apis) as service:
+            await until(lambda: kafka.committed.get(A0, (0, ""))[0] == 6, service.task)
+            kafka.elect("a", 0)
+            kafka.produce("a", 0, *THREE)
+            await until(lambda: kafka.committed[A0][0] == 10, service.task)
+        kafka.elect("a", 0, end=5)
+        kafka.produce("a", 0, *OTHERS[:others])
+        assert await next_owner(tmp_path / "y", kafka, apis) == [{*range(100, 100 + others)}]
+
+
 async def read(service: Running, kafka: ScriptedKafka) -> None:
     """All that there is by now has become chunks."""
     source = service.service.brokers.feeds[0].source
@@ -220,15 +237,16 @@ class History:
         return all({*what} <= {*api.events} for api in self.apis)
 
     async def run(self, *, is_cut: bool) -> None:
-        """``is_cut``: leaders lack messages behind what is committed."""
+        """``is_cut``: leaders lack messages, of those behind what is committed or before it, too."""
         rng, kafka = self.rng, self.kafka
         for _ in range(rng.randint(2, 5)):
             async with self.member() as service:
                 await self.read(service)
                 await service.crash()
-            committed, size = kafka.committed.get(A0, (0, ""))[0], len(kafka.log[A0])
+            size = len(kafka.log[A0])
+            committed = min(size, kafka.committed.get(A0, (0, ""))[0])
             if is_cut and rng.random() < 0.7:
-                kafka.elect("a", 0, end=rng.randint(committed, size))
+                kafka.elect("a", 0, end=rng.randint(rng.choice([0, committed]), size))
                 if rng.random() < 0.8:
                     self.produce(14)
             for api in self.apis:
