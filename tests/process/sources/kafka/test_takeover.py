@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,12 +12,20 @@ from typing import Any
 import pytest
 
 from tests.effort import FUZZ, seeds
-from tests.event_api import EventApi, event, events, once_each
+from tests.event_api import EventApi, event, events, events_of, once_each
 from tests.machine import patience, patience_of_test
 from tests.process.cli.run_support import Serving, serve
 from tests.process.cli.support import Place
 from tests.process.cli.test_run_kill import POISON, FaultyApi
-from tests.process.sources.kafka.support import KafkaServer, Topic, running, settings, topic, until
+from tests.process.sources.kafka.support import (
+    KafkaServer,
+    Topic,
+    kafka_server,
+    running,
+    settings,
+    topic,
+    until,
+)
 from tests.process.sources.nats.test_kill import assert_order
 from tests.receiver import Reply, Request
 
@@ -170,3 +179,43 @@ async def test_a_batch_is_named_before_it_is_sent_and_the_next_owner_sends_it_fi
         assert len(api.batches) == seen + 1
         assert api.batches[-1].body == api.batches[0].body
         assert [one for batch in once_each(api.batches).values() for one in batch] == events(40)
+
+
+@pytest.mark.parametrize("stuck", [0, 99])
+async def test_what_comes_in_the_place_of_an_end_that_was_lost_is_delivered_by_the_next_owner(
+    tmp_path: Path, stuck: int
+) -> None:
+    """The partition's files are those of before, as after an unclean election; its leader's epoch is another
+    one. ``stuck``: the first event that is not settled; behind what is left, or behind all."""
+    gate = asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        if event(stuck) in events_of(request):
+            await gate.wait()
+        return Reply()
+
+    source = {"session_timeout": SESSION_S}
+    more = {**NO_KEY, "batch": {"max_events": 1, "max_age": 0.05}, "delivery": {"max_in_flight": 20}}
+    with kafka_server(tmp_path / "kafka") as server:
+        made = topic(server)
+        files = tmp_path / "kafka" / "data" / f"{made.name}-0"
+        made.produce(*events(5))
+        server.stop()
+        shutil.copytree(files, tmp_path / "before")
+        server.start()
+        made.produce(*events(5, first=5))
+        async with EventApi(answer) as api:
+            async with running(settings(tmp_path / "one", api.url, made, source, **more)) as service:
+                await until(lambda: service.ledger["delivered"] == 10 - (stuck < 10), service.task)
+                await made.settled(min(stuck, 10), made.name)
+                await service.crash()
+            server.kill()
+            shutil.rmtree(files)
+            shutil.copytree(tmp_path / "before", files)
+            server.start()
+            made.produce(*events(9, first=100))
+            gate.set()
+            async with running(settings(tmp_path / "two", api.url, made, source, **more)) as service:
+                await until(lambda: {*events(9, first=100)} <= {*api.events}, service.task)
+                await made.settled(14, made.name)
+            once_each(api.batches)
