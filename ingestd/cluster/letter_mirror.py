@@ -9,6 +9,7 @@ wanted by a person, is here, and not more than fits.
 import asyncio
 import json
 import sqlite3
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -25,7 +26,6 @@ from ingestd.core.chunk import Batch
 from ingestd.core.clock import Clock
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.store import letter_leases
-from ingestd.store.connection import connect_in_memory
 from ingestd.store.dead_letters import StoredLetter, select
 
 T = TypeVar("T")
@@ -151,12 +151,8 @@ class LetterMirror:
 
     def _open_rows(self) -> sqlite3.Connection:
         if self._rows is None:
-            self._rows = connect_in_memory()
-            self._rows.execute("CREATE TEMP TABLE touched (id INTEGER PRIMARY KEY)")
-            self._rows.execute(
-                "CREATE TEMP TRIGGER letter_touched AFTER UPDATE ON single_letters"
-                " BEGIN INSERT OR IGNORE INTO touched VALUES (new.id); END"
-            )
+            self._rows = letter_rows.open_rows()
+            weakref.finalize(self, self._rows.close)  # an owner's end may come at any moment
         return self._rows
 
     def _is_sent(self, number: int, letter: StreamLetter) -> bool:

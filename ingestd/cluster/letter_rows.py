@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ingestd.cluster.letter_stream import LetterNow, StreamLetter, pack_again
 from ingestd.core.letter import fingerprint
 from ingestd.core.reasons import Reason
+from ingestd.store.connection import connect_in_memory
 from ingestd.store.dead_letters import StoredLetter, count_made, next_due
 
 _COLUMNS = (
@@ -23,6 +24,17 @@ class LetterPlace(NamedTuple):
 
     id: str
     named: str
+
+
+def open_rows() -> sqlite3.Connection:
+    """Rows in memory, none yet. ``touched`` has the numbers of those that were changed."""
+    connection = connect_in_memory()
+    connection.execute("CREATE TEMP TABLE touched (id INTEGER PRIMARY KEY)")
+    connection.execute(
+        "CREATE TEMP TRIGGER letter_touched AFTER UPDATE ON single_letters"
+        " BEGIN INSERT OR IGNORE INTO touched VALUES (new.id); END"
+    )
+    return connection
 
 
 def insert(connection: sqlite3.Connection, letters: Sequence[tuple[int, StreamLetter]]) -> None:

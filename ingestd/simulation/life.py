@@ -49,6 +49,7 @@ class Life:
     over: bool = False  # what is left of it only lets go
     may_fail: bool = False  # its disk was full or locked: it may end with an error
     lockers: list[sqlite3.Connection] = field(default_factory=list)
+    hosts: list[SimulatedHost] = field(default_factory=list)
 
     def live(self) -> None:
         """Raises Violation."""
@@ -88,12 +89,16 @@ class Life:
         loop.set_exception_handler(lambda loop, context: None)
         for locker in self.lockers:
             locker.close()
-        loop.unwind()
+        loop.unwind(self.hosts)
         if main.done() and not main.cancelled():
             main.exception()
         asyncio.set_event_loop(None)
         loop.close()
         self.world.producers.disconnect()
+
+    def _open_host(self) -> SimulatedHost:
+        self.hosts.append(SimulatedHost(self.loop, self.world.disk, self._disk_delay))
+        return self.hosts[-1]
 
     async def _main(self) -> None:
         world, plan = self.world, self.plan
@@ -104,7 +109,7 @@ class Life:
             rng=world.rng,
             engine=self.network,
             file_system=world.disk.lake,
-            store_host=lambda: SimulatedHost(self.loop, world.disk, self._disk_delay),
+            store_host=self._open_host,
             signals=self._open_signals,
             serve=self._serve,
             serve_admin=no_admin,

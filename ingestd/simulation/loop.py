@@ -4,10 +4,12 @@ import asyncio
 import heapq
 import random
 from asyncio import base_events
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from typing import Any
+
+from ingestd.store.writer_host import WriterHost
 
 _ALIKE_S = 1e-9
 _MOST_STEPS_AT_ONCE, _MOST_STEPS = 1_000, 1_000_000
@@ -84,8 +86,8 @@ class VirtualLoop(base_events.BaseEventLoop):
             if self.dead:
                 raise Crash
 
-    def unwind(self) -> None:
-        """What is left ends: nothing that it does has an effect."""
+    def unwind(self, hosts: Iterable[WriterHost]) -> None:
+        """What is left ends, and ``hosts``: nothing that it does has an effect."""
         self.dead, self._kill_at = False, None
         for _ in range(100):
             if not (tasks := asyncio.all_tasks(self)):
@@ -94,6 +96,9 @@ class VirtualLoop(base_events.BaseEventLoop):
             for task in begun:
                 task.cancel()
             self.run_until_complete(asyncio.wait(tasks, timeout=60.0 if len(begun) == len(tasks) else 0.0))
+        for host in hosts:
+            host.end(now=False)
+        self.run_until_complete(asyncio.sleep(60.0))  # nobody waits for one that was opening its file
 
     def kill_after(self, steps: int) -> None:
         self._kill_at = self.steps + 1 + steps

@@ -137,7 +137,8 @@ class Input(io.RawIOBase):
         self.jump(self.count - count)
 
     def close(self) -> None:
-        self._file.close()
+        if "_file" in vars(self):  # Python closes what could not be opened, too, and tells errors since 3.13
+            self._file.close()
         super().close()
 
 

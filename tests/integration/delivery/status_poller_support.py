@@ -70,6 +70,9 @@ class MemoryStore:
             self.connection.executescript(script)
         self.largest_limit = 0
 
+    def __del__(self) -> None:
+        self.connection.close()
+
     async def open(self, *, now: float) -> int:
         return confirmations.count(self.connection, SINK)
 

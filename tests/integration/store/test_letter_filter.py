@@ -3,7 +3,8 @@
 import json
 import sqlite3
 import tracemalloc
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import closing, redirect_stdout
 from datetime import datetime
 from pathlib import Path
 
@@ -28,16 +29,16 @@ hostile = st.text(st.sampled_from("gave_up: a%_\\'\"#-;b1=ORä")).map(lambda tex
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
-    connection = connect(tmp_path_factory.mktemp("state") / "state.db")
-    for number, detail in enumerate(DETAILS):
-        reason = Reason.GAVE_UP if number % 3 else Reason.REFUSED
-        new_letters.insert_letters(
-            connection, [DeadLetter(b"{}", reason, detail, 1, number, 1)], NOW + number
-        )
-    letter_leases.letters_delivered(connection, [2], NOW)
-    connection.execute("UPDATE single_letters SET state = 'leased' WHERE id = 3")
-    return connection
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    with closing(connect(tmp_path_factory.mktemp("state") / "state.db")) as connection:
+        for number, detail in enumerate(DETAILS):
+            reason = Reason.GAVE_UP if number % 3 else Reason.REFUSED
+            new_letters.insert_letters(
+                connection, [DeadLetter(b"{}", reason, detail, 1, number, 1)], NOW + number
+            )
+        letter_leases.letters_delivered(connection, [2], NOW)
+        connection.execute("UPDATE single_letters SET state = 'leased' WHERE id = 3")
+        yield connection
 
 
 def found(store: sqlite3.Connection, where: Filter, now: float = NOW) -> list[int]:

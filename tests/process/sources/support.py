@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ async def until(condition: Callable[[], object], task: "asyncio.Task[None] | Non
 def letters(directory: Path) -> list[dict[str, Any]]:
     import sqlite3
 
-    with sqlite3.connect(directory / "state" / "state.db") as connection:
+    with closing(sqlite3.connect(directory / "state" / "state.db")) as connection:
         rows = connection.execute(
             "SELECT payload, reason, detail, offset, line, sink FROM letters ORDER BY id"
         ).fetchall()

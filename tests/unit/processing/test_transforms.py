@@ -213,7 +213,7 @@ def test_a_step_that_cannot_be_is_refused_before_an_event_comes(table: dict[str,
         (b'{"c":{"ph\\u006fne":"1","phone":"2"}}', "c has the name 'phone' twice"),
         (b"[1]", "the event cannot be read as a JSON object"),
         (b'{"c":{"phone":"\xff"}}', "UTF-8"),
-        (b'{"c":' + b'{"c":' * 5000 + b"1" + b"}" * 5001, "cannot be read"),
+        (b'{"c":' + b'{"c":' * 50_000 + b"1" + b"}" * 50_001, "cannot be read"),
     ],
 )
 def test_what_a_receiver_may_read_otherwise_than_a_step_is_not_sent(event: bytes, why: str) -> None:

@@ -260,7 +260,7 @@ def test_two_platforms_with_the_same_interaction_id_do_not_meet() -> None:
             interaction("REQUEUE").replace(b"2026-01-01T11:00:00.1239+01:00", b"9999-12-31T23:59:59.999Z"),
             "1 and 9999",
         ),
-        (b'{"a":' * 5000, "deep"),
+        (b'{"a":' * 50_000, "deep"),
         (b"[]", "object"),
         (b'{"interactionId":"CANARY\xff"}', "UTF-8"),
     ],

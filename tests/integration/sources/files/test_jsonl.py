@@ -12,7 +12,7 @@ import pytest
 from ingestd.core.chunk import Chunk
 from ingestd.core.errors import UserError
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.streams import BOM, fingerprint, import_zstd
+from ingestd.sources.files.streams import BOM, Input, fingerprint, import_zstd
 from tests.each import each
 
 zstd = import_zstd()
@@ -216,6 +216,7 @@ def test_a_missing_file_and_a_directory_are_the_users_to_put_right(tmp_path: Pat
         JsonSource(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="it is a directory"):
         JsonSource(str(tmp_path))
+    Input.__new__(Input).close()  # as Python closes what could not be opened, telling what that raises
 
 
 def test_a_renamed_file_keeps_its_identity_and_its_fingerprint(tmp_path: Path) -> None:
