@@ -97,12 +97,13 @@ class WarmServer:
         executable = directory / "ingestd"
         executable.write_text(_CLIENT.format(python=sys.executable, socket=path))
         executable.chmod(0o755)
+        given = filter(None, [os.environ.get("PYTHONPATH")])  # plugins of pytest, for one
         clean = {name: value for name, value in os.environ.items() if not name.startswith("INGESTD_")}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", module, path, *words],
             stdin=subprocess.PIPE,  # its end is the end of all that was forked, however this process ends
             stdout=subprocess.PIPE,
-            env=clean | {"PYTHONPATH": str(_ROOT)},
+            env=clean | {"PYTHONPATH": os.pathsep.join([str(_ROOT), *given])},
             cwd=beside,
             start_new_session=True,
         )
