@@ -35,6 +35,8 @@ LONG = (
     *("cluster/test_one_machine.py", "cluster/test_parked_sinks.py", "test_limits.py", "simulation/"),
     *("process/cluster/", "process/soak/", "admin/test_console.py", "cli/test_secrets.py", "sqs/test_sqs.py"),
     *("nats/test_streams.py", "nats/test_spool.py", "files/test_kill.py", "nats/test_kill.py"),
+    *("test_deleted_messages.py", "process/test_workers.py", "test_replay_order.py", "test_run_outage.py"),
+    *("test_run_one_dead_sink.py", "cli/test_outage.py", "live/test_rotation.py", "cli/test_sandbox.py"),
     *("cli/test_kill.py", "test_run_hostile.py", "test_run_disk.py", "test_run_watching.py"),
     *("test_package.py", "test_added_sink.py", "test_prometheus.py", "test_control_plan.py"),
     *("test_zeroed_pages.py", "test_several_sinks.py", "eventbridge-sqs.md", "test_blocked_store.py"),
