@@ -1,14 +1,17 @@
 """The console script. Nothing is imported before the first signal has its handler."""
 
+import errno
 import os
 import sys
 
 from ingestd.app import early_signals
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def main() -> None:
     """A user's mistake is one line, never a traceback; and nor is a reader of our output that has seen
-    enough."""
+    enough, or a disk that has no room for it."""
     early_signals.install()
     import gc
 
@@ -21,6 +24,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
         code = 0
+    except OSError as error:  # mostly of standard output: the state's are told by who writes it
+        if error.filename is not None or error.errno not in _NO_ROOM:
+            raise
+        code = f"ingestd: cannot write: {error.strerror}"
     if isinstance(code, str):  # as sys.exit has it
         print(code, file=sys.stderr)  # noqa: T201
         code = 1

@@ -55,6 +55,15 @@ async def test_each_command_imports_what_it_needs_and_ends_without_a_word_too_ma
     assert b"Exception ignored" not in err
 
 
+def test_what_a_full_disk_does_not_take_is_told_in_a_line() -> None:
+    """Also what libraries print for us."""
+    for line in (["--version"], ["--help"], ["config", "show"], ["completion", "bash"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*COMMAND, *line], stdout=full, stderr=subprocess.PIPE, check=False)
+        assert done.returncode == 1
+        assert done.stderr == b"ingestd: cannot write: No space left on device\n"
+
+
 async def test_a_command_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     """Start-up is quick, and an extra that is not installed is not missed."""
     code = """
