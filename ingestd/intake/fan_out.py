@@ -103,7 +103,6 @@ class FanOut:
         dismissed = self._processed[DISMISSED].of(chunk)
         resolved: Set[int] = self._processed[EVERYWHERE].of(chunk)
         claimed = set[int]()
-        chunk.dismissed.update(dismissed)
         batches: list[tuple[SinkRunner, Batch]] = []
         by_sink: dict[str, RecoveredChunk] = {}
         for sink in self._sinks:
@@ -113,6 +112,9 @@ class FanOut:
                 batches += [(sink, batch) for batch in found.batches]
                 if recovery.claims_keys:
                     resolved, claimed = resolved | found.settled, claimed | found.in_batches
+                dismissed -= found.settled | found.in_batches  # it was a copy of itself, of another chunk
+        dismissed -= resolved
+        chunk.dismissed.update(dismissed)
         return RecoveredPositions(dismissed, resolved, claimed, batches, by_sink)
 
     def dispatch(

@@ -125,6 +125,7 @@ class Recovery:
             return None
         settled, in_batches, whole = set[int](), set[int](), list[_PartialBatch]()
         self._looks += 1
+        entries.sort(key=lambda entry: not entry[0].frozen.settled)
         for unfinished, number, positions in entries:
             until = _known_until(unfinished, number, chunk)
             if until < len(chunk.events) and unfinished.frozen.settled:
@@ -133,6 +134,10 @@ class Recovery:
                 self._changed[unfinished.frozen.id] = None  # the source has changed: its events are new ones
             elif unfinished.frozen.settled:
                 settled.update(positions)
+            elif not (settled.isdisjoint(positions) and in_batches.isdisjoint(positions)):
+                self._changed[unfinished.frozen.id] = (
+                    None  # it is known of two chunks, which were cut in turn
+                )
             else:
                 in_batches.update(positions)
                 if not unfinished.found:

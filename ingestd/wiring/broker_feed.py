@@ -16,7 +16,7 @@ from ingestd.intake.broker_intake import BrokerIntake
 from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.spooled_intake import SpooledIntake
 from ingestd.intake.stages import Stages
-from ingestd.sources.broker.chunks import Cut
+from ingestd.sources.broker.chunks import KnownCut
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.source import Source
 from ingestd.store.frozen_batches import FrozenBatch
@@ -73,10 +73,10 @@ class FeedingContext(NamedTuple):
     rng: random.Random
     warn: Warn
 
-    def cuts(self, number: int) -> list[Cut]:
+    def cuts(self, number: int) -> list[KnownCut]:
         """Chunks of the source with this number that frozen batches name."""
         segments = (segment for batch in self.frozen for segment in batch.segments)
-        return [(one.start, one.end) for one in segments if one.source == number]
+        return [(one.start, one.end, one.last_mark) for one in segments if one.source == number]
 
 
 class BrokerFeed:

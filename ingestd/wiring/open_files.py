@@ -30,7 +30,7 @@ def files_sources(context: FeedingContext) -> Iterator[Feeding]:
             pipeline.journal,
             FileRows(pipeline.database),
             options,
-            cuts=context.cuts,
+            cuts=lambda number: [(start, end) for start, end, _ in context.cuts(number)],
             claims=claims,
             own=own,
             clock=pipeline.clock,

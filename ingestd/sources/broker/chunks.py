@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain
+from operator import gt
 from typing import Any, NamedTuple
 
 from ingestd.core.chunk import Chunk
@@ -124,11 +125,11 @@ def sequence_of(place: int) -> int:
     return place >> _COUNT_BITS
 
 
-CountKnown = Callable[[Messages, int], int]
-"""(messages, mark): how many of the first are what they were, of a chunk whose last message had the mark."""
+IsLater = Callable[[int, int], bool]
+"""(mark, than): whether a message was stored after the one with the other mark, for certain."""
 
-Cut = tuple[int, int]
-"""(start, end) of a chunk, as places."""
+KnownCut = tuple[int, int, int]
+"""(start, end, last mark) of a chunk, as places."""
 
 
 class Cutter:
@@ -138,15 +139,15 @@ class Cutter:
         self,
         source: int,
         read: ReadMessage,
-        known: Iterable[Cut] = (),
+        known: Iterable[KnownCut] = (),
         *,
         where: Where,
         max_messages: int = MAX_CHUNK_MESSAGES,
         max_bytes: int = MAX_CHUNK_BYTES,
-        count_known: CountKnown | None = None,
+        is_later: IsLater = gt,
     ) -> None:
         self._where = where
-        self._count_known = count_known or before_later
+        self._is_later = is_later
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._source = source
@@ -172,7 +173,7 @@ class Cutter:
         free: list[Message] = []
         size = 0
         for message in messages:
-            yield from self._pass_by(message.sequence)
+            yield from self._pass_by(message)
             if self._known and message.sequence >= sequence_of(self._known[0][0]):
                 if free:
                     yield self._chunk(free)
@@ -211,7 +212,7 @@ class Cutter:
                 chunk.earlier = self._earlier(held, chunk.start)
             chunk.source_end = place_of(source_end or 0)
             yield chunk
-            _, end = self._known.popleft()
+            _, end, _ = self._known.popleft()
             while self._known and self._known[0][1] <= end:  # as it was before messages were gone, and since
                 self._known.popleft()
 
@@ -221,7 +222,7 @@ class Cutter:
         which."""
         last = held[-1].sequence
         found = {}
-        for before, end in self._known:
+        for before, end, _ in self._known:
             first, was_end = sequence_of(before), sequence_of(end)
             if first > last:
                 break  # those behind it are, too
@@ -236,12 +237,18 @@ class Cutter:
         yield from self.flush(source_end)
         self._known.clear()
 
-    def _pass_by(self, sequence: int) -> Iterator[Chunk]:
-        while self._known and sequence >= sequence_of(self._known[0][1]):
+    def _pass_by(self, message: Message) -> Iterator[Chunk]:
+        while self._known and message.sequence >= sequence_of(self._known[0][1]):
             if self._held:
                 yield from self.flush()
             else:
                 self._known.popleft()
+        while self._known and not self._held and self._is_lost(message, *self._known[0]):
+            self._known.popleft()
+
+    def _is_lost(self, message: Message, start: int, end: int, mark: int) -> bool:
+        """Whether this came in the place of the whole chunk. Those that are known since are to be cut."""
+        return mark != 0 and message.sequence >= sequence_of(start) and self._is_later(message.mark, mark)
 
     def _chunk(self, messages: Messages, size_bytes: int = 0) -> Chunk:
         """``size_bytes``: of the messages, where that is known."""
@@ -282,7 +289,7 @@ class Cutter:
             unreadable=unreadable,
             about=lambda index: self._about(origin(index)[0]),
             last_mark=last.mark,
-            until=partial(_events_until, heads, counts, self._count_known),
+            until=partial(_events_until, heads, counts, self._is_later),
         )
         chunk.mark = (last.mark, b"")
         chunk.size_bytes = size_bytes if size_bytes and not counts else sum(map(len, events))
@@ -312,13 +319,17 @@ class Cutter:
         return f"{self._where(message)}, {shown}"
 
 
-def _events_until(messages: Messages, counts: Sequence[int], count_known: CountKnown, mark: int) -> int:
-    """Events of the messages that are what they were."""
-    known = count_known(messages, mark)
-    return sum(counts[:known]) if counts else known
-
-
-def before_later(messages: Messages, mark: int) -> int:
-    """Those before the first one that has a later mark."""
-    later = (at for at, message in enumerate(messages) if message.mark > mark)
-    return next(later, len(messages))
+def _events_until(messages: Messages, counts: Sequence[int], is_later: IsLater, mark: int) -> int:
+    """Events of the messages before the first one that has a later mark. Where that is known in part: up to
+    the last message that has this part, too."""
+    numbers = range(len(messages))
+    if mark < 0:
+        same = (
+            at + 1
+            for at in reversed(numbers)
+            if not (is_later(its := messages[at].mark, mark) or is_later(mark, its))
+        )
+        index = next(same, 0)
+    else:
+        index = next((at for at in numbers if is_later(messages[at].mark, mark)), len(numbers))
+    return sum(counts[:index]) if counts else index

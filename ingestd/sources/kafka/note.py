@@ -22,7 +22,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
+from ingestd.sources.broker.chunks import KnownCut, place_of, sequence_of
 from ingestd.sources.kafka.leaders import Span
 from ingestd.sources.kafka.runs import epoch_of, without_time
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack_positions
@@ -104,8 +104,9 @@ class Note(NamedTuple):
                 found[batch_id] = FrozenBatch(batch_id, True, at, count, b"", [segment], None, by)
         return [*found.values()]
 
-    def cuts(self) -> list[Cut]:
-        return [one.place() for _, (*_, segments) in self.rows for one in segments]
+    def cuts(self) -> list[KnownCut]:
+        """Chunks that are to be cut as its last owner has cut them."""
+        return [(*one.place(), self._mark_of(one)) for _, (*_, segments) in self.rows for one in segments]
 
     def _mark_of(self, segment: _Segment) -> int:
         return without_time(self.epoch if segment.epoch is None else segment.epoch)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import OrderedAcks
-from ingestd.sources.broker.chunks import Cut, Cutter, Message, MessageColumns, sequence_of
+from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, MessageColumns, sequence_of
 from ingestd.sources.kafka.client import NONE, Start, TopicPart
 from ingestd.sources.kafka.leaders import Leaders, Span, without
 from ingestd.sources.kafka.runs import TOMBSTONE, epoch_of, is_later, is_same, without_time
@@ -16,7 +16,7 @@ from ingestd.sources.source import Position
 if TYPE_CHECKING:
     from ingestd.store.named_batches import NamedBatches
 
-MakeCutter = Callable[[int, Sequence[Cut], Callable[[Message], str]], Cutter]
+MakeCutter = Callable[[int, Sequence[KnownCut], Callable[[Message], str]], Cutter]
 
 
 class Acks(OrderedAcks[Position]):
@@ -52,7 +52,7 @@ class Partition:
         identity: bytes,
         number: int,
         offset: int,
-        cuts: Sequence[Cut],
+        cuts: Sequence[KnownCut],
         make_cutter: MakeCutter,
         moved: Callable[["Partition", Position], None],
         mark: int = 0,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from ingestd.core.clock import Clock, wait_until_set
-from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
+from ingestd.sources.broker.chunks import KnownCut, place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import Given, Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs
@@ -38,7 +38,7 @@ class Partitions:
         journal: Journal,
         *,
         starts_at_end: bool,
-        cuts: Callable[[int], Sequence[Cut]],
+        cuts: Callable[[int], Sequence[KnownCut]],
         make_cutter: MakeCutter,
         moved: Callable[[TopicPart], None],
         changed: Callable[[], None],
@@ -215,7 +215,7 @@ class Partitions:
         earlier process had of it."""
         self._supersede(place, number, note if is_new else NOTHING_NAMED)
         takeover, before = self.takeover, self.by_place.get(place)
-        cuts = takeover.cuts(number, note) if takeover and is_new else self._cuts(number)
+        cuts = note.cuts() if takeover and is_new else self._cuts(number)
         one = Partition(place, identity, number, offset, cuts, self._make_cutter, self._settled, mark)
         if takeover:
             if before:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import accumulate, groupby, repeat
 from typing import Any, NamedTuple
 
-from ingestd.sources.broker.chunks import Cutter, Message, MessageColumns, Messages
+from ingestd.sources.broker.chunks import Cutter, Message, MessageColumns
 from ingestd.sources.kafka.client import NONE, TopicPart
 
 TOMBSTONE = "a tombstone"
@@ -56,17 +56,13 @@ def is_later(mark: int, than: int) -> bool:
     return mark % (1 << _TIME_BITS) > than % (1 << _TIME_BITS)
 
 
-def _count_known(messages: Messages, mark: int) -> int:
-    """Those before the log had lost its end. Times do not tell: those that producers set need not ascend, and
-    what is left of a topic that is compacted is not new. Where only the epoch is known: those up to the last
-    one of that leader, for what it wrote at its offset follows what was there before."""
-    epoch, numbers = epoch_of(mark), range(len(messages))
-    if mark < 0:
-        return next((at + 1 for at in reversed(numbers) if epoch_of(messages[at].mark) == epoch), 0)
-    return next((at for at in numbers if epoch_of(messages[at].mark) > epoch), len(numbers))
+def _is_of_later_leader(mark: int, than: int) -> bool:
+    """Whether it came after the log had lost its end. Times do not tell: those that producers set need not
+    ascend, and what is left of a topic that is compacted is not new."""
+    return epoch_of(mark) > epoch_of(than)
 
 
-LogCutter = partial(Cutter, count_known=_count_known)
+LogCutter = partial(Cutter, is_later=_is_of_later_leader)
 """Of a partition."""
 
 

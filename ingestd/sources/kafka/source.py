@@ -17,7 +17,7 @@ from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
 from ingestd.core.receipt import Receipt
-from ingestd.sources.broker.chunks import Cut, Cutter, Message, sequence_of
+from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.kafka.admin import Admin
@@ -58,7 +58,7 @@ class KafkaSource:
         settings: KafkaConfig,
         journal: Journal,
         *,
-        cuts: Callable[[int], Sequence[Cut]],
+        cuts: Callable[[int], Sequence[KnownCut]],
         frozen: Callable[[int], Sequence[FrozenBatch]] = lambda number: (),
         is_mixed: bool = True,
         clock: Clock,
@@ -286,7 +286,7 @@ class KafkaSource:
         self._error = error
         self._news.set()
 
-    def _cutter(self, number: int, cuts: Sequence[Cut], where: Callable[[Message], str]) -> Cutter:
+    def _cutter(self, number: int, cuts: Sequence[KnownCut], where: Callable[[Message], str]) -> Cutter:
         most, most_bytes = self._chunk_messages, self._settings.chunk_bytes
         return LogCutter(number, self._read, cuts, where=where, max_messages=most, max_bytes=most_bytes)
 

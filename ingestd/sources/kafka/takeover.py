@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ingestd.core.clock import Clock
-from ingestd.sources.broker.chunks import Cut, place_of, sequence_of
+from ingestd.sources.broker.chunks import place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs
@@ -49,10 +49,6 @@ class Takeover:
         self._clock = clock
         self._warn = warn
         self._within_s = within_s
-
-    def cuts(self, number: int, note: Note) -> list[Cut]:
-        """Chunks that are to be cut as its last owner has cut them."""
-        return [(segment.start, segment.end) for one in note.batches(number) for segment in one.segments]
 
     def begin(self, one: Partition, note: Note, *, is_new: bool, is_known: bool) -> None:
         """Of a partition that was given now. ``is_new``: to this state directory, which has no batch of it.

@@ -112,7 +112,9 @@ async def reader(
         "k",
         KafkaConfig.model_validate({"topics": "t", "bootstrap_servers": "127.0.0.1:1", "start": start}),
         journal,
-        cuts=lambda number: [s[1:3] for one in frozen for s in one.segments if s[0] == number],
+        cuts=lambda number: [
+            (s.start, s.end, s.last_mark) for b in frozen for s in b.segments if s.source == number
+        ],
         frozen=lambda number: [one for one in frozen if one.is_of(number)],
         is_mixed=False,
         clock=SystemClock(),

@@ -41,7 +41,7 @@ async def test_a_chunk_waits_for_messages_that_the_consumer_holds_back_and_not_f
 
     asked = SimpleNamespace(lag=ask, has_some=False)
     consumer = cast("Consumer", asked)
-    cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11))], where=lambda message: "")
+    cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11), 0)], where=lambda message: "")
     known = HeldBack("consumer c", counts, warnings.append, clock)
     assert [*cutter.cut([Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)])] == []
     assert await known.overdue(cutter, consumer, idle=False) == []
@@ -74,7 +74,7 @@ async def test_of_a_stream_that_lost_its_end_nothing_is_taken_for_what_it_was(la
     async def ask() -> Lag:
         return Lag(0, 3, stream=StreamState("", "limits", 1, last, 3), all_came=True)
 
-    cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11))], where=lambda message: "")
+    cutter = Cutter(1, whole, [(place_of(1, 10), place_of(11), 0)], where=lambda message: "")
     held_back = HeldBack("consumer c", SourceCounts(), lambda text: None, clock)
     assert [*cutter.cut([Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)])] == []
     consumer = cast("Consumer", SimpleNamespace(lag=ask, has_some=False))
@@ -126,12 +126,12 @@ async def test_a_batch_is_not_given_up_for_a_message_that_is_gone_while_the_othe
     source = NatsSource(
         "n",
         *found,
-        cuts=lambda number: [(place_of(1, 4), place_of(5))],
+        cuts=lambda number: [(place_of(1, 4), place_of(5), 0)],
         clock=SystemClock(),
         rng=random.Random(1),
         warn=lambda text: None,
     )
-    source._cutter = Cutter(0, whole, [(place_of(1, 4), place_of(5))], where=lambda message: "")
+    source._cutter = Cutter(0, whole, [(place_of(1, 4), place_of(5), 0)], where=lambda message: "")
 
     async def ask() -> Lag:
         messages = [Message(number, 0, b"{}", {}, "") for number in (1, 2, 3)]

@@ -1,18 +1,29 @@
 """What an earlier process knew of a chunk that is read again."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from ingestd.core.chunk import Chunk, Segment
+from ingestd.core.clock import SystemClock
+from ingestd.intake.fan_out import FanOut
 from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.recovery import Recovery
-from ingestd.sources.broker.chunks import Cut, Cutter, Message
+from ingestd.sources.broker.chunks import Cutter, KnownCut, Message
 from ingestd.sources.broker.formats import reader_of, whole
 from ingestd.sources.kafka.runs import LogCutter, mark_of
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack, pack_positions
+from ingestd.store.journal import DISMISSED, EVERYWHERE
 from tests.each import each
 from tests.ids import new_id
+
+if TYPE_CHECKING:
+    from ingestd.delivery.sink_runner import SinkRunner
+    from ingestd.processing.routes import Routes
+    from ingestd.recording.event_recorder import EventRecorder
+    from ingestd.store.journal import Journal
 
 _CHUNKS = 500
 
@@ -72,7 +83,7 @@ def test_of_known_chunks_only_those_are_looked_at_that_are_passed() -> None:
 def test_what_came_at_numbers_of_messages_that_are_gone_is_new(
     marks: Sequence[int], left: tuple[set[int], set[int]]
 ) -> None:
-    def cut(marks: Sequence[int], known: Sequence[Cut] = ()) -> Chunk:
+    def cut(marks: Sequence[int], known: Sequence[KnownCut] = ()) -> Chunk:
         cutter = Cutter(1, whole, known, where=lambda one: one.subject)
         (chunk,) = cutter.cut([Message(at, mark, b"{}", {}) for at, mark in enumerate(marks, 1)])
         return chunk
@@ -80,7 +91,7 @@ def test_what_came_at_numbers_of_messages_that_are_gone_is_new(
     first = cut((1, 2, 3, 4))
     rows = msgspec.msgpack.decode(pack([Segment(first, range(4))]), type=list[PackedSegment])
     settled = FrozenBatch("b", True, 1.0, 4, b"", rows, None, "s")
-    chunk = cut(marks, [(first.start, first.end)])
+    chunk = cut(marks, [(first.start, first.end, first.last_mark)])
     found = recovery_of([settled]).look(chunk)
     assert found
     assert (found.settled, ProcessedEvents([settled]).of(chunk)) == left
@@ -115,7 +126,7 @@ def test_what_is_left_of_a_compacted_topic_is_not_new_though_its_times_do_not_as
 ) -> None:
     """Several producers set them, each with its own clock."""
 
-    def cut(epochs: Sequence[int], left_out: Sequence[int] = (), known: Sequence[Cut] = ()) -> Chunk:
+    def cut(epochs: Sequence[int], left_out: Sequence[int] = (), known: Sequence[KnownCut] = ()) -> Chunk:
         cutter = LogCutter(1, whole, known, where=lambda one: one.subject)
         marks = map(mark_of, epochs, (10, 50, 20, 30, 15))
         messages = [Message(at, mark, b"{}", {}) for at, mark in enumerate(marks, 1) if at not in left_out]
@@ -125,7 +136,7 @@ def test_what_is_left_of_a_compacted_topic_is_not_new_though_its_times_do_not_as
     first = cut((3, 3, 3, 3, 3))
     rows = msgspec.msgpack.decode(pack([Segment(first, range(5))]), type=list[PackedSegment])
     settled = FrozenBatch("b", True, 1.0, 5, b"", rows, None, "s")
-    chunk = cut(epochs, left_out, [(first.start, first.end)])
+    chunk = cut(epochs, left_out, [(first.start, first.end, first.last_mark)])
     found = recovery_of([settled]).look(chunk)
     assert found
     for positions in (found.settled, ProcessedEvents([settled]).of(chunk)):
@@ -136,7 +147,7 @@ def test_what_is_left_of_a_compacted_topic_is_not_new_though_its_times_do_not_as
 def test_what_is_left_of_a_chunk_is_known_however_many_events_came_in_the_place_of_the_others(
     events: int,
 ) -> None:
-    def cut(last: bytes, mark: int, known: Sequence[Cut] = ()) -> Chunk:
+    def cut(last: bytes, mark: int, known: Sequence[KnownCut] = ()) -> Chunk:
         cutter = Cutter(1, reader_of("ndjson"), known, where=lambda one: one.subject)
         (chunk,) = cutter.cut([Message(1, 1, b"{}\n{}", {}), Message(2, mark, last, {})])
         return chunk
@@ -144,7 +155,36 @@ def test_what_is_left_of_a_chunk_is_known_however_many_events_came_in_the_place_
     first = cut(b"{}\n{}", 2)
     rows = msgspec.msgpack.decode(pack([Segment(first, range(4))]), type=list[PackedSegment])
     settled = FrozenBatch("b", True, 1.0, 4, b"", rows, None, "s")
-    chunk = cut(b"{}\n" * events, 9, [(first.start, first.end)])
+    chunk = cut(b"{}\n" * events, 9, [(first.start, first.end, first.last_mark)])
     found = recovery_of([settled]).look(chunk)
     assert found
     assert found.settled == ProcessedEvents([settled]).of(chunk) == {0, 1}
+
+
+def test_an_event_that_is_known_twice_is_settled_once() -> None:
+    """Where a log was cut in two ways, in turn: it is settled in one chunk, on its way in another,
+    and a copy of itself in a third."""
+    chunk = Chunk([b"{}"] * 4, source=1, start=5, end=9)
+
+    def batch(name: str, *positions: int, settled: bool = False) -> FrozenBatch:
+        place = PackedSegment(1, 5, 9, pack_positions(positions))
+        return FrozenBatch(name, settled, 1.0, len(positions), b"", [place], None, "s")
+
+    settled, copies = batch("settled", 0, 1, settled=True), batch("copies", 0, 1, 2, 3, settled=True)
+    one, two, three = batch("one", 1, 2), batch("two", 3), batch("three", 3)
+    recovery = recovery_of([one, two, three, settled])
+    sink = SimpleNamespace(name="s", lane=SimpleNamespace(rooms=[]))
+    fan_out = FanOut(
+        [cast("SinkRunner", sink)],
+        cast("Routes", SimpleNamespace(chooses=False)),
+        {"s": recovery},
+        {DISMISSED: ProcessedEvents([copies]), EVERYWHERE: ProcessedEvents([])},
+        recorder=cast("EventRecorder", None),
+        journal=cast("Journal", None),
+        clock=SystemClock(),
+        max_pending_bytes=1,
+    )
+    found = fan_out.recover(chunk)
+    assert (found.by_sink["s"].settled, found.by_sink["s"].in_batches) == ({0, 1}, {3})
+    assert found.dismissed == chunk.dismissed == {2}
+    assert recovery.take_changed() == ["one", "three", "two"]

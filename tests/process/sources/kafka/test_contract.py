@@ -45,7 +45,7 @@ async def test_it_keeps_the_contract_of_sources(tmp_path: Path, shared_kafka: Ka
                 "events",
                 KafkaConfig.model_validate(table),
                 kept,
-                cuts=lambda number: [(start, end) for start, end in json.loads(cuts.read_text())],
+                cuts=lambda number: [(start, end, mark) for start, end, mark in json.loads(cuts.read_text())],
                 clock=SystemClock(),
                 rng=random.Random(0),
                 warn=lambda text: None,

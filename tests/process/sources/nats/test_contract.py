@@ -27,7 +27,9 @@ class Noted(NatsSource):
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
         async for chunk, receipt in super().chunks():
-            self.cuts.write_text(json.dumps([*json.loads(self.cuts.read_text()), (chunk.start, chunk.end)]))
+            self.cuts.write_text(
+                json.dumps([*json.loads(self.cuts.read_text()), (chunk.start, chunk.end, chunk.last_mark)])
+            )
             yield chunk, receipt
 
 
@@ -46,7 +48,7 @@ async def nats_stream(directory: Path) -> AsyncIterator[Source]:
                 "events",
                 NatsConfig(servers=[server.url], stream="EVENTS"),
                 kept,
-                cuts=lambda number: [(start, end) for start, end in json.loads(cuts.read_text())],
+                cuts=lambda number: [(start, end, mark) for start, end, mark in json.loads(cuts.read_text())],
                 clock=SystemClock(),
                 rng=random.Random(0),
                 warn=lambda text: None,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
 from ingestd.sources.broker import chunks
-from ingestd.sources.broker.chunks import Cutter, Message, place_of, sequence_of
+from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from tests.each import each
 
@@ -42,8 +42,8 @@ def told(chunks: Sequence[Chunk]) -> list[tuple[int, int, list[bytes]]]:
     return [(chunk.start, chunk.end, chunk.events) for chunk in chunks]
 
 
-def known(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
-    return [(chunk.start, chunk.end) for chunk in chunks]
+def known(chunks: Sequence[Chunk]) -> list[KnownCut]:
+    return [(chunk.start, chunk.end, chunk.last_mark) for chunk in chunks]
 
 
 @given(SEQUENCES, SIZES, SIZES, st.integers(0, 40), st.data())
@@ -145,7 +145,7 @@ def test_where_a_source_lost_its_end_only_that_is_taken_for_what_it_was_which_is
 ) -> None:
     """As in a power cut: what has come since has the numbers of what is gone. ``known``: by the mark of the
     last message then, 0 where that was not kept."""
-    frozen = [(place_of(1, 3), place_of(4)), (place_of(4, 5), place_of(9))]
+    frozen = [(place_of(1, 3), place_of(4), 0), (place_of(4, 5), place_of(9), 0)]
     cutter = Cutter(1, reader_of("event"), frozen, where=where)
     first, *none = cutter.cut([*map(message, (1, 2, 3))])
     assert [*cutter.cut([message(at)._replace(mark=mark) for at, mark in enumerate(marks, 4)])] == []
@@ -165,7 +165,7 @@ def test_of_known_chunks_only_those_are_looked_at_that_may_be_meant(monkeypatch:
         return sequence_of(place)
 
     monkeypatch.setattr(chunks, "sequence_of", counted)
-    frozen = [(place_of(number, 1), place_of(number + 1)) for number in range(1, 501)]
+    frozen = [(place_of(number, 1), place_of(number + 1), number) for number in range(1, 501)]
     again = cut(Cutter(1, reader_of("event"), frozen, where=where), range(1, 501), [500])
     assert known(again) == frozen
     assert looks < 20 * len(frozen)
@@ -188,3 +188,18 @@ def test_a_chunk_of_events_that_were_taken_out_of_messages_does_not_keep_those_t
     gc.collect()
     assert [one() for one in left] == [None, None, None]
     assert [chunk.place(index) for index in range(4)] == [(1, 1), (2, 1), (2, 2), (4, 1)]
+
+
+def test_a_known_chunk_of_which_all_is_lost_does_not_say_where_what_came_since_is_cut() -> None:
+    """Both are known where a process has read that, too, and begins again. ``mark`` is a message's sequence
+    here, and 100 more since the end was lost."""
+    lost = [(place_of(3, 4), place_of(7), 6), (place_of(7, 2), place_of(9), 8)]
+    since = [(place_of(2, 3), place_of(5), 104), (place_of(5, 4), place_of(9), 108)]
+    cutter = Cutter(1, reader_of("event"), [*lost, *since], where=where)
+    marks = [1, 2, *range(103, 110)]
+    found = cutter.cut([message(mark % 100)._replace(mark=mark) for mark in marks])
+    assert [(chunk.start, chunk.end) for chunk in found] == [
+        (place_of(1, 1), place_of(2)),
+        *[(start, end) for start, end, _ in since],
+        (place_of(9, 1), place_of(10)),
+    ]

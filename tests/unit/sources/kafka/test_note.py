@@ -88,7 +88,9 @@ def test_what_is_written_is_read(
     assert {name: of_epochs(one.segments) for name, one in again.open.items()} == {
         name: of_epochs(one.segments) for name, one in named.open.items()
     }
-    assert sorted(note.cuts()) == sorted((at.start, at.end) for one in note.batches(7) for at in one.segments)
+    assert sorted(note.cuts()) == sorted(
+        (at.start, at.end, at.last_mark) for one in note.batches(7) for at in one.segments
+    )
 
 
 @given(BATCHES, SPANS, st.integers(0, 2000), st.data())
