@@ -197,7 +197,8 @@ def _of_tagged(tagged: Tagged) -> _Reader:
     def read(value: Any) -> Any:
         if isinstance(value, Section):
             return value
-        section = tagged.sections().get(_a(dict, value).get("type"))
+        kind = _a(dict, value).get("type")
+        section = tagged.sections().get(kind) if isinstance(kind, str) else None
         return section.model_validate(value) if section else _refuse(value)
 
     return read

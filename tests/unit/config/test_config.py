@@ -160,6 +160,8 @@ def test_the_names_of_the_vendor_give_the_region(name: str) -> None:
             "sinks.crm: there is no setting typ; did you mean type? (there are: cloudevents, eventbridge,",
         ),
         ("[sinks.crm]\nurl = 'http://127.0.0.1:9/'", "sinks.crm.type: there are: cloudevents, eventbridge,"),
+        ("[sinks.crm]\ntype = []", "sinks.crm.type: there are: cloudevents, eventbridge,"),
+        ("[sinks.crm.type]", "sinks.crm.type: there are: cloudevents, eventbridge,"),
         ("[sinks.crm]\ntype = 'webhok'", "sinks.crm.type: did you mean webhook? there are: cloudevents,"),
         ("[ingest.producers.crm]\ntoken_file = 3", "ingest.producers.crm.token_file: expected"),
         ("[ingest.producers.'a;b']\ntoken_file = 'x'", "ingest.producers.a;b: String should match"),
