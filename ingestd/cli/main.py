@@ -13,6 +13,8 @@ def main() -> None:
     """A user's mistake is one line, never a traceback; and nor is a reader of our output that has seen
     enough, or a disk that has no room for it."""
     early_signals.install()
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        _open_what_is_closed()
     import gc
 
     gc.set_threshold(1_000_000, 50, 1_000)  # imports make few cycles; ``run_loop`` lowers it
@@ -34,6 +36,18 @@ def main() -> None:
     sys.stderr.flush()
     # the interpreter's end would take all modules apart, and look through a million keys for cycles
     os._exit(code or 0)
+
+
+def _open_what_is_closed() -> None:
+    """Who started us has closed standard input, output or errors. What is written there goes nowhere, and
+    nothing can be read. The next files that are opened must not have these numbers: libuv ends the process
+    for it."""
+    while (opened := os.open(os.devnull, os.O_WRONLY)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _run() -> int | str | None:

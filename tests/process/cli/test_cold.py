@@ -64,6 +64,20 @@ def test_what_a_full_disk_does_not_take_is_told_in_a_line() -> None:
         assert done.stderr == b"ingestd: cannot write: No space left on device\n"
 
 
+def test_standard_streams_that_are_closed_are_no_fault(tmp_path: Path) -> None:
+    """As under some supervisors. Of their numbers no other file has one: libuv ends a process for that."""
+    replay = ["replay", "-", "--api", "http://127.0.0.1:9", "--no-auth", "--state-dir", str(tmp_path)]
+    for closed, line, code, said in (
+        (">&-", ["--version"], 0, b""),
+        (">&-", ["config", "show"], 0, b""),
+        ("2>&-", ["config", "show", "--config", "/nonexistent"], 2, b""),
+        ("<&- >&-", replay, 3, b"ingestd: standard input: reading failed: Bad file descriptor\n"),
+    ):
+        shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, *line]
+        done = subprocess.run(shell, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (code, said)
+
+
 async def test_a_command_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     """Start-up is quick, and an extra that is not installed is not missed."""
     code = """
