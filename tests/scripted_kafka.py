@@ -213,6 +213,11 @@ class ScriptedConsumer:
     def lose(self, *places: Place) -> None:
         self._callbacks["on_lost"](self, [TopicPartition(*place) for place in places])
 
+    def jump(self, place: Place, offset: int) -> None:
+        """As if it had read on to there."""
+        self.assigned[place] = offset
+        self._ended.discard(place)
+
     def fail(self, code: int, text: str = "scripted") -> None:
         self.options["error_cb"](KafkaError(code, text))
 

@@ -9,7 +9,7 @@ from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import OrderedAcks
 from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, MessageColumns, sequence_of
 from ingestd.sources.kafka.client import NONE, Start, TopicPart
-from ingestd.sources.kafka.leaders import Leaders, Span, without
+from ingestd.sources.kafka.leaders import Leaders, Span, merged, without
 from ingestd.sources.kafka.runs import TOMBSTONE, epoch_of, is_later, is_same, without_time
 from ingestd.sources.source import Position
 
@@ -152,8 +152,12 @@ class Partition:
         return self.cutter.end(offset)
 
     def pass_over(self, before: "Partition") -> None:
-        """What was read of it as it was before, and is still there."""
-        self._passed_before = before.consumed, before.last_mark
+        """What was settled of it as it was before, and is still there. What is on its way comes again: what
+        is committed from now on must not be behind it."""
+        self._passed_before = before.resolved, before.last_mark
+        places = [tuple(map(sequence_of, span)) for span in before.acks.settled_beyond()]
+        spans = [span for first, last in places for span in before.leaders.split(first, last)]
+        self.skips = merged([*before.skips, *spans])
 
     # --- what is settled ---
 

@@ -207,6 +207,38 @@ async def test_an_end_that_was_lost_before_the_committed_offset_is_noticed_by_th
         assert await next_owner(tmp_path / "y", kafka, apis) == [{*range(100, 100 + others)}]
 
 
+@pytest.mark.parametrize("next_one", ["x", "y"])
+async def test_what_is_on_its_way_when_an_end_is_lost_is_delivered_also_if_the_process_is_killed_then(
+    tmp_path: Path, kafka: ScriptedKafka, next_one: str
+) -> None:
+    """The partition is read anew, and nothing is committed behind what is not settled."""
+    async with apis_of(1) as (api,):
+        api.stuck = {event(3)}
+        async with member(tmp_path / "x", kafka, [api]) as service:
+            kafka.produce("a", 0, *events(5))
+            await read(service, kafka)
+            kafka.produce("a", 0, *events(5, first=5))
+            await read(service, kafka)
+            await until(lambda: len(api.taken) == 8, service.task)
+            one = kafka.member
+
+            def lose() -> None:
+                kafka.elect("a", 0, end=7)
+                kafka.produce("a", 0, *OTHERS)
+                one.jump(A0, 99)
+
+            one.do(lose)
+            await until(lambda: {*OTHERS} <= api.taken, service.task)
+            commits = len(kafka.commits)
+            kafka.produce("a", 0, event(200))
+            await until(lambda: event(200) in api.taken and len(kafka.commits) > commits, service.task)
+            await service.crash()
+        api.stuck = set()
+        left = await next_owner(tmp_path / next_one, kafka, [api])
+        assert left[0] >= {2, 3}
+        assert {*kafka.log[A0]} <= api.taken
+
+
 async def read(service: Running, kafka: ScriptedKafka) -> None:
     """All that there is by now has become chunks."""
     source = service.service.brokers.feeds[0].source
