@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,18 @@ def make_report(replay: Replay) -> dict[str, Any]:
 
 
 def write_report(path: str, report: dict[str, Any]) -> None:
-    """Whole or not at all: a reader never sees half of it. Raises UserError."""
-    target = Path(path)
+    """Whole or not at all: a reader never sees half of it. Into a pipe, a device, or a link it is written as
+    they are: nobody wants a file in the place of /dev/null. Raises UserError."""
+    target, text = Path(path), json.dumps(report, indent=2) + "\n"
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(target)
+        if os.path.lexists(target) and not stat.S_ISREG(target.lstat().st_mode):
+            target.write_text(text, encoding="utf-8")
+            return
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the report {path}: {error.strerror}") from None

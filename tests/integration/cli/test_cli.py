@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -104,3 +105,22 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     with pytest.raises(UserError, match="cannot write the report"):
         write_report(str(tmp_path / "no" / "where"), {})
+
+
+@each("name", ["pipe", "link"])
+def test_a_report_goes_into_a_pipe_or_a_device_and_does_not_take_its_place(tmp_path: Path, name: str) -> None:
+    """As ``--report >(jq .)`` and ``--report /dev/null``."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_report(str(tmp_path / name), {"accepted": 1})
+    assert os.read(reader, 100) == b'{\n  "accepted": 1\n}\n'
+    os.close(reader)
+    assert {*os.listdir(tmp_path)} == {"pipe", "link"}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no such device")
+def test_a_report_that_a_full_disk_does_not_take_is_told(tmp_path: Path) -> None:
+    (tmp_path / "report").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write the report .*: No space left on device"):
+        write_report(str(tmp_path / "report"), {"accepted": 1})
