@@ -195,8 +195,8 @@ class KafkaSource:
             return number not in self._partitions.awaited
         if not one.is_assigned:
             return self._is_impatient
-        known = one.cutter.known_to or one.cutter.is_waiting
-        return not known and one.given <= reached and max(one.consumed, one.ended_at) >= sequence_of(place)
+        known = one.cutter.known_to or one.cutter.is_waiting or one.given > reached
+        return not known and (one.ended_at >= one.consumed or one.consumed >= sequence_of(place))
 
     @property
     def oldest_s(self) -> float:

@@ -55,7 +55,9 @@ async def apis_of(count: int) -> AsyncIterator[list[Api]]:
 
 
 @asynccontextmanager
-async def member(directory: Path, kafka: ScriptedKafka, apis: Sequence[Api]) -> AsyncIterator[Running]:
+async def member(
+    directory: Path, kafka: ScriptedKafka, apis: Sequence[Api], **batch: float
+) -> AsyncIterator[Running]:
     """It has the partition."""
     sinks = {f"s{at}": {"type": "ingest_api", "url": api.url} for at, api in enumerate(apis)}
     given = settings(
@@ -63,7 +65,7 @@ async def member(directory: Path, kafka: ScriptedKafka, apis: Sequence[Api]) -> 
         apis[0].url,
         {"bootstrap_servers": "127.0.0.1:1", "topics": "a"},
         kind="kafka",
-        batch={"max_events": 2, "max_age": 0.02},
+        batch={"max_events": 2, "max_age": 0.02, **batch},
         delivery={"max_in_flight": 100},
         **({"sinks": sinks} if len(apis) > 1 else {}),
     )
@@ -237,6 +239,26 @@ async def test_what_is_on_its_way_when_an_end_is_lost_is_delivered_also_if_the_p
         left = await next_owner(tmp_path / next_one, kafka, [api])
         assert left[0] >= {2, 3}
         assert {*kafka.log[A0]} <= api.taken
+
+
+@pytest.mark.parametrize("end", [2, 3])
+@pytest.mark.parametrize("next_one", ["x", "y"])
+async def test_what_is_left_of_a_batch_does_not_wait_for_messages_that_a_shorter_log_has_lost(
+    tmp_path: Path, kafka: ScriptedKafka, next_one: str, end: int
+) -> None:
+    """It has events of two chunks."""
+    async with apis_of(1) as (api,):
+        api.stuck = {event(0)}
+        async with member(tmp_path / "x", kafka, [api], max_events=4, max_age=60) as service:
+            for first in (0, 2):
+                kafka.produce("a", 0, *events(2, first=first))
+                await read(service, kafka)
+            await until(lambda: len(api.batches) == 1, service.task)
+            await service.crash()
+        api.stuck = set()
+        kafka.elect("a", 0, end=end)
+        assert await next_owner(tmp_path / next_one, kafka, [api]) == [{*range(end)}]
+        assert api.keys[0] not in api.keys[1:]
 
 
 async def read(service: Running, kafka: ScriptedKafka) -> None:
