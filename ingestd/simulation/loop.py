@@ -89,6 +89,8 @@ class VirtualLoop(base_events.BaseEventLoop):
     def unwind(self, hosts: Iterable[WriterHost]) -> None:
         """What is left ends, and ``hosts``: nothing that it does has an effect."""
         self.dead, self._kill_at = False, None
+        self.call_soon(self.stop)
+        self.run_forever()  # it may have been killed between the end of its main task and the stop for it
         for _ in range(100):
             if not (tasks := asyncio.all_tasks(self)):
                 break
