@@ -11,7 +11,7 @@ DEMO   := $(if $(wildcard $(READY)),$(VENV),build/demo)
 # with compiled files, whatever the environment says: each process would compile everything again
 KAFKA  := $(CURDIR)/.cache/kafka
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
-SPREAD := -n $(or $(WORKERS),8) --dist worksteal $(if $(COST),--cost $(COST))
+SPREAD := -n $(or $(WORKERS),10) --dist worksteal $(if $(COST),--cost $(COST))
 
 # setuptools warns of each editable install, which pip prints since 26
 QUIET  := PYTHONWARNINGS="ignore:Editable installation"
@@ -41,7 +41,7 @@ build/demo/.ready: pyproject.toml
 	    --editable . | sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/  + \1/p; s/^Installing.*/  installing/p'
 	@touch $@
 
-test: $(COMPILED)  ## the test suite, WORKERS=8 processes; COST=0.25 prints the tests that took as many seconds of CPU
+test: $(COMPILED)  ## the test suite, WORKERS=10 processes; COST=0.25 prints the tests that took as many seconds of CPU
 	$(PYTEST) -m "not slow" $(SPREAD)
 
 test-slow: $(COMPILED) ## what takes long: more kills, more rounds, more examples of each property, all of the console in a browser
