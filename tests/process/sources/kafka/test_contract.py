@@ -27,7 +27,7 @@ class Noted(KafkaSource):
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
         async for chunk, receipt in super().chunks():
-            known = [*json.loads(self.noted.read_text()), (chunk.start, chunk.end)]
+            known = [*json.loads(self.noted.read_text()), (chunk.start, chunk.end, chunk.last_mark)]
             self.noted.write_text(json.dumps(known))
             yield chunk, receipt
 
