@@ -1,16 +1,13 @@
 """A suite of its own whose tests do not end, in the ways in which a test can fail to end."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests import machine
 from tests.machine import patience
+from tests.process.inner_run import inner_run
 
-ROOT = Path(__file__).parents[2]
 LIMIT_S = patience(0.8)
 MARK = f"3600.{os.getpid()}"  # a process of the inner suite is known by how long it sleeps
 
@@ -85,20 +82,7 @@ def test_what_takes_too_long_fails_under_its_name_and_the_others_are_run(tmp_pat
     (tmp_path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\n{options}")
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_inner.py").write_text(TESTS)
-    plugins = ("-p", "xdist", "-p", "anyio", "-p", "pytest_timeout")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-rf", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            machine.VARIABLE: "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=patience(100),
-    )
+    done = inner_run(tmp_path, "-p", "xdist", "-p", "anyio", "-p", "pytest_timeout", "-n", "2", wait_s=100)
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert "INTERNALERROR" not in said

@@ -1,13 +1,9 @@
 """A suite of its own whose failures are hard to describe: each is still named."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.machine import patience
+from tests.process.inner_run import inner_run
 
-ROOT = Path(__file__).parents[2]
 CONFTEST = 'pytest_plugins = ("tests.reports",)'
 TESTS = """
 import ast, gc
@@ -48,19 +44,7 @@ def test_passes():
 def test_a_failure_that_is_hard_to_describe_is_still_named(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_inner.py").write_text(TESTS)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "1", "-rf", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTEST_ADDOPTS": "",
-        },
-        capture_output=True,
-        text=True,
-        timeout=patience(60),
-    )
+    done = inner_run(tmp_path, "-p", "xdist", "-n", "1", wait_s=60)
     said = done.stdout + done.stderr
     assert "INTERNALERROR" not in said
     named = {line.split()[1] for line in said.splitlines() if line.startswith("FAILED ")}

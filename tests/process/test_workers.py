@@ -1,14 +1,9 @@
 """A suite of its own whose workers are forked, and one of whose tests takes its worker with it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from tests import machine
-from tests.machine import patience
+from tests.process.inner_run import inner_run
 
-ROOT = Path(__file__).parents[2]
 TESTS = """
 import os
 from pathlib import Path
@@ -30,20 +25,7 @@ def test_a_worker_that_dies_is_named_and_another_one_goes_on(tmp_path: Path) -> 
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\nfilterwarnings = ['error']\n")
     (tmp_path / "conftest.py").write_text('pytest_plugins = ("tests.workers",)\n')
     (tmp_path / "test_inner.py").write_text(TESTS)
-    plugins = ("-p", "xdist", "-p", "no:cacheprovider")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *plugins, "-n", "1", "-rf", "--tb=short"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            machine.VARIABLE: "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=patience(60),
-    )
+    done = inner_run(tmp_path, "-p", "xdist", "-n", "1", "--tb=short", wait_s=60)
     said = done.stdout + done.stderr
     failed = {line.split()[1].partition("::")[2] for line in said.splitlines() if line.startswith("FAILED ")}
     assert failed == {"test_it_dies", "test_what_is_compared_is_shown"}, said
