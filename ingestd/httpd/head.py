@@ -17,6 +17,7 @@ END_OF_HEAD = b"\r\n\r\n"
 
 _REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/([0-9]\.[0-9])\r\n")
 _REQUEST_LINE_RULE = "the request line must be: method, one space, target, one space, HTTP/1.1"
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _ONCE = frozenset({"host", "content-length", "transfer-encoding"})
@@ -120,6 +121,11 @@ def read_head(raw: bytes, *, max_headers: int) -> Head:
     head = Head()
     parser = HttpRequestParser(head)
     upgrade = _parse(parser, raw, head)
+    if upgrade and "transfer-encoding" in head.headers:
+        # llhttp would read no chunks behind it: it is shown a head of the same length that asks for nothing
+        head = Head()
+        parser = HttpRequestParser(head)
+        upgrade = _parse(parser, _UPGRADE.sub(b"\r\nIgnored:", raw), head)
     head.method = parser.get_method().decode("ascii")
     version = parser.get_http_version()
     # byte for byte, so that no blank, no tab and no other protocol's name can hide in this line
@@ -205,7 +211,7 @@ def _frame_body(head: Head, parser: HttpRequestParser, *, upgrade: bool) -> None
     length, coding = head.headers.get("content-length"), head.headers.get("transfer-encoding")
     if coding is not None:
         if length is not None or head.is_http_1_0 or upgrade:
-            raise BadRequest(400, "transfer-encoding does not go with content-length, HTTP/1.0 or upgrade")
+            raise BadRequest(400, "transfer-encoding does not go with content-length, HTTP/1.0 or CONNECT")
         if coding.lower() != "chunked":
             is_last = coding.lower().rpartition(",")[2].strip(" \t") == "chunked"
             raise BadRequest(501 if is_last else 400, "the only transfer-encoding known is chunked")
