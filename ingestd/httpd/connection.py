@@ -39,7 +39,10 @@ class Phase(IntEnum):
     """The application has the request."""
     LINGERING = 5
     """The last answer is written; what still comes in is thrown away."""
-    CLOSED = 6
+    HELD = 6
+    """It sent too much behind its last answer, and may send no more. It is reset a little later, since at a
+    reset most clients do not look for an answer."""
+    CLOSED = 7
 
 
 class Connection(asyncio.Protocol):
@@ -86,7 +89,8 @@ class Connection(asyncio.Protocol):
         if self._phase >= Phase.LINGERING:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > self._state.limits.linger_bytes:
-                self.abort()
+                self._pause_reading(True)
+                self._enter(Phase.HELD)
             return
         reader = self._reader
         reader.buffer = reader.buffer + data if reader.buffer else data
@@ -133,8 +137,8 @@ class Connection(asyncio.Protocol):
             self._refuse(408, f"the head was not complete within {limits.head_timeout_s:g} s")
         elif phase == Phase.BODY and age_s > limits.body_timeout_s:
             self._refuse(408, f"the body was not complete within {limits.body_timeout_s:g} s")
-        elif phase >= Phase.LINGERING and age_s > limits.linger_s:  # it goes on sending, or does not read
-            self.abort()
+        elif phase >= Phase.LINGERING and age_s > (limits.held_s if phase == Phase.HELD else limits.linger_s):
+            self.abort()  # it goes on sending, or does not read
 
     def drain(self) -> None:
         """No further request; what has begun is answered."""

@@ -102,6 +102,9 @@ class ServerLimits:
     linger_s: float = 5.0
     """What a refused client may go on sending, so that it comes to read its answer (RFC 9112, 9.6)."""
     linger_bytes: int = 16 * 1024 * 1024
+    """Thrown away of that; what comes after it is not read."""
+    held_s: float = 0.5
+    """Until a client that has sent more is cut off."""
     sweep_s: float = 1.0
     """How often slow clients are looked for."""
 
