@@ -16,7 +16,8 @@ import msgspec
 
 from ingestd.app.maintenance import compare_api, maintain, warn_keys, warn_restored, watch_states
 from ingestd.app.outside import OpenSignals, Outside, open_signals
-from ingestd.app.replay_sources import close_files, oldest_s, open_files, refuse_left_out
+from ingestd.app.replay_sources import close_files, oldest_s, open_files
+from ingestd.app.replay_start import make_intake
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Keeper
@@ -25,17 +26,14 @@ from ingestd.core.errors import UserError, first_cause
 from ingestd.core.ledger import MaxRejected
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.fan_out import dead_letter
-from ingestd.intake.processed_events import ProcessedEvents
-from ingestd.intake.recovery import restore_unconfirmed
+from ingestd.intake.part import Part
 from ingestd.intake.replay_intake import ReplayIntake
-from ingestd.intake.stages import Stages
 from ingestd.processing.validate import FirstEvents
 from ingestd.sources.files.jsonl import FileSource
 from ingestd.store.connection import StoreFailed
-from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery, open_pipeline
+from ingestd.wiring.pipeline import Pipeline, Warn, open_pipeline
 
 _LOOK_AGAIN_S = 0.2
 _LAKE_S = 60.0
@@ -54,6 +52,7 @@ class Replay(msgspec.Struct):
     sources: Sequence[FileSource]
     signals: OpenSignals = open_signals
     from_start: bool = False
+    part: Part | None = None
     damage: list[str] = msgspec.field(default_factory=list)
     lost: dict[str, UserError] = msgspec.field(default_factory=dict)
     interrupted: bool = False
@@ -62,20 +61,28 @@ class Replay(msgspec.Struct):
 
     @property
     def exit_code(self) -> int:
-        ledger, runners = self.pipeline.ledger, self.pipeline.runners
         if self.interrupted:
             return EXIT_INTERRUPTED
         if self.error:
             return self.error.exit_code
         lost = (
-            MaxRejected.parse(self.pipeline.settings.source.max_rejected).exceeded_by(ledger),
+            MaxRejected.parse(self.pipeline.settings.source.max_rejected).exceeded_by(self.pipeline.ledger),
+            self.undelivered,
+            any(watch.found_none for watch in self.pipeline.watches),  # no dedup, or no order
+        )
+        return EXIT_UNDELIVERED if any(lost) else EXIT_OK
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether something is not delivered, or not known to be, besides what was rejected."""
+        ledger, runners = self.pipeline.ledger, self.pipeline.runners
+        lost = (
             ledger.dead_lettered or ledger.in_flight or self.damage,
             ledger.retried_failed or ledger.retried_aside,  # letters of earlier runs
             any(runner.ledger.dead_lettered or runner.ledger.in_flight for runner in runners),
             ledger.unmatched_item_errors,  # something was refused, and nobody knows what
-            any(watch.found_none for watch in self.pipeline.watches),  # no dedup, or no order
         )
-        return EXIT_UNDELIVERED if any(lost) else EXIT_OK
+        return any(lost)
 
 
 @asynccontextmanager
@@ -85,12 +92,13 @@ async def open_replay(
     paths: Sequence[str],
     *,
     from_start: bool = False,
+    part: Part | None = None,
     warn: Warn,
     outside: Outside | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> AsyncIterator[Replay]:
-    """Open sources, stores and lane; nothing is sent before ``run``. ``outside``: None is the real
-    one. Raises UserError."""
+    """Open sources, stores and lane; nothing is sent before ``run``. ``part``: of the events, None: all.
+    ``outside``: None is the real one. Raises UserError."""
     outside = outside or Outside()
     clock = outside.clock
     sources: list[FileSource] = []
@@ -123,14 +131,14 @@ async def open_replay(
             )
         warn_restored(pipeline, warn)
         await compare_api(pipeline, login, warn)
-        ahead = pipeline.validator.look_ahead(pipeline.window.secret)
+        ahead = pipeline.validator.look_ahead(pipeline.window.secret, part.by_key if part else None)
         for reader in readers:
             source = FileSource(
                 reader, pipeline.journal, clock=clock, warn=warn, from_start=from_start, ahead=ahead
             )
             await source.open()
             sources.append(source)
-        yield Replay(pipeline, sources, outside.signals, from_start)
+        yield Replay(pipeline, sources, outside.signals, from_start, part)
 
 
 async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None] | None = None) -> None:
@@ -155,7 +163,8 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
             replay.error = replay.error or UserError(f"{source.name}: {source.reader.foreign}")
         elif source.reader.damage:
             replay.damage.append(f"{source.name}: {source.reader.damage}")
-    warn_keys(pipeline, warn)
+    if not replay.part:  # a part is not all of them
+        warn_keys(pipeline, warn)
     replay.seconds = pipeline.clock.monotonic() - started
     ledger = pipeline.ledger
     pipeline.audit(
@@ -176,7 +185,9 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
 
 async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], None] | None) -> None:
     pipeline = replay.pipeline
-    intake = await _make_intake(replay, warn)
+    intake = await make_intake(
+        pipeline, replay.sources, from_start=replay.from_start, part=replay.part, warn=warn
+    )
     fed = asyncio.Event()
     async with Tasks() as tasks:
         tasks.start_soon(_watch_signals, replay, intake, on_second_signal)
@@ -255,13 +266,13 @@ async def _feed(replay: Replay, intake: ReplayIntake, fed: asyncio.Event, warn: 
             await intake.flush()  # a batch is rebuilt from files, or from what was kept: not from both
         keeper = source.keeper
         ledger = pipeline.ledger
-        accepted, rejected = ledger.accepted, ledger.rejected
+        read, rejected = ledger.accepted + intake.of_others, ledger.rejected
         judged = not (source.start or pipeline.settings.source.keep_going)
         await asyncio.create_task(intake.feed(source, FirstEvents(source.name) if judged else None))
         replay.error = replay.error or intake.error
         if intake.stopped:
             break
-        if hint := source.hint(ledger.accepted - accepted, ledger.rejected - rejected):
+        if hint := source.hint(ledger.accepted + intake.of_others - read, ledger.rejected - rejected):
             warn(hint)
     else:
         await intake.finish_recovery()
@@ -299,51 +310,3 @@ def _give_up_leftovers(replay: Replay, runner: SinkRunner) -> None:
             dead_letter(
                 runner, batch, f"the run ended before it was delivered: {batch.last_answer or 'not sent yet'}"
             )
-
-
-async def _make_intake(replay: Replay, warn: Warn) -> ReplayIntake:
-    """With what an earlier process left already in the lane."""
-    pipeline = replay.pipeline
-    files = {source.number for source in replay.sources if source.keeper is Keeper.SOURCE}
-    frozen = await pipeline.journal.frozen_batches()
-    refuse_left_out(pipeline, frozen, files)
-    if damaged := [batch.id for batch in frozen if not batch.segments]:
-        pipeline.journal.drop(damaged)
-        warn(
-            f"{len(damaged)} unfinished batches are damaged in the state file: what comes from files is sent"
-            " under new idempotency keys, events of standard input or a pipe are lost"
-        )
-    if replay.from_start:  # also what was settled beyond the checkpoint
-        again = {b.id for b in frozen if b.settled and all(source in files for source, *_ in b.segments)}
-        pipeline.journal.drop(list(again))
-        frozen = [batch for batch in frozen if batch.id not in again]
-    else:
-        starts = {one.number: one.start for one in replay.sources}
-        await restore_unconfirmed(pipeline.journal, pipeline.recorder.unconfirmed, starts)
-    recoveries = {
-        runner.name: make_recovery(pipeline, runner, [b for b in frozen if b.sink == runner.name], files)
-        for runner in pipeline.runners
-    }
-    stages = Stages(
-        pipeline.window,
-        pipeline.validator,
-        pipeline.routes,
-        pipeline.recorder,
-        pipeline.runners,
-        outboxes={lake.name: lake.accepted for lake in pipeline.lakes if lake.accepted},
-    )
-    intake = ReplayIntake(
-        stages,
-        recoveries=recoveries,
-        processed={
-            by: ProcessedEvents(b for b in frozen if b.sink == by)
-            for by in (EVERYWHERE, DISMISSED, *stages.outboxes)
-        },
-        journal=pipeline.journal,
-        clock=pipeline.clock,
-        warn=warn,
-        bounds=pipeline.bounds,
-        max_rejected=pipeline.settings.source.max_rejected,
-    )
-    intake.resume_kept()
-    return intake

@@ -3,14 +3,31 @@
 import json
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import asdict
 
 from ingestd.app.replay import Replay
 from ingestd.core.errors import UserError
 from ingestd.core.redaction import redact_tree
+
+
+class ReplayOutcome(msgspec.Struct):
+    """How a replay ended. ``damage``: of its sources; ``with_letters``: the state directories that have its
+    dead letters; ``state_is_kept``: the same command goes on where it ended."""
+
+    report: dict[str, Any]
+    damage: Sequence[str]
+    with_letters: Sequence[Path]
+    state_is_kept: bool
+
+
+def outcome_of(replay: Replay) -> ReplayOutcome:
+    path = replay.pipeline.database.path
+    return ReplayOutcome(make_report(replay), replay.damage, [path.parent], path.exists())
 
 
 def make_report(replay: Replay) -> dict[str, Any]:

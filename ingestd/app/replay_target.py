@@ -1,10 +1,11 @@
 """Where a replay sends: the API of the settings, or a sandbox that is started for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from ingestd.app.state_place import sandbox_state
 from ingestd.config import Login, Settings, find_login
+from ingestd.core.address import is_exposed
 from ingestd.core.setting_types import SecretStr
 
 
@@ -31,3 +32,8 @@ async def find_target(
         directory = str(stack.enter_context(sandbox_state()))
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"dir": directory})})
     return login, settings
+
+
+def warn_if_exposed(login: Login | None, warn: Callable[[str], None]) -> None:
+    if login and login.token_url and is_exposed(login.token_url):
+        warn(f"{login.token_url} uses plain HTTP, so the credentials are sent unencrypted. Use https.")

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ingestd.core.errors import UserError
-from ingestd.store.connection import FILE_NAME
+from ingestd.store.connection import FILE_NAME, PARTS_NAME
 
 SANDBOX = "sandbox"
 _UNFINISHED = ".sandbox-"
@@ -40,6 +40,14 @@ def directory_of(state_dir: str | None) -> Path:
         state_dir = load(None, {}).state.dir
     directory = Path(state_dir) if state_dir else only_directory(FILE_NAME)
     if not (directory / FILE_NAME).exists():
+        from ingestd.store.parts import parts_in
+
+        if found := parts_in(directory):
+            names = ", ".join(map(str, found))
+            raise UserError(
+                f"{directory} has the state of {len(found)} processes of a replay: choose one with"
+                f" --state-dir ({names})"
+            )
         raise UserError(
             f"there is no {FILE_NAME} in {directory}: name the state directory of the replay, or of the"
             " service, with --state-dir, or give its --config"
@@ -51,7 +59,8 @@ def only_directory(file: str) -> Path:
     """The one that has such a file, of those that nobody has named; that of the sandbox only if there is no
     other. Raises UserError where there are several."""
     base = _base()
-    found = sorted(path.parent for path in base.glob(f"*/{file}") if not path.parent.name.startswith("."))
+    with_it = [*base.glob(f"*/{file}"), *base.glob(f"*/{PARTS_NAME}")]
+    found = sorted({path.parent for path in with_it if not path.parent.name.startswith(".")})
     others = [path for path in found if path.name != SANDBOX]
     if len(others) > 1:
         names = ", ".join(map(str, others))

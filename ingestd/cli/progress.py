@@ -4,18 +4,19 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import click
 
-from ingestd.app.replay import Replay
-from ingestd.app.replay_report import make_report
+from ingestd.app.replay_progress import ReplayProgress
+from ingestd.app.replay_report import ReplayOutcome
 from ingestd.app.state_place import sandbox_directory
 from ingestd.core.clock import Tasks
 from ingestd.core.redaction import redact
-from ingestd.core.text import answer_words, cut
+from ingestd.core.text import cut
 from ingestd.core.units import counted, human_seconds
 from ingestd.telemetry.repeats import template
 
@@ -66,11 +67,11 @@ class Display(Protocol):
         """One line for a person, above the bar where there is one."""
         ...
 
-    def showing(self, replay: Replay) -> AbstractAsyncContextManager[None]:
+    def showing(self, look: Callable[[], ReplayProgress]) -> AbstractAsyncContextManager[None]:
         """Shows the progress of a replay for as long as its block runs."""
         ...
 
-    def summary(self, replay: Replay) -> None:
+    def summary(self, outcome: ReplayOutcome) -> None:
         """The ledger, and what to do next."""
         ...
 
@@ -105,13 +106,13 @@ class Quiet:
         click.echo(line, err=True)
 
     @asynccontextmanager
-    async def showing(self, replay: Replay) -> AsyncIterator[None]:
-        del replay
+    async def showing(self, look: Callable[[], ReplayProgress]) -> AsyncIterator[None]:
+        del look
         yield
 
-    def summary(self, replay: Replay) -> None:
+    def summary(self, outcome: ReplayOutcome) -> None:
         """What became of every event, in the ledger's words."""
-        report = make_report(replay)
+        report = outcome.report
         width = len(f"{report['accepted']:,}")
         rows = ["accepted", "delivered", "duplicate", "rejected", "dead_lettered", "in_flight"]
         for name in rows + [one for one in ("unmatched", "dropped") if report[one]]:
@@ -129,19 +130,21 @@ class Quiet:
             click.echo(f"{report['retried_failed']:,} dead letters of earlier runs failed again")
         if report["retried_aside"]:
             click.echo(f"{report['retried_aside']:,} dead letters of earlier runs wait for a person now")
-        if (replay.error or replay.interrupted) and replay.pipeline.database.path.exists():
+        if (report["error"] or report["interrupted"]) and outcome.state_is_kept:
             click.echo("run the same command again to continue; no events are lost")
-        directory = replay.pipeline.database.path.parent
-        if not (report["rejected"] or report["dead_lettered"]):
-            return
-        if directory.exists():
-            from shlex import quote
+        if report["rejected"] or report["dead_lettered"]:
+            self._print_where_letters_are(outcome.with_letters)
 
+    def _print_where_letters_are(self, directories: Sequence[Path]) -> None:
+        from shlex import quote
+
+        there = [directory for directory in directories if directory.exists()]
+        for directory in there:
             click.echo(f"see the dead letters with: ingestd dlq list --state-dir {quote(str(directory))}")
-        elif sandbox_directory().exists():
+        if there:
+            return
+        if sandbox_directory().exists():
             kept = "they stay until the next replay --sandbox"
-            from shlex import quote
-
             click.echo(f"see the dead letters with: ingestd dlq list --sandbox ({kept})")
         else:
             click.echo("the dead letters are gone: keep them with --state-dir DIR")
@@ -161,14 +164,14 @@ class Plain(Quiet):
     """A line every few seconds, for logs."""
 
     @asynccontextmanager
-    async def showing(self, replay: Replay) -> AsyncIterator[None]:
+    async def showing(self, look: Callable[[], ReplayProgress]) -> AsyncIterator[None]:
         async with Tasks() as tasks:
-            tasks.start_soon(self._print_lines, replay)
+            tasks.start_soon(self._print_lines, look)
             yield
             tasks.cancel()
 
-    async def _print_lines(self, replay: Replay) -> None:
-        meter = RateMeter(replay)
+    async def _print_lines(self, look: Callable[[], ReplayProgress]) -> None:
+        meter = RateMeter(look)
         while True:
             await asyncio.sleep(_LINE_EVERY_S)
             self._print(f"ingestd: {meter.line()}")
@@ -177,33 +180,32 @@ class Plain(Quiet):
 class RateMeter:
     """Rates and counts since the last look. ``now``: monotonic."""
 
-    def __init__(self, replay: Replay, now: Callable[[], float] = time.monotonic) -> None:
-        self._replay = replay
+    def __init__(
+        self, progress: Callable[[], ReplayProgress], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._progress = progress
         self._now = now
         self._before = (now(), 0)
         self._moves: deque[tuple[float, float]] = deque([(now(), 0.0)], maxlen=_MOVES)
         self._moved_at = now()
 
     def look(self) -> Look:
-        now, ledger = self._now(), self._replay.pipeline.ledger
-        (then, before), self._before = self._before, (now, ledger.accepted)
-        sources = [source.reader for source in self._replay.sources]
-        sizes, read = [one.size for one in sources], sum(one.bytes_read for one in sources)
-        done = read * (1 - ledger.in_flight / ledger.accepted) if ledger.accepted else 0.0
+        now, progress = self._now(), self._progress()
+        (then, before), self._before = self._before, (now, progress.accepted)
+        done, total = progress.done_bytes, progress.total_bytes
         if done > self._moves[-1][1]:
             self._moved_at = now
         self._moves.append((now, done))
-        total = None if None in sizes else sum(size for size in sizes if size is not None)
-        reasons = self._reasons(now)
+        reasons = self._reasons(progress, now)
         return Look(
             done_bytes=done,
             total_bytes=total,
-            events_per_second=(ledger.accepted - before) / max(now - then, 1e-9),
-            delivered=ledger.delivered,
-            duplicate=ledger.duplicate,
-            rejected=ledger.rejected,
-            dead_lettered=ledger.dead_lettered,
-            in_flight=ledger.in_flight,
+            events_per_second=(progress.accepted - before) / max(now - then, 1e-9),
+            delivered=progress.delivered,
+            duplicate=progress.duplicate,
+            rejected=progress.rejected,
+            dead_lettered=progress.dead_lettered,
+            in_flight=progress.in_flight,
             left_s=None if reasons or not total else self._left_s(total - done, now),
             reasons=reasons,
         )
@@ -214,22 +216,12 @@ class RateMeter:
         moved = self._moves[-1][1] - done
         return left_bytes * (now - since) / moved if moved > 0 and now > since else None
 
-    def _reasons(self, now: float) -> list[str]:
+    def _reasons(self, progress: ReplayProgress, now: float) -> list[str]:
         """Why sinks stand still, or the whole replay does."""
-        runners, clock_s = self._replay.pipeline.runners, self._replay.pipeline.clock.monotonic()
-        found = []
-        for runner in runners:
-            lane = runner.lane
-            name = f"{runner.name} " if len(runners) > 1 else ""
-            wait_s = lane.limiter.closed_until - clock_s
-            if lane.circuit.state != "closed":
-                found.append(f"{name}{lane.circuit.state}: {answer_words(redact(lane.circuit.why))}")
-            elif wait_s >= 1 and lane.queued + lane.waiting:
-                found.append(f"{name}waits {human_seconds(round(wait_s))}: the API asks for it")
-        still_s, out = now - self._moved_at, sum(runner.lane.active for runner in runners)
-        if not found and out and still_s >= _STILL_S:
-            found = [f"no answer for {human_seconds(round(still_s))}, {counted(out, 'request')} out"]
-        return found
+        still_s, out = now - self._moved_at, progress.requests_out
+        if not progress.reasons and out and still_s >= _STILL_S:
+            return [f"no answer for {human_seconds(round(still_s))}, {counted(out, 'request')} out"]
+        return [*progress.reasons]
 
     def line(self) -> str:
         look = self.look()
@@ -251,11 +243,11 @@ class Bar(Quiet):
         self._console.print(line, highlight=False, markup=False)
 
     @asynccontextmanager
-    async def showing(self, replay: Replay) -> AsyncIterator[None]:
+    async def showing(self, look: Callable[[], ReplayProgress]) -> AsyncIterator[None]:
         from rich.live import Live
         from rich.text import Text
 
-        meter, console = RateMeter(replay), self._console
+        meter, console = RateMeter(look), self._console
 
         def render() -> Text:
             first, *others = bar_lines(meter.look(), console.width, plain=console.options.ascii_only)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,8 @@ from ingestd.cli.notice import notice
 from ingestd.cli.options import api_options, common_options, overrides
 
 if TYPE_CHECKING:
+    from ingestd.app.replay_report import ReplayOutcome
+    from ingestd.cli.progress import Display
     from ingestd.config import Overrides
 
 
@@ -54,7 +57,13 @@ if TYPE_CHECKING:
 @click.option("--audit-log", metavar="FILE", help="Audit file [audit.jsonl in the state directory].")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress, no summary; only what went wrong.")
-@click.option("--workers", type=click.IntRange(1), default=1, hidden=True, metavar="N")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    metavar="N",
+    help="Processes: each takes its part of the events, split by key [1].",
+)
 def replay(sources: tuple[str, ...], **given: Any) -> None:
     """Send the events of SOURCE... (files, or - for standard input) to the event API, all of them, once.
 
@@ -70,15 +79,16 @@ def replay(sources: tuple[str, ...], **given: Any) -> None:
     """
     if given["sandbox"] and (given["api"] or given["region"]):
         raise click.UsageError("Use either --sandbox, or --api and --region.")
-    if given.pop("workers") > 1:
+    if given["sandbox"] and given["workers"] > 1:
         raise click.UsageError(
-            "a replay is one process. Where that is the bound, and not the API: split the input by what makes"
-            " copies and order, and replay each part with a --state-dir of its own; or post it to an"
-            " `ingestd run` with spool.workers"
+            "--sandbox is one process, and no faster for --workers: start `ingestd sandbox`, and give its API"
         )
     if sources.count("-") > 1:
         raise click.UsageError("standard input (-) can be read once only")
-    options = {name: given.pop(name) for name in ("from_start", "report_file", "as_json", "quiet", "sandbox")}
+    options = {
+        name: given.pop(name)
+        for name in ("from_start", "report_file", "as_json", "quiet", "sandbox", "workers")
+    }
     config_file = given.pop("config_file")
     raise SystemExit(run_replay(sources, overrides(**given), config_file=config_file, **options))
 
@@ -94,48 +104,64 @@ def run_replay(
     report_file: str | None = None,
     as_json: bool = False,
     quiet: bool = False,
+    workers: int = 1,
 ) -> int:
     """The exit code. Raises UserError for what could not even begin."""
     from ingestd.app.event_loop import run_loop
     from ingestd.app.replay import Replay, open_replay, run
-    from ingestd.app.replay_report import make_report, write_report
-    from ingestd.app.replay_target import find_target
+    from ingestd.app.replay_progress import progress_of
+    from ingestd.app.replay_report import outcome_of
+    from ingestd.app.replay_target import find_target, warn_if_exposed
     from ingestd.cli.progress import open_display
     from ingestd.config import load
-    from ingestd.core.address import is_exposed
 
     settings = load(config_file, settings_given)
     display = open_display(quiet=quiet)
+    show = partial(_show, display=display, report_file=report_file, as_json=as_json, quiet=quiet)
+    if workers > 1:
+        from ingestd.app.parts.together import replay_in_parts
+
+        return show(
+            replay_in_parts(
+                settings, sources, workers, from_start=from_start, warn=display.warn, showing=display.showing
+            )
+        )
 
     async def session() -> Replay:
         async with AsyncExitStack() as stack:
             login, adapted = await find_target(settings, sandbox, sandbox_faults, stack)
-            if login and login.token_url and is_exposed(login.token_url):
-                display.warn(
-                    f"{login.token_url} uses plain HTTP, so the credentials are sent unencrypted. Use https."
-                )
+            warn_if_exposed(login, display.warn)
             replay = await stack.enter_async_context(
                 open_replay(adapted, login, sources, from_start=from_start, warn=display.warn)
             )
-            async with display.showing(replay):
+            async with display.showing(partial(progress_of, replay)):
                 await run(replay, warn=display.warn, on_second_signal=lambda: display.warn("forced shutdown"))
             return replay
 
-    replay = run_loop(session)
-    report = make_report(replay)
+    return show(outcome_of(run_loop(session)))
+
+
+def _show(
+    outcome: "ReplayOutcome", *, display: "Display", report_file: str | None, as_json: bool, quiet: bool
+) -> int:
+    """The exit code."""
+    from ingestd.app.replay_report import write_report
+
+    report = outcome.report
+    exit_code: int = report["exit_code"]
     if report_file:
         write_report(report_file, report)
     if as_json:
         click.echo(json.dumps(report))
     elif not quiet:
-        display.summary(replay)
-    for damage in replay.damage:
+        display.summary(outcome)
+    for damage in outcome.damage:
         notice(damage)
-    if replay.error:
-        notice(replay.error)
-    elif quiet and not replay.damage and replay.exit_code:
+    if report["error"]:
+        notice(report["error"])
+    elif quiet and not outcome.damage and exit_code:
         notice(_shortfall(report))
-    return replay.exit_code
+    return exit_code
 
 
 def _shortfall(report: "dict[str, Any]") -> str:

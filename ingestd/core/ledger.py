@@ -2,6 +2,7 @@
 
 import msgspec
 
+from ingestd.core.errors import TooManyRejected
 from ingestd.core.reasons import REJECTED, Reason
 
 
@@ -87,6 +88,13 @@ class MaxRejected(msgspec.Struct, frozen=True):
             return ledger.rejected > self.limit
         of = ledger.accepted if at_end else max(ledger.accepted, _SHARE_FROM)
         return ledger.rejected * 100 > of * self.limit
+
+    def error(self, ledger: Ledger) -> TooManyRejected:
+        """For a replay that ends because of it."""
+        return TooManyRejected(
+            f"{ledger.rejected:,} of {ledger.accepted:,} events are rejected, more than --max-rejected"
+            " allows: see the dead letters; the same command goes on behind them"
+        )
 
 
 class SinkLedger(msgspec.Struct):

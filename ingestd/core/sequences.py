@@ -4,10 +4,11 @@ The accelerator's hold their items in one piece of memory and make an object of 
 What is done to all of a chunk's is done here, once for either kind.
 """
 
+import zlib
 from array import array
 from collections.abc import MutableSequence, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, TypeVar
 
 from ingestd.core.accelerator import compiled
@@ -17,6 +18,8 @@ T = TypeVar("T")
 _KEYS: tuple[type, ...] = (compiled.Keys,) if compiled else ()
 COMPILED: tuple[type, ...] = (compiled.Events, compiled.Digests) if compiled else ()
 """The accelerator's types of sequences."""
+HAVE_PARTS = compiled is not None and hasattr(compiled.Keys, "part")
+"""Those of 4.0 cannot be picked."""
 
 
 def together(events: Sequence[bytes]) -> Sequence[bytes]:
@@ -90,6 +93,29 @@ def joined_keys(parts: Sequence[MutableSequence[str | None]]) -> MutableSequence
     if _KEYS and parts and all(isinstance(part, _KEYS) for part in parts):
         return compiled.Keys.concat(parts)  # type: ignore[no-any-return]
     return list(chain.from_iterable(parts))
+
+
+def pick_keys(keys: MutableSequence[str | None], indices: Sequence[int]) -> MutableSequence[str | None]:
+    """Those at ``indices``, which ascend."""
+    if isinstance(keys, _KEYS) and HAVE_PARTS:
+        return keys.pick(indices)  # type: ignore[attr-defined,no-any-return]
+    keys = [*keys]
+    return [keys[index] for index in indices]
+
+
+def spread(checksum: int) -> int:
+    """The low bits of a CRC of names that differ in one character are far from spread."""
+    return checksum * 0x9E3779B1 >> 12 & 0xFFFFF
+
+
+def of_part(keys: Sequence[str | None], number: int, count: int) -> list[int]:
+    """Indices of those that the checksum of their text makes part ``number`` of ``count``; of those without a
+    text none."""
+    if isinstance(keys, _KEYS) and HAVE_PARTS:
+        return keys.part(number, count)  # type: ignore[attr-defined,no-any-return]
+    checksums = [zlib.crc32(key.encode()) if key else -1 for key in keys]
+    mine = [one >= 0 and (one * 0x9E3779B1 >> 12 & 0xFFFFF) % count == number for one in checksums]
+    return [*compress(range(len(mine)), mine)]
 
 
 def missing(keys: Sequence[str | None]) -> list[int]:

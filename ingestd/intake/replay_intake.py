@@ -6,11 +6,11 @@ the stages.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
 from ingestd.core.chunk import Batch, Chunk, Keeper
 from ingestd.core.clock import Clock, Tasks
-from ingestd.core.errors import TooManyRejected, UserError
 from ingestd.core.ledger import MaxRejected
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, Positions
@@ -19,6 +19,7 @@ from ingestd.delivery.queues import flush_by_age
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.copies import CopyTracker
 from ingestd.intake.fan_out import FanOut, RecoveredPositions
+from ingestd.intake.part import Part
 from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.recovery import ALL, Recovery, Which
 from ingestd.intake.stages import Stages
@@ -26,13 +27,16 @@ from ingestd.processing.validate import FirstEvents, ValidatedChunk
 from ingestd.sources.source import Source
 from ingestd.store.journal import Journal
 
+if TYPE_CHECKING:
+    from ingestd.core.errors import UserError
+
 _READ_AHEAD = 2
 """Chunks that are read while others go on their way."""
 
 
 class ReplayIntake:
     """Feeds one run's sources into its lanes. Keys of what an earlier process had on its way are claimed
-    from the start."""
+    from the start. ``part``: what of them this process takes; None: all."""
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class ReplayIntake:
         warn: Callable[[str], None],
         bounds: Bounds = DEFAULT_BOUNDS,
         max_rejected: str = "",
+        part: Part | None = None,
     ) -> None:
         self._window = stages.window
         self._validator = stages.validator
@@ -56,6 +61,8 @@ class ReplayIntake:
         self._journal = journal
         self._clock = clock
         self._warn = warn
+        self._part = part
+        self.of_others = 0
         self._fan_out = FanOut(
             stages.sinks,
             stages.routes,
@@ -182,6 +189,12 @@ class ReplayIntake:
         checked = self._check(chunk)
         if self._first and self._is_foreign(self._first, chunk, checked):
             return
+        if self._part:
+            before = len(chunk.events)
+            checked = self._part.narrow(chunk, checked, self._validator.watch)
+            self.of_others += before - len(chunk.events)
+            if not chunk.events:
+                return
         recovered = self._fan_out.recover(chunk)
         self._resume_found(recovered)
         self._take_over(chunk, checked, recovered)
@@ -242,10 +255,10 @@ class ReplayIntake:
     def _check(self, chunk: Chunk) -> ValidatedChunk:
         """Its events against the schema. What is not JSON may be several events: then the chunk has these; a
         broker's message is one, or what its source has found in it."""
-        accept = self._validator.accept
+        accept, again = self._validator.accept, self._part is not None  # a part is counted by itself
         keys = accept(chunk.events) if accept else None
         if keys is None or None in keys:
-            checked = self._validator.check(chunk.events, keys)
+            checked = self._validator.check(chunk.events, keys, again=again)
         else:  # nearly always
             checked = ValidatedChunk(keys, {}, {})
         if chunk.about or chunk.unreadable:
@@ -255,24 +268,9 @@ class ReplayIntake:
         unparsable = checked.unparsable if checked.refused else []
         if not unparsable:
             return checked
-        from ingestd.sources.files.salvage import events_in, is_utf16, recut
+        from ingestd.intake.broken_lines import cut_apart
 
-        broken = {
-            index: found
-            for index in unparsable
-            if index not in chunk.too_long
-            and (found := events_in(event := chunk.events[index])) != [(0, event)]
-        }
-        if broken:
-            recut(chunk, broken.__getitem__, broken)
-            checked = self._validator.check(chunk.events)
-            unparsable = checked.unparsable
-        for index in unparsable:
-            if is_utf16(chunk.events[index]):
-                checked.refuse(
-                    index, "it is UTF-16 in the middle of UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"
-                )
-        return checked
+        return cut_apart(chunk, checked, unparsable, self._validator, again=again)
 
     def _add_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
         for name, add in self._outboxes.items():
@@ -321,10 +319,7 @@ class ReplayIntake:
     def _end_if_too_many(self) -> None:
         limit, ledger = self._max_rejected, self._recorder.ledger
         if limit and not self.stopped and limit.exceeded_by(ledger, at_end=False):
-            self.error = TooManyRejected(
-                f"{ledger.rejected:,} of {ledger.accepted:,} events are rejected, more than --max-rejected"
-                " allows: see the dead letters; the same command goes on behind them"
-            )
+            self.error = limit.error(ledger)
             self.stop()
 
     def _too_large(

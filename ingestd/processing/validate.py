@@ -4,6 +4,7 @@ Called by the pipeline for every chunk, before the dedup window: the keys of ref
 that a broken copy of an event that is already delivered counts as its duplicate.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
@@ -13,7 +14,7 @@ from ingestd.core import json_path
 from ingestd.core.chunk import Chunk, size_of
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
-from ingestd.core.sequences import missing
+from ingestd.core.sequences import missing, pick_keys
 from ingestd.schemas.key_paths import KeyPaths, KeyWatch
 from ingestd.schemas.schema import (
     NOT_EXPLAINED,
@@ -60,10 +61,12 @@ class ValidatedChunk(NamedTuple):
         return [i for i, refusal in self.refused.items() if refusal.reason is Reason.UNPARSABLE]
 
     def pick(self, indices: Sequence[int]) -> "ValidatedChunk":
-        """Of the events at these indices, which count from 0 then."""
-        place = {index: at for at, index in enumerate(indices)}
+        """Of the events at these indices, which ascend and count from 0 then."""
+        keys = pick_keys(self.keys, indices)
+        place = {index: bisect_left(indices, index) for index in self.refused}  # few are
+        place = {index: at for index, at in place.items() if at < len(indices) and indices[at] == index}
         return ValidatedChunk(
-            [self.keys[index] for index in indices],
+            keys,
             {place[index]: refusal for index, refusal in self.refused.items() if index in place},
             {place[index]: key for index, key in self.refused_keys.items() if index in place},
         )
@@ -107,10 +110,10 @@ class Validator:
             deque(self._explain(events, keys, refusals), maxlen=0)
         return self._checked(events, keys, refusals, again=again)
 
-    def look_ahead(self, secret: bytes) -> LookAhead | None:
+    def look_ahead(self, secret: bytes, part: tuple[int, int] | None = None) -> LookAhead | None:
         """See ``LooksAhead``."""
         ahead = None if self._custom else self._schema
-        return ahead.look_ahead(secret) if isinstance(ahead, LooksAhead) else None
+        return ahead.look_ahead(secret, part) if isinstance(ahead, LooksAhead) else None
 
     def in_steps(self, events: Sequence[bytes]) -> Iterator[ValidatedChunk | None]:
         """As ``check``, by blocks of the events in their order; their indices count from the block's first.

@@ -259,7 +259,9 @@ class KeysWithin(Protocol):
         it."""
         ...
 
-    def look_ahead_within(self, limits: EventLimits, secret: bytes, /) -> LookAhead | None:
+    def look_ahead_within(
+        self, limits: EventLimits, secret: bytes, part: tuple[int, int] | None, /
+    ) -> LookAhead | None:
         """See ``LooksAhead``."""
         ...
 
@@ -291,9 +293,9 @@ class LimitedSchema:
         found = iter(self._schema.keys([event for i, event in enumerate(events) if i not in over]))
         return [None if i in over else next(found) for i in range(len(events))]
 
-    def look_ahead(self, secret: bytes) -> LookAhead | None:
+    def look_ahead(self, secret: bytes, part: tuple[int, int] | None) -> LookAhead | None:
         """See ``LooksAhead``."""
-        return self._within.look_ahead_within(self._limits, secret) if self._within else None
+        return self._within.look_ahead_within(self._limits, secret, part) if self._within else None
 
     def usual(self, events: Sequence[bytes], indices: Sequence[int]) -> Sequence[Explanation]:
         """See ``ExplainsTogether``."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ingestd.core.sequences import COMPILED
+from ingestd.core.sequences import COMPILED, HAVE_PARTS
 from ingestd.schemas import ActionType
 from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
 from ingestd.schemas.interaction_refusals import KEY_MEMBERS, Doubt, most_bytes, refusal_of, usual_refusal
@@ -187,13 +187,16 @@ class InteractionSchema:
                     keys[index] = key
         return keys
 
-    def look_ahead_within(self, limits: EventLimits, secret: bytes, /) -> LookAhead | None:
+    def look_ahead_within(
+        self, limits: EventLimits, secret: bytes, part: tuple[int, int] | None, /
+    ) -> LookAhead | None:
         if not COMPILED:
             return None
+        only = (part,) if part and HAVE_PARTS else ()
 
         def look(events: Any) -> None:
             if isinstance(events, COMPILED):
-                events.look_ahead(*limits, secret)  # type: ignore[attr-defined]
+                events.look_ahead(*limits, secret, *only)  # type: ignore[attr-defined]
 
         return look
 

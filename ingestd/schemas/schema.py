@@ -85,8 +85,9 @@ another thread than that of the event loop does it meanwhile."""
 class LooksAhead(Protocol):
     """A schema that may have such a part."""
 
-    def look_ahead(self, secret: bytes) -> LookAhead | None:
-        """A part of ``keys``, and of a window's digests under ``secret``. None: there is none."""
+    def look_ahead(self, secret: bytes, part: tuple[int, int] | None) -> LookAhead | None:
+        """A part of ``keys``, and of a window's digests under ``secret``: of the keys of a ``part`` (see
+        ``core/sequences.py``), None: of all. None: there is none."""
         ...
 
 

@@ -20,6 +20,8 @@ T = TypeVar("T")
 VERSION = 8
 MAX_CHECKED_BYTES = 64 * 1024**2
 FILE_NAME, MARK_NAME = "state.db", "state.mark"
+PARTS_NAME = "parts.json"
+"""Where the state is that of several processes: see ``parts.py``."""
 MAP_NAME = "state.map"
 REACH = "reach "
 """How the names of rows in ``meta`` begin that say how far a sink has come in the spool (``spool_reach.py``).

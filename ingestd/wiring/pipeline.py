@@ -41,7 +41,7 @@ from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.schemas.key_paths import KeyWatch
-from ingestd.store.connection import StoreFailed
+from ingestd.store.connection import PARTS_NAME, StoreFailed
 from ingestd.store.database import Database
 from ingestd.store.dead_letters import LOST, UNREADABLE, find_lost
 from ingestd.store.frozen_batches import FrozenBatch
@@ -150,6 +150,10 @@ async def open_pipeline(
 
         settings = await look_up(settings, login, clock=clock)
     async with AsyncExitStack() as stack:
+        if (directory / PARTS_NAME).exists():
+            from ingestd.store.parts import refuse_parts  # which is rare
+
+            refuse_parts(directory)
         validator, router = make_validator(settings, warn=warn), routes.compile(patterns_of(settings))
         stack.callback((lock := DirectoryLock(directory)).release)
         database = Database(

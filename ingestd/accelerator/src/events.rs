@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySlice, PyString};
 
 use crate::json::doubts;
-use crate::keys::Keys;
+use crate::keys::{Keys, Part};
 use crate::table::{Digest, NO_KEY, NO_SLOT, Places};
 
 /// Bytes that were read together, and where events are in them.
@@ -374,10 +374,19 @@ impl Events {
         Ok((end - start) as usize)
     }
 
-    /// Have these keys made now, and their digests: by a thread that waits for nothing else.
-    fn look_ahead(&self, py: Python<'_>, max_depth: usize, max_bytes: usize, secret: &[u8]) {
+    /// Have these keys made now, and their digests, or those of a `part`: by a thread that waits for nothing else.
+    #[pyo3(signature = (max_depth, max_bytes, secret, part = None))]
+    fn look_ahead(
+        &self,
+        py: Python<'_>,
+        max_depth: usize,
+        max_bytes: usize,
+        secret: &[u8],
+        part: Option<(u32, u32)>,
+    ) {
         let limits = (max_depth, max_bytes);
-        let keys = self.keys(py, limits, Some(secret));
+        let part = part.filter(|(_, count)| *count > 0);
+        let keys = self.keys(py, limits, Some((secret, part)));
         if let Ok(mut made) = self.ahead.lock() {
             *made = Some((limits, keys));
         }
@@ -386,13 +395,13 @@ impl Events {
 
 impl Events {
     /// Without the interpreter's lock.
-    fn keys(&self, py: Python<'_>, limits: Limits, secret: Option<&[u8]>) -> Keys {
+    fn keys(&self, py: Python<'_>, limits: Limits, hashed: Option<(&[u8], Option<Part>)>) -> Keys {
         let runs: Vec<(&[u8], &[(u32, u32)])> =
             self.runs.iter().map(|run| (run.source.data.bind(py).as_bytes(), run.spans())).collect();
         py.detach(|| {
             let mut keys = Keys::of_runs(&runs, limits.0, limits.1);
-            if let Some(secret) = secret {
-                keys.hash(secret);
+            if let Some((secret, part)) = hashed {
+                keys.hash(secret, part);
             }
             keys
         })
@@ -617,7 +626,7 @@ fn checked_index(index: isize, count: usize) -> PyResult<usize> {
     Ok(found as usize)
 }
 
-fn ascending(indices: &[usize], count: usize) -> PyResult<()> {
+pub fn ascending(indices: &[usize], count: usize) -> PyResult<()> {
     let in_order = indices.is_sorted_by(|one, next| one < next);
     if !in_order || indices.last().is_some_and(|&last| last >= count) {
         return Err(PyIndexError::new_err("indices must ascend, within the sequence"));

@@ -7,6 +7,7 @@ use blake2b_simd::many::{HashManyJob, hash_many};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
+use crate::events::ascending;
 use crate::json;
 use crate::table::{DIGEST_BYTES, Digest, NO_KEY};
 
@@ -15,6 +16,9 @@ pub const SECRET_BYTES: usize = 16;
 
 /// Room for the secret before each text, so that both are hashed where they are.
 const GAP: [u8; SECRET_BYTES] = [0; SECRET_BYTES];
+
+/// Its number, from 0, and how many there are.
+pub type Part = (u32, u32);
 
 /// Bytes of a key text, from behind the gap; ``(0, 0)``: None, ``(1, 1)``: valid and without a key.
 type Span = (u32, u32);
@@ -29,6 +33,8 @@ pub struct Keys {
     /// Under `secret`, as far as they were asked for; `NO_KEY` where there is no text, or it is new.
     pub digests: Vec<Digest>,
     secret: Vec<u8>,
+    /// Indices of those of a part, where it is known.
+    of_part: Option<(Part, Vec<usize>)>,
 }
 
 impl Keys {
@@ -51,7 +57,7 @@ impl Keys {
     }
 
     fn new(text: Vec<u8>, spans: Vec<Span>) -> Self {
-        Self { text, spans, digests: Vec::new(), secret: Vec::new() }
+        Self { text, spans, digests: Vec::new(), secret: Vec::new(), of_part: None }
     }
 
     fn add(&mut self, parts: &[&[u8]]) -> Span {
@@ -76,15 +82,37 @@ impl Keys {
         PyList::new(py, (0..self.spans.len()).map(|index| self.get(py, index)).collect::<PyResult<Vec<_>>>()?)
     }
 
-    /// Have `digests`, parallel to the keys.
-    pub fn hash(&mut self, secret: &[u8]) {
+    /// Whether the text at this index is of part `number` of `count`: see `ingestd/core/sequences.py`.
+    fn is_of(&self, index: usize, (number, count): Part) -> bool {
+        let (start, end) = self.spans[index];
+        if start <= 1 {
+            return false;
+        }
+        let checksum = u64::from(crc32fast::hash(&self.text[start as usize..end as usize]));
+        ((checksum * 0x9E37_79B1) >> 12 & 0xF_FFFF) % u64::from(count) == u64::from(number)
+    }
+
+    fn indices_of(&self, part: Part) -> Vec<usize> {
+        (0..self.spans.len()).filter(|&index| self.is_of(index, part)).collect()
+    }
+
+    /// Have `digests`, parallel to the keys; of `part` alone where one is given.
+    pub fn hash(&mut self, secret: &[u8], part: Option<Part>) {
         if self.secret != secret {
             self.digests.clear();
             self.secret = secret.to_vec();
         }
         self.digests.resize(self.spans.len(), NO_KEY);
         let new = |index: &usize| self.spans[*index].0 > 1 && self.digests[*index] == NO_KEY;
-        let new: Vec<usize> = (0..self.spans.len()).filter(new).collect();
+        let new: Vec<usize> = match part {
+            Some(part) => {
+                let mine = self.indices_of(part);
+                let new = mine.iter().copied().filter(new).collect();
+                self.of_part = Some((part, mine));
+                new
+            }
+            None => (0..self.spans.len()).filter(new).collect(),
+        };
         for &index in &new {
             let start = self.spans[index].0 as usize;
             self.text[start - secret.len()..start].copy_from_slice(secret);
@@ -119,6 +147,36 @@ impl Keys {
         all
     }
 
+    /// Those at these indices, which ascend, with the digests they have.
+    fn pick(&self, indices: Vec<usize>) -> PyResult<Self> {
+        ascending(&indices, self.spans.len())?;
+        let mut some = Self::new(Vec::with_capacity(indices.len() * 128), Vec::with_capacity(indices.len()));
+        for &index in &indices {
+            let span = match self.spans[index] {
+                NONE => NONE,
+                EMPTY => EMPTY,
+                (start, end) => some.add(&[&self.text[start as usize..end as usize]]),
+            };
+            some.spans.push(span);
+        }
+        if !self.digests.is_empty() {
+            some.digests = indices.iter().map(|&index| self.digests[index]).collect();
+            some.secret = self.secret.clone();
+        }
+        Ok(some)
+    }
+
+    /// Indices of those whose text is of part `number` of `count`.
+    fn part(&self, number: u32, count: u32) -> PyResult<Vec<usize>> {
+        if count == 0 {
+            return Err(pyo3::exceptions::PyValueError::new_err("there is no part of nothing"));
+        }
+        Ok(match &self.of_part {
+            Some((part, mine)) if *part == (number, count) => mine.clone(),
+            _ => self.indices_of((number, count)),
+        })
+    }
+
     fn __len__(&self) -> usize {
         self.spans.len()
     }
@@ -139,6 +197,7 @@ impl Keys {
             Some("") => EMPTY,
             Some(text) => self.add(&[text.as_bytes()]),
         };
+        self.of_part = None;
         if let Some(digest) = self.digests.get_mut(index) {
             *digest = NO_KEY;
         }

@@ -53,7 +53,7 @@ impl KeyTable {
         let secret = &slf.borrow().secret.clone();
         let mut all: Vec<Digest> = if let Ok(compiled) = keys.cast::<Keys>() {
             let mut compiled = compiled.borrow_mut();
-            compiled.hash(secret);
+            compiled.hash(secret, None);
             compiled.digests.clone()
         } else {
             keys.try_iter()?

@@ -1,5 +1,6 @@
 """What a replay with several sinks shows while it runs and at its end: a real replay, real receivers."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,8 @@ import anyio
 import pytest
 
 from ingestd.app.replay import open_replay, run
+from ingestd.app.replay_progress import progress_of
+from ingestd.app.replay_report import outcome_of
 from ingestd.cli.progress import Look, Quiet, RateMeter, bar_lines
 from ingestd.config import load
 from ingestd.core.ledger import Ledger
@@ -38,7 +41,7 @@ async def test_a_sink_in_trouble_is_named_while_it_runs_and_every_sink_has_a_lin
         settings = load(str(tmp_path / "i.toml"), {}, {})
         said: list[str] = []
         async with open_replay(settings, None, [events], warn=said.append) as replay:
-            meter = RateMeter(replay)
+            meter = RateMeter(partial(progress_of, replay))
 
             async def watch() -> None:
                 while not said or said[-1] == "":
@@ -50,11 +53,11 @@ async def test_a_sink_in_trouble_is_named_while_it_runs_and_every_sink_has_a_lin
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(watch)
                     await run(replay, warn=lambda message: None)
-            Quiet().summary(replay)
+            Quiet().summary(outcome_of(replay))
         alive.append(True)
         async with open_replay(settings, None, [events], warn=said.append) as replay:
             await run(replay, warn=lambda message: None)
-            Quiet().summary(replay)
+            Quiet().summary(outcome_of(replay))
     assert "connection closed" in next(filter(None, said))
     assert "hooks" not in next(filter(None, said))
     out = capsys.readouterr().out
@@ -126,7 +129,7 @@ class Moved:
             sources=[SimpleNamespace(reader=self.reader)],
             pipeline=SimpleNamespace(ledger=self.ledger, clock=clock, runners=runners),
         )
-        self.meter = RateMeter(replay, lambda: self.now)
+        self.meter = RateMeter(partial(progress_of, replay), lambda: self.now)
 
     def after(self, seconds: float, *, read: int, accepted: int, in_flight: int) -> Look:
         self.now += seconds

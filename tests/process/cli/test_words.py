@@ -36,7 +36,8 @@ API = ("--api", "http://127.0.0.1:9", "--no-auth")
         ((*API, "/nowhere.ndjson"), "cannot read /nowhere.ndjson: No such file"),
         ((*API, "/"), "it is a directory"),
         ((*API, "--no-such-option"), "No such option"),
-        ((*API, "--workers", "2"), "a replay is one process. Where that is the bound"),
+        ((*API, "--workers", "0"), "0 is not in the range"),
+        ((*API, "--workers", "2", "-"), "standard input can be read by one process only"),
     ],
 )
 def test_each_mistake_is_one_line_and_2(place: Place, words: tuple[str, ...], said: str) -> None:

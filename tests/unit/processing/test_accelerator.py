@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ingestd.core import accelerator
 from ingestd.core.chunk import frame, packed_events, packed_keys, size_of
 from ingestd.core.receipt import known_keys
-from ingestd.core.sequences import joined, lengths_of, pick, together, without
+from ingestd.core.sequences import joined, lengths_of, of_part, pick, pick_keys, together, without
 from ingestd.delivery.queues import _fit_of
 from ingestd.processing.dedup import KeyTable
 from ingestd.processing.validate import Validator
@@ -366,12 +366,39 @@ def test_claimed_keys_are_found_in_a_table_that_has_grown_since(max_count: int, 
     assert states == 20 * [(False, True)] + 20 * [(False, False)] + count * [(True, True)]
 
 
+@given(st.lists(lines(), max_size=8), st.integers(1, 5), st.data())
+@settings(max_examples=examples(50))
+def test_keys_of_a_part_are_chosen_and_hashed_as_in_python(
+    batch: list[bytes], count: int, data: st.DataObject
+) -> None:
+    batch = [VALID.replace(b'"i"', b'"i%d"' % number) for number in range(6)] + batch
+    schema, number = InteractionSchema(), data.draw(st.integers(0, count - 1))
+    looked = events_of(batch)
+    ahead = schema.look_ahead_within(LIMITS, SECRET, (number, count))
+    assert ahead
+    ahead(looked)
+    plain = schema.keys_within(batch, LIMITS)
+    for events in (looked, events_of(batch)):
+        keys = schema.keys_within(events, LIMITS)
+        for _ in range(2):
+            mine = of_part(keys, number, count)
+            assert mine == of_part([*keys], number, count)
+            chosen = data.draw(st.sets(st.integers(0, len(batch) - 1)).map(sorted)) if count > 2 else mine
+            picked = pick_keys(keys, chosen)
+            assert [*picked] == [keys[index] for index in chosen] == pick_keys([*keys], chosen)
+            digests, *_ = compiled.KeyTable(SECRET, 100, 10.0).claim(picked, 0.0)
+            expected, *_ = KeyTable(SECRET, 100, 10.0).claim([*picked], 0.0)
+            assert list(digests) == expected
+            keys[0] = "set later, as one that was explained"
+    assert plain == [*schema.keys_within(events_of(batch), LIMITS)]
+
+
 @given(st.lists(lines(), max_size=8), st.binary(max_size=16))
 @settings(max_examples=examples(50))
 def test_keys_of_events_are_hashed_as_in_python(batch: list[bytes], secret: bytes) -> None:
     schema = InteractionSchema()
     looked = events_of(batch)
-    ahead = schema.look_ahead_within(LIMITS, secret)
+    ahead = schema.look_ahead_within(LIMITS, secret, None)
     assert ahead
     ahead(looked)
     for events, limits in ((events_of(batch), None), (looked, LIMITS), (looked, LIMITS)):

@@ -1,0 +1,1 @@
+"""A replay by several processes: each has its part of the events, and a state directory."""
