@@ -9,7 +9,7 @@ keys: they would be a second truth, and nobody tells it of a key that is free ag
 import asyncio
 import sys
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -32,14 +32,17 @@ from ingestd.intake.admission_queue import Accepted, AdmissionQueue
 from ingestd.intake.submission_group import SubmissionGroup
 from ingestd.processing.validate import Validator
 from ingestd.recording.event_recorder import EventTrace
-from ingestd.sources.broker.source import BrokerAway
-from ingestd.sources.nats.connection import JetStreamError
+from ingestd.sources.nats.connection import JetStreamError, NatsMessage
 
 MAX_CHUNK_BYTES = 256 * 1024
 MAX_GROUP_BYTES = 1024 * 1024
 _MOST_GROUPS = 2
 """On their way at a time. What arrives meanwhile goes together: a large chunk costs less than many."""
 _AWAY_S, _FULL_S, _CLOSING_S = 5, 30, 1
+
+
+ChunkPart = tuple[int, Sequence[bytes], Digests]
+"""(partition, events, digests) of a chunk to be."""
 
 
 class EdgeCounts(msgspec.Struct):
@@ -96,7 +99,7 @@ class EdgeAdmission(AdmissionQueue):
         self._within_s = within_s
         self._number = 0
         # A chunk that has to be sent again must not come behind one with later events of its order keys.
-        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turn = asyncio.Lock()
         self._ordered = splitter().keeps_order
         self._storing: set[asyncio.Task[None]] = set()
 
@@ -119,12 +122,10 @@ class EdgeAdmission(AdmissionQueue):
         """Every chunk of it, each in its partition; then the answers. A part that is stored when another is
         not stays there: the producer is told to come again, and what it sends then are copies."""
         parts = group.claim(self._keys(), self._clock.monotonic(), max_bytes=sys.maxsize)
-        appends = [self._append(*chunk) for part in parts for chunk in self._cut(part[1], part[2])]
-        if self.keep_rejected:
-            appends += [self._keep(*refused) for refused in group.refused]
-        found = await asyncio.gather(*appends, return_exceptions=True)
-        if failed := [one for one in found if isinstance(one, BaseException)]:
-            self._refuse(group, failed[0])
+        chunks = [chunk for part in parts for chunk in self._cut(part[1], part[2])]
+        refused = [self._letter(*one) for one in group.refused] if self.keep_rejected else []
+        if failed := await self._append(chunks, refused):
+            self._refuse(group, failed)
         else:
             if self._trace and self._trace.tap.open:
                 self._trace.submitted([part[1] for part in parts], group.copies, group.refused)
@@ -133,9 +134,7 @@ class EdgeAdmission(AdmissionQueue):
     def _keys(self) -> GroupKeys:
         return self._group_keys
 
-    def _cut(
-        self, events: Sequence[bytes], digests: Digests
-    ) -> Iterator[tuple[int, Sequence[bytes], Digests]]:
+    def _cut(self, events: Sequence[bytes], digests: Digests) -> Iterator[ChunkPart]:
         """By partition, in chunks of at most ``MAX_CHUNK_BYTES``, or of one event."""
         for partition, positions in self._splitter().split(events, digests).items():
             mine, keys = pick(events, positions), pick(digests, positions)
@@ -149,21 +148,33 @@ class EdgeAdmission(AdmissionQueue):
                     yield partition, mine[first:end], keys[first:end]
                 first, before = end, sizes[end - 1]
 
-    async def _append(self, partition: int, events: Sequence[bytes], digests: Digests) -> None:
-        self._number += 1
-        headers = {
-            chunk_message.ID: f"{self._edge}-{self._number}",
-            chunk_message.EVENTS: str(len(events)),
-        }
-        data = chunk_message.encode(events, digests)
-        subject = self._names.partition(partition)
-        async with self._turns[partition] if self._ordered else nullcontext():
-            answer = await self._link.append(subject, data, headers, within_s=self._within_s)
-        self.counts.chunks += 1
-        self.counts.again += bool(answer.get("duplicate"))
+    async def _append(self, chunks: Sequence[ChunkPart], letters: Sequence[NatsMessage]) -> Exception | None:
+        """All of them together; where there is an order, no two of one partition. Why that failed, if it
+        did."""
+        rounds: list[list[NatsMessage]] = [[*letters]]
+        before = Counter[int]()
+        for partition, events, digests in chunks:
+            number = before[partition] if self._ordered else 0
+            before[partition] += 1
+            rounds += [[] for _ in range(number - len(rounds) + 1)]
+            rounds[number].append(self._message(partition, events, digests))
+        async with self._turn if self._ordered else nullcontext():
+            for messages in rounds:
+                found = await self._link.append_all(messages, within_s=self._within_s)
+                for (_, _, headers), answer in zip(messages, found, strict=True):
+                    if isinstance(answer, dict) and headers and chunk_message.EVENTS in headers:
+                        self.counts.chunks += 1
+                        self.counts.again += bool(answer.get("duplicate"))
+                if failed := next((one for one in found if isinstance(one, Exception)), None):
+                    return failed
+        return None
 
-    async def _keep(self, payload: bytes, reason: Reason, detail: str, producer: str) -> None:
-        self._number += 1
+    def _message(self, partition: int, events: Sequence[bytes], digests: Digests) -> NatsMessage:
+        headers = {chunk_message.ID: self._id(), chunk_message.EVENTS: str(len(events))}
+        return self._names.partition(partition), chunk_message.encode(events, digests), headers
+
+    def _letter(self, payload: bytes, reason: Reason, detail: str, producer: str) -> NatsMessage:
+        headers = {chunk_message.ID: self._id()}
         packed = letter_stream.refused_letter(
             payload,
             reason,
@@ -173,13 +184,13 @@ class EdgeAdmission(AdmissionQueue):
             edge=self._edge,
             number=self._number,
         )
-        subject, _ = letter_stream.address(self._names, packed)
-        headers = {chunk_message.ID: f"{self._edge}-{self._number}"}
-        await self._link.append(subject, packed, headers, within_s=self._within_s)
+        return letter_stream.address(self._names, packed)[0], packed, headers
 
-    def _refuse(self, group: SubmissionGroup, error: BaseException) -> None:
-        if not isinstance(error, BrokerAway | JetStreamError):
-            raise error
+    def _id(self) -> str:
+        self._number += 1
+        return f"{self._edge}-{self._number}"
+
+    def _refuse(self, group: SubmissionGroup, error: Exception) -> None:
         if isinstance(error, JetStreamError) and error.code in FULL:
             self.room.refused()
             whose = f", most of it waits for {self.room.filled_by}" if self.room.filled_by else ""

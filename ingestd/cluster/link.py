@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
 from ingestd.sources.broker.source import BrokerAway
-from ingestd.sources.nats.connection import JetStreamError, NatsConnection
+from ingestd.sources.nats.connection import JetStreamError, NatsConnection, NatsMessage
 from ingestd.sources.nats.settings import NatsLogin
 
 if TYPE_CHECKING:
@@ -147,29 +147,34 @@ class JetStreamLink:
                 self.problem = ""
                 return
 
-    async def append(
-        self, subject: str, data: bytes, headers: Mapping[str, str], *, within_s: float
-    ) -> dict[str, Any]:
-        """Store a message whose headers have an id, by which the server knows it if an answer gets lost: it
-        is sent again until there is one. Raises JetStreamError (a full stream, too), and BrokerAway when time
-        is over: then it may be stored or not."""
-        until, why = self._clock.monotonic() + within_s, "there is no connection to NATS"
-        while (left_s := until - self._clock.monotonic()) > 0:
+    async def append_all(
+        self, messages: Sequence[NatsMessage], *, within_s: float
+    ) -> list[dict[str, Any] | JetStreamError | BrokerAway]:
+        """Store messages whose headers have ids, by which the server knows them if its answers get lost: what
+        is not answered is sent again. What became of each: a JetStreamError of a full stream, too, and
+        BrokerAway when time is over: then it may be stored or not."""
+        until = self._clock.monotonic() + within_s
+        none = BrokerAway("there is no connection to NATS")
+        found: list[dict[str, Any] | JetStreamError | BrokerAway] = [none] * len(messages)
+        left = [*range(len(messages))]
+        while left and (left_s := until - self._clock.monotonic()) > 0:
             connection = self.connection
             if connection is None:
                 await wait_until_set(self._opened, min(left_s, _LOOK_S), self._clock)
                 continue
-            try:
-                async with self._clock.timeout(left_s):
-                    return await connection.append(subject, data, headers)
-            except BrokerAway as error:
-                why = str(error)
+            answers = await connection.append_all([messages[at] for at in left], within_s=left_s)
+            for at, answer in zip(left, answers, strict=True):
+                found[at] = answer
+            left = [at for at in left if _may_succeed(found[at])]
+            if any(isinstance(found[at], BrokerAway) for at in left):
                 await self._look_again(connection)
-            except TimeoutError:
-                break
-            except JetStreamError as error:
-                if error.code in FULL or error.code not in CLUSTER_BUSY:
-                    raise
-                why = str(error)
-            await self._clock.sleep(_AGAIN_S)
-        raise BrokerAway(why)
+            if left:
+                await self._clock.sleep(_AGAIN_S)
+        return found
+
+
+def _may_succeed(answer: dict[str, Any] | JetStreamError | BrokerAway) -> bool:
+    """If it is sent again."""
+    if isinstance(answer, JetStreamError):
+        return answer.code in CLUSTER_BUSY - FULL
+    return isinstance(answer, BrokerAway)

@@ -9,16 +9,19 @@ import importlib
 import json
 import logging
 import re
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
 from ingestd.sources.broker.source import BrokerAway, secret_of
+from ingestd.sources.nats import tls
+from ingestd.sources.nats.exchange import DirectInbox, SharedAnswers, written
 from ingestd.sources.nats.settings import NatsLogin
 
 CONNECT_S = 10.0
@@ -29,6 +32,8 @@ MIN_VERSION = (2, 14)
 NOT_FOUND = (10059, 10014)
 """Error codes of JetStream: there is no such stream, no such consumer."""
 
+NatsMessage = tuple[str, bytes, Mapping[str, str] | None]
+"""(subject, data, headers)."""
 
 _TASKS = ("_reading_task", "_ping_interval_task", "_flusher_task", "_reconnection_task")
 
@@ -64,11 +69,11 @@ class NatsConnection:
         self._client = _nats().Client()
         self._gone = asyncio.Event()
         self._inboxes: dict[str, Any] = {}
-        self._asked: dict[str, asyncio.Future[Any]] = {}  # by the subject of the answer
+        self._asked: dict[str, tuple[SharedAnswers, int]] = {}  # by the subject of the answer
         self._answers = ""
         self._number = 0
-        prefix = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
-        self.api_prefix = prefix
+        self._is_stream = False  # else messages are frames of a WebSocket
+        self.api_prefix = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
 
     async def open(self) -> None:
         """Raises BrokerAway, and UserError for what will not get better: files, a version."""
@@ -77,7 +82,11 @@ class NatsConnection:
             async with self._clock.timeout(CONNECT_S):
                 await self._client.connect(**options)
                 self._answers = str(self._client.new_inbox())
-                await self._client.subscribe(f"{self._answers}.*", cb=self._answered)
+                await self._client.subscribe(
+                    f"{self._answers}.*", future=DirectInbox(self._answered, self._keep)
+                )
+                await self._client.flush()  # the server knows of it before the first request
+                self._is_stream = self._client.connected_url.scheme in ("nats", "tls")
         except ImportError:
             raise UserError("NATS credentials need nkeys: pip install 'ingestd[nats]'") from None
         except UserError:
@@ -89,7 +98,7 @@ class NatsConnection:
             raise BrokerAway(f"cannot connect to NATS at {self.shown}: {self._why(error)}") from None
         if self._settings.wants_tls and not self._is_tls():
             await self.close()
-            raise BrokerAway(_plain(self.shown))
+            raise BrokerAway(tls.words_of_plain(self.shown))
         if (version := self.version) < MIN_VERSION:
             await self.close()
             least, found = ".".join(map(str, MIN_VERSION)), ".".join(map(str, version))
@@ -136,59 +145,88 @@ class NatsConnection:
     async def ask(self, what: str, body: Any = None) -> dict[str, Any]:
         """A request to JetStream; ``what``: as STREAM.INFO.ORDERS. Raises JetStreamError, BrokerAway."""
         data = json.dumps(body).encode() if body is not None else b""
-        answer = json.loads(await self.request(f"{self.api_prefix}.{what}", data))
-        if error := answer.get("error"):
-            raise JetStreamError(int(error.get("err_code", 0)), printable(str(error.get("description", ""))))
-        return dict(answer)
+        answer = _read_answer(await self.request(f"{self.api_prefix}.{what}", data))
+        if isinstance(answer, JetStreamError):
+            raise answer
+        return answer
 
     async def request(self, subject: str, data: bytes) -> bytes:
         """Raises BrokerAway where nobody answers in time."""
-        return await self._request(subject, data, None)
+        (found,) = await self._exchange([(subject, data, None)], REQUEST_S)
+        if isinstance(found, BrokerAway):
+            raise found
+        return found
 
     async def append(self, subject: str, data: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         """Store a message in the stream of its subject; gives what the server says of it (``seq``,
         ``duplicate``). Raises JetStreamError; BrokerAway: it may be stored or not."""
-        answer = json.loads(await self._request(subject, data, dict(headers)))
-        if error := answer.get("error"):
-            raise JetStreamError(int(error.get("err_code", 0)), printable(str(error.get("description", ""))))
-        return dict(answer)
+        (found,) = await self.append_all([(subject, data, headers)])
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    async def _request(self, subject: str, data: bytes, headers: dict[str, str] | None) -> bytes:
-        """A connection that ends meanwhile is not waited for until the time is over. Without the tasks that
-        nats-py makes for each request: an edge makes one for each chunk."""
-        self._number += 1
-        reply = f"{self._answers}.{self._number}"
-        answer = self._asked[reply] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(_take_result)  # who waits for it may be cancelled
+    async def append_all(
+        self, messages: Sequence[NatsMessage], *, within_s: float = REQUEST_S
+    ) -> list[dict[str, Any] | JetStreamError | BrokerAway]:
+        """As ``append``, of several that are sent together; what becomes of each."""
+        found = await self._exchange(messages, min(within_s, REQUEST_S))
+        return [one if isinstance(one, BrokerAway) else _read_answer(one) for one in found]
+
+    async def _exchange(self, messages: Sequence[NatsMessage], within_s: float) -> list[bytes | BrokerAway]:
+        """The answers to requests that are sent together. A connection that ends meanwhile is not waited for
+        until the time is over. Without the tasks that nats-py makes for each request."""
+        answers, first = SharedAnswers(len(messages)), self._number
+        self._number += len(messages)
+        replies = [f"{self._answers}.{number}" for number in range(first, self._number)]
+        self._asked.update((reply, (answers, index)) for index, reply in enumerate(replies))
         task = asyncio.current_task()
-        cancelled = task.cancelling() if task else 0
+        cancelled, why = task.cancelling() if task else 0, ""
         try:
             if self._gone.is_set():
                 raise ConnectionError("it is closed")
-            await self._client.publish(subject, data, reply=reply, headers=headers)
-            if task and task.cancelling() > cancelled:  # nats-py takes that for nothing
-                raise asyncio.CancelledError
-            async with self._clock.timeout(REQUEST_S):
-                found = await answer
-            if not found.data and (found.headers or {}).get("Status") == "503":
-                raise ConnectionError("no responders available for request")
-            return bytes(found.data)
+            async with self._clock.timeout(within_s):
+                await self._send(messages, replies)
+                if task and task.cancelling() > cancelled:  # nats-py takes that for nothing
+                    raise asyncio.CancelledError
+                await answers.all
         except Exception as error:
-            raise BrokerAway(f"no answer from JetStream at {self.shown}: {self._why(error)}") from None
+            why = self._why(error)
         finally:
-            del self._asked[reply]
-            answer.cancel()
+            for reply in replies:
+                del self._asked[reply]
+        return [self._answer_of(one, why) for one in answers.found]
 
-    async def _answered(self, one: Any) -> None:
-        answer = self._asked.get(one.subject)
-        if answer and not answer.done():
-            answer.set_result(one)
+    async def _send(self, messages: Sequence[NatsMessage], replies: Sequence[str]) -> None:
+        together: list[bytes] = []
+        most_bytes = self.max_payload if self._is_stream else -1
+        for (subject, data, headers), reply in zip(messages, replies, strict=True):
+            if headers and len(data) <= most_bytes:
+                together += written(subject, reply, data, headers)
+            else:
+                await self._client.publish(subject, data, reply=reply, headers=headers)
+        if together:
+            transport = self._client._transport  # noqa: SLF001
+            transport.writelines(together)
+            await transport.drain()
+
+    def _answer_of(self, answer: Any, why: str) -> bytes | BrokerAway:
+        """``why``: there is none."""
+        if answer and (answer.data or (answer.headers or {}).get("Status") != "503"):
+            return bytes(answer.data)
+        words = self._why(ConnectionError("no responders available for request")) if answer else why
+        return BrokerAway(f"no answer from JetStream at {self.shown}: {words}")
+
+    def _answered(self, one: Any) -> None:
+        if asked := self._asked.get(one.subject):
+            asked[0].take(asked[1], one)
+
+    def _keep(self, error: Exception) -> None:
+        self._error = _words(error)
 
     def _lost(self) -> None:
         self._gone.set()
-        for answer in self._asked.values():
-            if not answer.done():
-                answer.set_exception(ConnectionError("it is closed"))
+        for answers, _ in self._asked.values():
+            answers.lose(ConnectionError("it is closed"))
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
         """Raises BrokerAway."""
@@ -200,14 +238,10 @@ class NatsConnection:
     async def listen(self, message: Callable[[Any], None], subject: str = "") -> str:
         """``message`` is given everything that comes to the subject, or else to an inbox, whose name this
         returns. Raises BrokerAway."""
-
-        async def came(one: Any) -> None:
-            message(one)
-
         inbox = subject or str(self._client.new_inbox())
         try:
             self._inboxes[inbox] = await self._client.subscribe(
-                inbox, cb=came, pending_msgs_limit=-1, pending_bytes_limit=-1
+                inbox, future=DirectInbox(message, self._keep)
             )
         except Exception as error:
             raise BrokerAway(f"the connection to NATS at {self.shown} is lost: {self._why(error)}") from None
@@ -257,7 +291,7 @@ class NatsConnection:
             "disconnected_cb": self._note_closed,
         }
         if settings.wants_tls:
-            options["tls"] = _tls(settings)
+            options["tls"] = tls.make_context(settings)
         login = next(iter(settings.logins), "")
         if login == "user":
             password = secret_of(settings.password.get_secret_value(), settings.password_file, "password")
@@ -276,14 +310,14 @@ class NatsConnection:
         """Asked for in the moment before it is sent. nats-py goes on in plain text where a server, or who
         stands before it, says that it has no TLS."""
         if self._settings.wants_tls and not self._is_tls():
-            raise UserError(_plain(self.shown))
+            raise UserError(tls.words_of_plain(self.shown))
         return text
 
     def _is_tls(self) -> bool:
         return bool(getattr(self._client, "_server_info", {}).get("tls_required"))
 
     async def _note(self, error: Exception) -> None:
-        self._error = _words(error)
+        self._keep(error)
 
     async def _note_closed(self) -> None:
         self._lost()
@@ -296,6 +330,13 @@ class NatsConnection:
         return printable(redaction.redact(words))
 
 
+def _read_answer(answer: bytes) -> dict[str, Any] | JetStreamError:
+    found = msgspec.json.decode(answer)
+    if error := found.get("error"):
+        return JetStreamError(int(error.get("err_code", 0)), printable(str(error.get("description", ""))))
+    return dict(found)
+
+
 def _take_result(task: "asyncio.Future[Any]") -> None:
     """Nobody else asks for it."""
     if not task.cancelled():
@@ -305,18 +346,3 @@ def _take_result(task: "asyncio.Future[Any]") -> None:
 def _words(error: Exception) -> str:
     text = re.sub(r"^nats: '?|'$", "", str(error)).strip()
     return text or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
-
-
-def _plain(servers: str) -> str:
-    return f"the NATS server at {servers} has no TLS, which the configuration asks for: nothing is sent to it"
-
-
-def _tls(settings: NatsLogin) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        files = ", ".join(filter(None, (settings.ca_file, settings.cert_file, settings.key_file)))
-        raise UserError(f"cannot use the TLS files {files}: {error}") from None
-    return context

@@ -38,10 +38,14 @@ async def test_an_edge_that_did_not_hear_of_other_partitions_learns_it_from_the_
         new = await installation.begin_generation(connection, names, found, 2)
         await installation.fence(connection, names, new)
         assert await installation.is_fenced(connection, names, new)
-        with pytest.raises(BrokerAway, match="no responders"):
-            await link.append(names.partition(0), b"late", {"Nats-Msg-Id": "1"}, within_s=0.3)
+        late = (names.partition(0), b"late", {"Nats-Msg-Id": "1"})
+        in_time = (names.partition(new.first), b"new", {"Nats-Msg-Id": "2"})
+        refused, stored = await link.append_all([late, in_time], within_s=0.3)
+        assert isinstance(refused, BrokerAway)
+        assert "no responders" in str(refused)
         assert link.expected == (names, new)
-        await link.append(names.partition(new.first), b"new", {"Nats-Msg-Id": "2"}, within_s=5.0)
+        (again,) = await link.append_all([in_time], within_s=5.0)
+        assert again == {**stored, "duplicate": True}
         await link.close()
         await connection.close()
 
