@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _NO_WORDS = "is not there with --workers"
 
 def check_parts(settings: Settings, sources: Sequence[str], count: int) -> None:
     """Raises UserError for what several processes cannot do."""
+    if not sys.platform.startswith("linux"):
+        raise UserError("--workers needs Linux: elsewhere the processes would go on when this one is killed")
     for source in sources:
         _check_source(source)
     if settings.audit.file:

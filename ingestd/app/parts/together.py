@@ -140,15 +140,18 @@ class PartedReplay:
         _, status = await asyncio.to_thread(os.waitpid, process.pid, 0)
         process.pid = 0
         latest, code = process.latest, os.waitstatus_to_exitcode(status)
-        if latest.ended and latest.report:
+        if latest.ended:
             return
-        if not latest.ended and not self._ending:
+        if not self._ending:
             why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             latest.error = f"{process.name} has ended by {why}: run the same command again to continue"
             latest.error_code = EXIT_KILLED
         self._drain()  # the others go no further alone
 
     def _receive(self, process: PartProcess, report: PartReport) -> None:
+        if not report.report:  # it could not begin, or could not close what it had opened
+            report.report, report.progress = process.latest.report, process.latest.progress
+            self._drain()
         process.latest = report
         for warning in report.warnings:
             if len(self._warned_by) > _MOST_WARNINGS:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingestd.store.lock import DirectoryLock
 from tests.effort import seeds
 from tests.event_api import INVALID, EventApi, assert_balanced, event, events, once_each, write
 from tests.machine import patience
@@ -381,3 +382,31 @@ async def test_several_sinks_with_patterns_and_transforms_get_what_they_get_of_o
         for count in ("routed", "delivered", "dropped", "requests"):
             assert together["sinks"][name][count] == alone["sinks"][name][count]
     assert together["sources"] == alone["sources"]
+
+
+async def test_where_one_cannot_begin_the_others_end_and_the_next_run_goes_on(place: Place) -> None:
+    source = write(place / "in.ndjson", events(4_000, note="n" * 600))
+    second = parts(place)[1]
+    second.mkdir(parents=True)
+    async with EventApi(slow) as api:
+        words = place.replay(api, source, "--workers", 2, "--max-batch-events", 20)
+        lock = DirectoryLock(second)
+        try:
+            done = await place.run(*words)
+        finally:
+            lock.release()
+        assert done.code == 2
+        assert f"the state directory {second} is in use by process {os.getpid()}" in done.err
+        assert len(api.events) < 2_500
+        assert (await place.run(*words)).code == 0
+        assert sorted(api.events) == events(4_000, note="n" * 600)
+
+
+async def test_a_replay_in_parts_has_its_state_to_itself(place: Place) -> None:
+    source = write(place / "in.ndjson", events(100))
+    async with EventApi(lambda request: Hang()) as api:
+        words = place.replay(api, source, "--workers", 2)
+        async with place.start(*words) as running:
+            await api.until(lambda api: len(api.requests) == 2)
+            other = await place.run(*words)
+            assert (other.code, f"is in use by process {running.process.pid}" in other.err) == (2, True)
