@@ -158,9 +158,9 @@ class Life:
             self.pipeline = replay.pipeline
             await run_replay(replay, warn=lambda message: None)
         self._ended(replay.error)
-        if replay.damage:
+        if replay.damage and not self.over:
             world.trace.breach(f"the file is said to be damaged: {replay.damage}")
-        if not (replay.error or replay.interrupted):
+        if not (replay.error or replay.interrupted or self.over):
             world.replayed()
 
     def _ended(self, error: UserError | None) -> None:
@@ -168,7 +168,7 @@ class Life:
         self.world.trace.note(f"the process ends: {words}")
         gave_up = isinstance(error, Unreachable) and self.plan.lines and not self.last
         left_out = self.plan.without and "is no longer configured" in words
-        if error and not (self.may_fail or gave_up or left_out):
+        if error and not (self.may_fail or gave_up or left_out or self.over):
             self.world.trace.breach(f"it ended with an error: {error}")
 
     def _disk_delay(self) -> float:

@@ -35,3 +35,9 @@ def test_a_process_is_killed_between_the_end_of_its_task_and_the_stop_of_its_loo
     loop.unwind([])
     assert task.done()
     loop.close()
+
+
+def test_what_comes_of_a_process_after_its_power_was_cut_is_not_judged() -> None:
+    """It is cut at a write, which fails: while the replay is taken apart, it ends with that error."""
+    with simulator() as one:
+        assert not one.run(draw(3142)).broken
