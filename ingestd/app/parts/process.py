@@ -1,12 +1,14 @@
 """One process of a replay: it replays its part, and reports to the one that started it."""
 
+import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import msgspec
 
 from ingestd.app.event_loop import run_loop
+from ingestd.app.outside import Outside, open_signals
 from ingestd.app.parts.reports import PartReport
 from ingestd.app.replay import Replay, open_replay, run
 from ingestd.app.replay_progress import progress_of
@@ -92,7 +94,13 @@ def run_part(
 
     async def session() -> Replay:
         async with open_replay(
-            settings, login, sources, from_start=from_start, part=part, warn=reporter.warn
+            settings,
+            login,
+            sources,
+            from_start=from_start,
+            part=part,
+            warn=reporter.warn,
+            outside=Outside(signals=first_signal),
         ) as replay:
             _refuse_own_order(replay)
             async with reporter.showing(replay):
@@ -106,6 +114,20 @@ def run_part(
         return error.exit_code
     reporter.end(replay)
     return replay.exit_code
+
+
+@contextmanager
+def first_signal(*numbers: signal.Signals) -> Iterator[AsyncIterator[signal.Signals]]:
+    """A service manager may signal every process, and then the one that started this passes its own on: that
+    is no second wish. What ends at once is that one, and the kernel this."""
+    with open_signals(*numbers) as signals:
+
+        async def first() -> AsyncIterator[signal.Signals]:
+            yield await anext(signals)
+            async for _ in signals:
+                pass
+
+        yield first()
 
 
 def _refuse_own_order(replay: Replay) -> None:

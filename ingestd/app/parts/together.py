@@ -137,10 +137,14 @@ class PartedReplay:
         while (line := await reader.readline()).endswith(b"\n"):
             self._receive(process, msgspec.json.decode(line, type=PartReport))
         writer.close()
-        _, status = await asyncio.to_thread(os.waitpid, process.pid, 0)
-        process.pid = 0
+        pid, process.pid = process.pid, 0  # it is gone: nobody may signal its number any more
+        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
         latest, code = process.latest, os.waitstatus_to_exitcode(status)
         if latest.ended:
+            alone = bool(latest.report and latest.report["interrupted"])
+            if alone and not self._ending:  # somebody has signalled it, and no other
+                self._interrupted = True
+                self._drain()
             return
         if not self._ending:
             why = signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,64 @@
+"""``replay --workers``: signals that somebody sends to one of its processes, or to each of them."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from tests.event_api import EventApi, assert_balanced, events, write
+from tests.process.cli.support import Place
+from tests.process.cli.test_parts import children, slow
+from tests.receiver import Reply, Request
+
+pytestmark = pytest.mark.anyio
+
+LINES = events(4_000, note="n" * 600)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_to_one_process_drains_all_and_is_told(place: Place, number: signal.Signals) -> None:
+    source = write(place / "in.ndjson", LINES)
+    async with EventApi(slow) as api:
+        words = place.replay(api, source, "--max-batch-events", 20, "--max-in-flight", 3, "--workers", 2)
+        async with place.start(*words) as running:
+            await api.until(lambda api: len(api.requests) >= 8)
+            os.kill(children(running)[1], number)
+            done = await running.finish()
+        first = place.report
+        assert done.code == 130
+        assert "run the same command again" in done.out
+        assert_balanced(first)
+        assert (first["interrupted"], first["exit_code"], first["in_flight"]) == (True, 130, 0)
+        done = await place.run(*words)
+    assert (done.code, sorted(api.events)) == (0, LINES)
+    assert first["delivered"] + place.report["delivered"] == 4_000
+
+
+async def test_a_signal_that_each_process_gets_besides_is_no_second_one(place: Place) -> None:
+    """As a service manager sends it to all that it finds: none of them ends before it has drained."""
+    source = write(place / "in.ndjson", LINES)
+    released = asyncio.Event()
+
+    async def hold(request: Request) -> Reply:
+        await released.wait()
+        return Reply()
+
+    async with EventApi(hold) as api:
+        words = place.replay(api, source, "--max-batch-events", 20, "--max-in-flight", 4, "--workers", 2)
+        async with place.start(*words) as running:
+            await api.until(lambda api: api.in_flight == 4)
+            for _ in range(3):
+                for pid in children(running):
+                    os.kill(pid, signal.SIGTERM)
+                await asyncio.sleep(0.05)  # several that come at once are one
+            running.send(signal.SIGTERM)
+            released.set()
+            done = await running.finish()
+        first = place.report
+        assert done.code == 130
+        assert_balanced(first)
+        assert (first["in_flight"], first["delivered"]) == (0, len(api.events))
+        assert first["delivered"] >= 80
+        done = await place.run(*words)
+    assert (done.code, sorted(api.events)) == (0, LINES)
