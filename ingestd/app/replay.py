@@ -31,6 +31,7 @@ from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.processing.validate import FirstEvents
 from ingestd.sources.files.jsonl import FileSource
 from ingestd.store.connection import StoreFailed
+from ingestd.store.parts import refuse_part
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.wiring.pipeline import Pipeline, Warn, open_pipeline
@@ -108,6 +109,8 @@ async def open_replay(
         )
         stack.push_async_callback(close_files, readers, sources)
         directory = state_directory(settings, login)
+        if not part:
+            refuse_part(directory)
         pipeline = await stack.enter_async_context(
             open_pipeline(
                 settings,

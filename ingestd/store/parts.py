@@ -43,9 +43,21 @@ def refuse_parts(directory: Path) -> None:
         )
 
 
+def refuse_part(directory: Path) -> None:
+    """For a process that would take all of its input: what a part has noted of its events means nothing for
+    those of the whole. Raises UserError."""
+    real = directory.resolve()
+    if (found := _read(real.parent)) and real in directories_of(real.parent, found.processes):
+        raise UserError(
+            f"{directory} has the state of one of the {found.processes} processes of a replay: go on with"
+            f" --workers {found.processes} --state-dir {real.parent}, or name another --state-dir"
+        )
+
+
 def begin(directory: Path, parts: Parts) -> Sequence[Path]:
     """The state directories, each of one process. For who has the lock. Raises UserError where an earlier
     replay split otherwise, or not at all."""
+    refuse_part(directory)
     if (directory / FILE_NAME).exists():
         raise UserError(
             f"{directory} has the state of one process: go on without --workers, or name another --state-dir,"
@@ -53,6 +65,11 @@ def begin(directory: Path, parts: Parts) -> Sequence[Path]:
         )
     found = _read(directory)
     if found is None:
+        if any(directory.glob(f"part-*of*/{FILE_NAME}")):
+            raise UserError(
+                f"{directory / PARTS_NAME}, which says how the input was split, is gone, and there are parts:"
+                " name another --state-dir, for which all of the input is new"
+            )
         _write(directory, parts)
     elif found.processes != parts.processes:
         raise UserError(

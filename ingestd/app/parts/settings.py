@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ingestd.app.parts.transforms import check_transforms
 from ingestd.config import Settings
 from ingestd.config.settings import sinks_that_send
 from ingestd.core.errors import UserError
@@ -28,6 +29,7 @@ def check_parts(settings: Settings, sources: Sequence[str], count: int) -> None:
             " directory"
         )
     order_by(settings)
+    check_transforms(settings)
     sending = sinks_that_send(settings)
     for name in settings.sinks:
         if name not in sending:

@@ -149,7 +149,7 @@ def set_values(values: Mapping[str, Any]) -> FieldStep:
     constants = [
         (path, msgspec.Raw(_json(path, value)))
         for name, table in values.items()
-        for path, value in _leaves(parse(name), table)
+        for path, value in leaves(parse(name), table)
     ]
 
     def change(draft: Draft) -> None:
@@ -159,9 +159,10 @@ def set_values(values: Mapping[str, Any]) -> FieldStep:
     return change
 
 
-def _leaves(path: Path, value: Any) -> list[tuple[Path, Any]]:
+def leaves(path: Path, value: Any) -> list[tuple[Path, Any]]:
+    """What ``set`` sets there, and where."""
     if isinstance(value, Mapping) and value:
-        return [leaf for name, inner in value.items() for leaf in _leaves((*path, name), inner)]
+        return [leaf for name, inner in value.items() for leaf in leaves((*path, name), inner)]
     return [(path, value)]
 
 

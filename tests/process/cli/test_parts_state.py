@@ -1,0 +1,81 @@
+"""``replay --workers``: what several processes would do otherwise than one is refused, and so is a state
+directory that is not, or not all, of theirs."""
+
+import pytest
+
+from tests.event_api import EventApi, event, events, write
+from tests.process.cli.support import Place
+from tests.process.cli.test_parts import parts
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_replay_by_one_process_does_not_go_on_with_the_state_of_a_part(place: Place) -> None:
+    source = write(place / "in.ndjson", events(60))
+    async with EventApi() as api:
+        words = ["replay", source, "--api", api.url, "--no-auth", "--state-dir"]
+        assert (await place.run(*words, place.state, "--workers", 2)).code == 0
+        for more in ([], ["--workers", 2]):
+            done = await place.run(*words, parts(place)[0], *more)
+            assert done.code == 2
+            assert f"go on with --workers 2 --state-dir {place.state}" in done.err
+        assert len(api.events) == 60
+
+
+async def test_parts_without_the_file_that_says_how_they_were_split_are_refused(place: Place) -> None:
+    """Split by something else, an event that was of a part could be of one that has passed it."""
+    source = write(place / "in.ndjson", events(60))
+    async with EventApi() as api:
+        words = place.replay(api, source)
+        assert (await place.run(*words, "--workers", 2)).code == 0
+        (place.state / "parts.json").unlink()
+        for workers in (2, 3):
+            done = await place.run(*words, "--workers", workers)
+            assert (done.code, "parts.json, which says how the input was split, is gone" in done.err) == (
+                2,
+                True,
+            )
+        assert len(api.events) == 60
+
+
+SINK = """
+[sinks.crm]
+type = "webhook"
+url = "http://127.0.0.1:9"
+order_by = "attributes.k"
+[[sinks.crm.transforms]]
+"""
+ORDER = "may set what sinks.crm keeps its order by"
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (
+            'redact = ["interactionId"]',
+            "step 1 of sinks.crm.transforms: with --workers redact needs a secret",
+        ),
+        ('rename = {"attributes.note" = "attributes.k"}', ORDER),
+        ("set.attributes.k = 1", ORDER),
+        ("set.attributes = {}", ORDER),
+        ('template = {"attributes.k.id" = "{schemaVersion}"}', ORDER),
+        ('redact = ["attributes"]\nmethod = "mask"', ORDER),
+        ('jq = "."', ORDER),
+        ('python = "os.path:join"', ORDER),
+        ('remove = ["attributes.k"]', ""),
+        ('rename = {"attributes.k" = "attributes.l"}', ""),
+        ('redact = ["attributes.k"]\nsecret = "shared-by-all"', ""),
+        ("set.attributes.other = 1", ""),
+    ],
+)
+def test_transforms_that_each_process_would_make_in_its_own_way_are_refused(
+    place: Place, step: str, told: str
+) -> None:
+    config = place / "c.toml"
+    config.write_text(f'[delivery]\nstartup_timeout = "100ms"\n{SINK}{step}\n')
+    source = write(place / "in.ndjson", [event(1)])
+    words = ("replay", source, "--config", config, "--state-dir", place.state, "--workers", 2)
+    done = place.call(*words)
+    assert done.code == (2 if told else 4), done
+    assert told in done.err
+    assert place.state.exists() != bool(told)
