@@ -140,9 +140,10 @@ class Connection(asyncio.Protocol):
         elif phase >= Phase.LINGERING and age_s > (limits.held_s if phase == Phase.HELD else limits.linger_s):
             self.abort()  # it goes on sending, or does not read
 
-    def drain(self) -> None:
-        """No further request; what has begun is answered."""
-        if self._phase == Phase.IDLE and not self._reader.buffer:
+    def close_if_idle(self, for_s: float) -> None:
+        """Close it if nothing has come for that long and nothing is open; what has begun is answered."""
+        idle = self._phase == Phase.IDLE and not self._reader.buffer
+        if idle and self._loop.time() - self._since_s >= for_s:
             self._close()
 
     def abort(self) -> None:

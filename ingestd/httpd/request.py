@@ -95,6 +95,8 @@ class ServerLimits:
     """From the head to the end of the body; 408. Also for a client that does not read its answers."""
     idle_timeout_s: float = 75.0
     """A connection without a request; closed without a word."""
+    last_call_s: float = 0.1
+    """Of a drain, for connections in use: a request that is on its way then has an answer and no reset."""
     max_connections: int = 10_000
     """At once; 503."""
     max_surplus: int = 256

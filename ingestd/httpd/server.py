@@ -68,12 +68,15 @@ class Server:
         self._listener = Listener(sockets, self._take)
 
     async def drain(self, timeout_s: float) -> int:
-        """Accept nothing more, close idle connections, let open requests have their answers (with
-        ``Connection: close``); after ``timeout_s`` cut what is left. Gives how many were cut."""
+        """Accept nothing more, let open requests have their answers (with ``Connection: close``), close idle
+        connections, those that were used just now a moment later; after ``timeout_s`` cut what is left. Gives
+        how many were cut."""
         self.stop_listening()
-        for connection in list(self._state.connections):
-            connection.drain()
-        await self._until_empty(timeout_s)
+        last_call_s = min(timeout_s, self._state.limits.last_call_s)
+        self._close_idle(for_s=last_call_s)
+        await self._until_empty(last_call_s)
+        self._close_idle(for_s=0.0)
+        await self._until_empty(timeout_s - last_call_s)
         cut = len(self._state.connections)
         await self.abort()
         return cut
@@ -112,6 +115,10 @@ class Server:
             except Exception:  # one connection's fault must not end the sweeping of all others
                 logger.exception("a connection's deadline could not be enforced")
                 connection.abort()
+
+    def _close_idle(self, *, for_s: float) -> None:
+        for connection in list(self._state.connections):
+            connection.close_if_idle(for_s)
 
     async def _until_empty(self, timeout_s: float) -> None:
         if self._state.connections:

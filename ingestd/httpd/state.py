@@ -24,8 +24,8 @@ class Connected(Protocol):
         """End the connection if its client was too slow; ``now_s``: monotonic."""
         ...
 
-    def drain(self) -> None:
-        """Take no further request; close once the open one is answered."""
+    def close_if_idle(self, for_s: float) -> None:
+        """Close it if no request has come for ``for_s`` and none is open."""
         ...
 
     def abort(self) -> None:

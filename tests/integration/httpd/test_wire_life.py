@@ -126,6 +126,40 @@ async def test_a_drain_answers_what_is_open_and_closes_what_is_idle(
 
 
 @pytest.mark.anyio
+async def test_a_request_that_is_on_its_way_when_a_drain_begins_has_an_answer(
+    server: Server, application: Echo
+) -> None:
+    server.change_limits(replace(LIMITS, last_call_s=DEADLINE_S))
+    async with await connect(server.port) as idle, await connect(server.port) as busy:
+        idle.send(post(b"one"))
+        assert not (await idle.answer()).closes
+        await until(lambda: server.connections == 2)
+        for connection in server._state.connections:
+            assert isinstance(connection, Connection)
+            connection._since_s -= DEADLINE_S
+        busy.send(post(b"one"))
+        assert not (await busy.answer()).closes
+        drained = asyncio.create_task(server.drain(3 * DEADLINE_S))
+        assert await idle.closed() == b""
+        busy.send(post(b"two"))  # it does not know yet
+        answer = await busy.answer()
+        assert (answer.body, answer.closes) == (b"two", True)
+        assert await drained == 0
+
+
+@pytest.mark.anyio
+async def test_a_connection_without_a_request_is_closed_after_the_last_call(
+    server: Server, application: Echo
+) -> None:
+    server.change_limits(replace(LIMITS, last_call_s=0.01))
+    async with await connect(server.port) as client:
+        client.send(post(b"one"))
+        await client.answer()
+        assert await server.drain(DEADLINE_S) == 0
+        assert await client.closed() == b""
+
+
+@pytest.mark.anyio
 async def test_a_drain_cuts_what_is_not_answered_in_time(server: Server, application: Echo) -> None:
     application.hold = True
     async with await connect(server.port) as client:
