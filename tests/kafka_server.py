@@ -245,13 +245,18 @@ class Topic:
         """Without waiting: ``produce`` does."""
         self._produce(payload, partition, None)
 
-    def produce_in_a_transaction(self, *payloads: bytes, commit: bool) -> None:
+    def transaction(self, *payloads: bytes) -> Any:
+        """A producer that has sent these in one that is open."""
         producer = self.kafka.Producer({**self._options, "transactional.id": f"{self.name}-t"})
         producer.init_transactions(patience(20))
         producer.begin_transaction()
         for payload in payloads:
             producer.produce(self.name, payload, partition=0)
         producer.flush(patience(20))
+        return producer
+
+    def produce_in_a_transaction(self, *payloads: bytes, commit: bool) -> None:
+        producer = self.transaction(*payloads)
         (producer.commit_transaction if commit else producer.abort_transaction)(patience(20))
 
     def delete_before(self, offset: int, partition: int = 0) -> None:

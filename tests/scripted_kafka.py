@@ -21,9 +21,10 @@ from ingestd.sources.kafka import client
 Place = tuple[str, int]
 
 NO_MORE, FATAL, FENCED, OUT_OF_RANGE = -191, -150, 82, 1
+RESET, NOT_YET = -140, -172
 REBALANCING, NOTE_TOO_LARGE, ALL_DOWN = 27, 12, -187
 GONE = b"compacted away"
-"""As a message: there is none at its offset any more."""
+"""As a message: there is none at its offset any more, or a transaction has its mark there."""
 NOTHING = -1001
 """As an offset: none is committed."""
 
@@ -65,7 +66,7 @@ class TopicPartition:
 
 class Message(NamedTuple):
     place: Place
-    number: int
+    number: int | None
     payload: bytes | None
     problem: KafkaError | None = None
     epoch: int = 0
@@ -79,7 +80,7 @@ class Message(NamedTuple):
     def partition(self) -> int:
         return self.place[1]
 
-    def offset(self) -> int:
+    def offset(self) -> int | None:
         return self.number
 
     def set_value(self, value: bytes) -> None:
@@ -95,7 +96,7 @@ class Message(NamedTuple):
         return self.epoch
 
     def timestamp(self) -> tuple[int, int]:
-        return 1, 1_700_000_000_000 + self.number
+        return 1, 1_700_000_000_000 + (self.number or 0)
 
 
 class ScriptedKafka:
@@ -148,12 +149,26 @@ class ScriptedKafka:
     def elect(self, topic: str, partition: int, *, end: int | None = None) -> None:
         """Another leader; ``end``: before which it has the messages."""
         log, leaders = self.log[topic, partition], self.leaders[topic, partition]
-        del log[len(log) if end is None else end :]
-        leaders += [len(log)]
-        leaders[:] = [min(first, len(log)) for first in leaders]
+        with self.news:
+            del log[len(log) if end is None else end :]
+            leaders += [len(log)]
+            leaders[:] = [min(first, len(log)) for first in leaders]
+            for one in self.consumers:
+                one.unsure |= {(topic, partition)} & one.assigned.keys()
+            self.news.notify_all()
 
     def epoch_of(self, place: Place, offset: int) -> int:
         return sum(first <= offset for first in self.leaders.get(place, [0])) - 1
+
+    def end_of(self, place: Place, epoch: int) -> int:
+        """Where a later leader began. -1: there was none of this epoch, and none since."""
+        leaders = [*self.leaders[place], len(self.log[place])]
+        return leaders[epoch + 1] if epoch + 1 < len(leaders) else -1
+
+    def read_to(self, place: Place) -> int:
+        """Behind the last message."""
+        log = self.log[place]
+        return next((at + 1 for at in reversed(range(len(log))) if log[at] is not GONE), 0)
 
     @property
     def member(self) -> "ScriptedConsumer":
@@ -188,10 +203,18 @@ class ScriptedConsumer:
         self.kafka = kafka
         self.options = options
         self.assigned: dict[Place, int] = {}
+        self.unsure: set[Place] = set()
+        """Of which the brokers are asked whether the log is still the one that was read."""
+        self._epochs: dict[Place, int] = {}
+        """Of the messages before those that come next, where they are known."""
+        self.seeks_late = 0
+        """So often it cannot seek yet."""
         self.paused: set[Place] = set()
         self.is_closed = False
         self.topics: Sequence[str] = ()
         self._ended: set[Place] = set()
+        self._stopped: set[Place] = set()
+        """Nothing comes of them until they are assigned again."""
         self._steps: deque[tuple[int, Step]] = deque()
         self._callbacks: dict[str, Callable[..., None]] = {}
         kafka.consumers.append(self)
@@ -217,6 +240,7 @@ class ScriptedConsumer:
         """As if it had read on to there."""
         self.assigned[place] = offset
         self._ended.discard(place)
+        self._stopped.discard(place)
 
     def fail(self, code: int, text: str = "scripted") -> None:
         self.options["error_cb"](KafkaError(code, text))
@@ -243,24 +267,62 @@ class ScriptedConsumer:
                     self.kafka.news.wait(left_s)
 
     def _next(self) -> Message | None:
+        with self.kafka.news:
+            return self._look()
+
+    def _look(self) -> Message | None:
         for place in self.assigned.keys() - self.paused:
+            if place in self.unsure:
+                self.unsure.discard(place)
+                if problem := self._truncation(place):
+                    self._stopped.add(place)
+                    return problem
+            if place in self._stopped:
+                continue
             log, at = self.kafka.log[place], self.assigned[place]
             while at < len(log) and log[at] is GONE:
                 at += 1
+            if self.assigned[place] < at <= len(log):
+                self.assigned[place] = at
+                self._epochs[place] = self.kafka.epoch_of(place, at - 1)
             if at < len(log):
                 self.assigned[place] = at + 1
                 self._ended.discard(place)
-                return Message(place, at, log[at], epoch=self.kafka.epoch_of(place, at))
+                self._epochs[place] = epoch = self.kafka.epoch_of(place, at)
+                return Message(place, at, log[at], epoch=epoch)
             if place not in self._ended:
                 self._ended.add(place)
                 if at > len(log):
+                    self._stopped.add(place)
                     return Message(place, at, None, KafkaError(OUT_OF_RANGE))
                 return Message(place, at, None, KafkaError(NO_MORE))
         return None
 
+    def _truncation(self, place: Place) -> Message | None:
+        """As librdkafka 2.16 says it."""
+        at, epoch = self.assigned[place], self._epochs.get(place, -1)
+        end = at if epoch < 0 else self.kafka.end_of(place, epoch)
+        if end >= at:
+            return None
+        words = f"offset {at} (leader epoch {epoch}): broker end offset is {end} (offset leader epoch"
+        if end < 0:
+            text = f"No epoch found less or equal to {words} -1). Reset using configured policy."
+        else:
+            text = f"Partition log truncation detected at {words} 0). Reset to INVALID."
+        text += ": Local: Partition log truncation detected (broker 1)"
+        return Message(place, at if end < 0 else None, None, KafkaError(RESET, text))
+
     def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
-        self.assigned |= {one.place: one.offset for one in partitions}
-        self._ended -= {one.place for one in partitions}
+        for one in partitions:
+            self.jump(one.place, one.offset)
+            self._epochs[one.place] = one.leader_epoch
+
+    def seek(self, partition: TopicPartition) -> None:
+        if self.seeks_late:
+            self.seeks_late -= 1
+            raise KafkaException(KafkaError(NOT_YET))
+        self.incremental_assign([partition])
+        self.unsure.add(partition.place)
 
     def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
         for one in partitions:

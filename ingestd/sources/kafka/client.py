@@ -2,10 +2,12 @@
 confluent-kafka."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event
 from typing import Any, NamedTuple
 
 from ingestd.core import redaction
+from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.regex import regex
 from ingestd.core.text import printable
@@ -15,6 +17,8 @@ from ingestd.sources.kafka.settings import KafkaConfig
 REQUEST_S = 10.0
 FATAL, FENCED = -150, 82
 """Codes: _FATAL, FENCED_INSTANCE_ID."""
+_NOT_YET, _AGAIN_S = -172, 0.01
+"""_STATE: partitions that were given back are still on their way."""
 AWAY = (-195, -193, -187)
 """Codes of brokers that are not reached: _TRANSPORT, _RESOLVE, _ALL_BROKERS_DOWN."""
 QUEUED_KB = 16 * 1024
@@ -60,6 +64,29 @@ def library() -> Any:
         except ImportError:
             raise UserError("[ingest.kafka] needs confluent-kafka: pip install 'ingestd[kafka]'") from None
     return _loaded
+
+
+def to_library(place: TopicPart, start: Start) -> Any:
+    more: dict[str, Any] = {"metadata": start.note} if start.note else {}
+    if start.epoch >= 0:
+        more["leader_epoch"] = start.epoch
+    return library().TopicPartition(*place, start.offset, **more)
+
+
+def read_from(consumer: Any, starts: Iterable[tuple[TopicPart, Start]], clock: Clock, closing: Event) -> None:
+    """The partitions are read from there on. Where the epoch is known the brokers are asked first whether the
+    log is still that one: the library does so when it seeks, and that it can do a moment later."""
+    given = [(start.epoch, to_library(place, start)) for place, start in starts]
+    consumer.incremental_assign([at for _, at in given])
+    until = clock.monotonic() + REQUEST_S
+    for epoch, at in given:
+        while epoch >= 0:
+            try:
+                consumer.seek(at)
+                break
+            except library().KafkaException as error:
+                if code_of(error) != _NOT_YET or clock.monotonic() > until or closing.wait(_AGAIN_S):
+                    raise
 
 
 def make_consumer(settings: dict[str, Any]) -> Any:
@@ -132,6 +159,22 @@ def member_settings(settings: KafkaConfig, instance: str, longest_pause_s: float
     if settings.static_member:
         found["group.instance.id"] = instance
     return found
+
+
+_ENDS_AT = regex(r"log truncation detected at .* broker end offset is (\d+) ")
+_NO_EPOCH = "No epoch found"
+
+
+def cut_at(error: Any, offset: int | None) -> int | None:
+    """Where a log ends under the leader that wrote the last message before what was asked for, or under those
+    before it: what is there since came under later ones. ``NONE``: the brokers know no leader of that epoch.
+    None: the error says nothing of it. The library has it in the text alone; 0 where that is another one."""
+    text = str(error.str())
+    if _NO_EPOCH in text:
+        return NONE
+    if found := _ENDS_AT.search(text):
+        return int(found[1])
+    return 0 if offset is None else None
 
 
 _HOW_LONG = regex(r" \(after \d+ms in state .*\)$")

@@ -174,22 +174,22 @@ class Group:
             self._recovered()
             self._notify(self._owner.came, runs)
 
-    def _handle(self, consumer: Any, error: Any, place: TopicPart, offset: int) -> None:
+    def _handle(self, consumer: Any, error: Any, place: TopicPart, offset: int | None) -> None:
         """What the library tells between messages."""
         if error.code() in _OUT_OF_RANGE:
             if place in self._assigned:
-                self._go_on(consumer, place, offset)
+                self._go_on(consumer, place, offset, client.cut_at(error, offset))
         else:
             self._on_error(error)
 
-    def _go_on(self, consumer: Any, place: TopicPart, offset: int) -> None:
-        """The broker does not have what comes next there."""
+    def _go_on(self, consumer: Any, place: TopicPart, offset: int | None, cut: int | None = None) -> None:
+        """The broker does not have what comes next there, or not what came before."""
         partition = client.library().TopicPartition(*place)
-        first = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)[0]
-        start = self._ask(self._partitions.out_of_range(place, offset, first))
+        first, last = consumer.get_watermark_offsets(partition, timeout=REQUEST_S)
+        start = self._ask(self._partitions.out_of_range(place, offset, first, last, cut))
         self._paused.discard(place)
         consumer.incremental_unassign([partition])
-        consumer.incremental_assign([self._at(place, start)])
+        consumer.incremental_assign([client.to_library(place, start)])
         self._pause(consumer)
 
     def _pause(self, consumer: Any) -> None:
@@ -219,8 +219,9 @@ class Group:
             identity, note = str(topics[one.topic].topic_id), one.metadata or ""
             given.append(Given(place, identity, max(NONE, offset), note, one.leader_epoch, *bounds))
         starts = self._ask(self._partitions.assigned(given))
-        consumer.incremental_assign([self._at(one.place, at) for one, at in zip(given, starts, strict=True)])
-        self._assigned.update(one.place for one in given)
+        places = [one.place for one in given]
+        client.read_from(consumer, zip(places, starts, strict=True), self._clock, self._closing)
+        self._assigned.update(places)
         self._pause(consumer)
         self._recovered()
 
@@ -259,13 +260,15 @@ class Group:
         if mine and self._settings.exact_takeover:
             self._commit_and_notify(consumer, mine)
         elif mine:
-            consumer.commit(offsets=[self._at(*one) for one in mine.items()], asynchronous=True)
+            consumer.commit(offsets=[client.to_library(*one) for one in mine.items()], asynchronous=True)
 
     def _commit_and_notify(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
         """Waits for the answer: others do, and one that is repeated must not come after a later one."""
         failed: dict[TopicPart, int] = {}
         try:
-            answers = consumer.commit(offsets=[self._at(*one) for one in due.items()], asynchronous=False)
+            answers = consumer.commit(
+                offsets=[client.to_library(*one) for one in due.items()], asynchronous=False
+            )
             failed = {(one.topic, one.partition): one.error.code() for one in answers if one.error}
         except client.library().KafkaException as error:
             failed = dict.fromkeys(due, client.code_of(error))
@@ -283,7 +286,8 @@ class Group:
         failed = [] if self._settings.exact_takeover else [one for one in offsets if one.error or error]
         with self._lock:  # it is tried again, unless more is settled by now
             for one in failed:
-                self._due.setdefault((one.topic, one.partition), Start(one.offset, note=self._note))
+                start = Start(one.offset, NONE if one.leader_epoch is None else one.leader_epoch, self._note)
+                self._due.setdefault((one.topic, one.partition), start)
 
     def _commit_now(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
         """What cannot be committed is read again, by its next owner."""
@@ -292,7 +296,7 @@ class Group:
                 self._due.pop(place, None)
         if due:
             try:
-                consumer.commit(offsets=[self._at(*one) for one in due.items()], asynchronous=False)
+                consumer.commit(offsets=[client.to_library(*one) for one in due.items()], asynchronous=False)
             except client.library().KafkaException as error:
                 self._notify(self._owner.on_problem, f"offsets are not committed: {client.words_of(error)}")
 
@@ -302,12 +306,6 @@ class Group:
         self._closing.set()
         self._commit_now(consumer, due)
         consumer.close()
-
-    def _at(self, place: TopicPart, start: Start) -> Any:
-        more: dict[str, Any] = {"metadata": start.note} if start.note else {}
-        if start.epoch >= 0:
-            more["leader_epoch"] = start.epoch
-        return client.library().TopicPartition(*place, start.offset, **more)
 
     # --- to the loop ---
 

@@ -92,11 +92,7 @@ class Partition:
 
     def take(self, messages: MessageColumns, *, skip_tombstones: bool) -> tuple[MessageColumns | None, int]:
         """Those that were not taken before; and how many come again. Raises OtherMessages."""
-        if messages.sequences[0] == self.consumed - 1 and self._consumed_mark:
-            self._compare(messages[0].mark)
-            messages = messages.part(1)
-        self._consumed_mark = 0
-        if not messages:
+        if self._consumed_mark and not (messages := self._compared(messages)):
             return None, 0
         again = bisect_left(messages.sequences, self._again_to)
         last = messages.sequences[-1]
@@ -131,13 +127,19 @@ class Partition:
             )
         return messages if len(messages) else None, again
 
-    def _compare(self, mark: int) -> None:
-        """Of the message that is now where the last one was. Raises OtherMessages."""
-        if is_same(mark, self._consumed_mark):
-            return
-        if epoch_of(mark) > (known := epoch_of(self._consumed_mark)):
-            self.last_mark = without_time(known)  # the epoch alone tells what came since
-        raise OtherMessages
+    def _compared(self, messages: MessageColumns) -> MessageColumns:
+        """Without those before what comes next, which only show whether the last one is still there, and none
+        that came since is before it. Raises OtherMessages."""
+        before, known = bisect_left(messages.sequences, self.consumed), epoch_of(self._consumed_mark)
+        for message in messages.part(0, before):
+            if epoch_of(message.mark) > known:
+                self.last_mark = without_time(known)  # the epoch alone tells what came since
+                raise OtherMessages
+            if message.sequence == self.consumed - 1 and not is_same(message.mark, self._consumed_mark):
+                raise OtherMessages
+        if before < len(messages):
+            self._consumed_mark = 0
+        return messages.part(before)
 
     def pass_gap(self) -> None:
         """What comes next is gone. Messages that came before may still wait to be taken."""
@@ -187,9 +189,21 @@ class Partition:
         return Start(offset, epoch_of(mark) if mark else NONE)
 
     def goes_on_at(self) -> Start:
-        """At the last message that was taken, if it is known, to see whether it is still that one."""
-        self._consumed_mark = self.last_mark
-        return Start(self.consumed - 1 if self._consumed_mark else self.consumed)
+        """At the last message that was taken, if it is known, to see whether it is still that one. Where
+        there is none now, as where a transaction ends, it is the brokers that know."""
+        self._consumed_mark = mark = self.last_mark
+        return Start(self.consumed - 1, epoch_of(mark)) if mark else Start(self.consumed)
+
+    def looks_back(self, cut: int | None, first: int, end: int) -> Start | None:
+        """Where reading goes on if the log has nothing from ``cut`` on that is of the leader of the last
+        message, or of an earlier one. What came since need not be messages: a later leader may have ended a
+        transaction. None: some of what was taken is gone. ``first``, ``end``: of what is there."""
+        if cut is None or end < self.consumed or (cut == NONE and epoch_of(self.last_mark) > 0):
+            return None
+        start = self.goes_on_at()
+        if cut == NONE:  # its messages have no epochs
+            return start._replace(epoch=NONE)
+        return Start(max(first, cut)) if self.last_mark and cut < start.offset else start
 
 
 def words_of(places: Sequence[TopicPart]) -> str:

@@ -127,11 +127,14 @@ class Partitions:
             return self.takeover.start_of(one, self.note)
         return one.to_commit()._replace(note=self.note)
 
-    async def out_of_range(self, place: TopicPart, offset: int, first: int) -> Start:
-        """The broker does not have the message at ``offset``, which comes next; ``first``: what it has."""
+    async def out_of_range(
+        self, place: TopicPart, offset: int | None, first: int, last: int, cut: int | None = None
+    ) -> Start:
+        """The broker does not have the message at ``offset``, which comes next, or not what came before it:
+        see ``client.cut_at``. ``first``, ``last``: what it has."""
         one = self.by_place[place]
-        if max(offset, one.consumed) <= first:
-            if lost := first - max(offset, one.consumed):
+        if (behind := max(offset or 0, one.consumed)) <= first:
+            if lost := first - behind:
                 self._counts.lost += lost
                 self._warn(
                     f"{words_of([place])} has lost at most {lost} messages, offsets {first - lost} to"
@@ -140,12 +143,21 @@ class Partitions:
             one.pass_gap()
             one.is_assigned = True
             return Start(first)
+        one.is_assigned = False
+        self._changed()  # what waits may be of the end that was lost
+        start = one.looks_back(cut, first, last)
+        if start is None:
+            start = await self._read_again(one, first)
+        self.by_place[place].is_assigned = True
+        self._changed()
+        return start
+
+    async def _read_again(self, one: Partition, first: int) -> Start:
         self._warn(
-            f"{words_of([place])} has other messages now than were read, up to offset {offset}: it lost its"
+            f"{one.words} has other messages now than were read, up to offset {one.consumed}: it lost its"
             " end (a power cut, an unclean election?), or is an older copy; what came since is read"
         )
-        new = await self._again(place, one.identity, first)
-        new.is_assigned = True
+        new = await self._again(one.place, one.identity, first)
         new.pass_over(one)
         return Start(first)
 

@@ -22,7 +22,16 @@ from ingestd.store.frozen_batches import FrozenBatch, body_digest, unpack_positi
 from ingestd.store.journal import Journal
 from ingestd.store.named_batches import UntilAnnounced
 from tests.machine import patience
-from tests.scripted_kafka import ALL_DOWN, FENCED, NO_MORE, REBALANCING, KafkaError, Message, ScriptedKafka
+from tests.scripted_kafka import (
+    ALL_DOWN,
+    FENCED,
+    GONE,
+    NO_MORE,
+    REBALANCING,
+    KafkaError,
+    Message,
+    ScriptedKafka,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +50,8 @@ class Reader:
         self.source = source
         self.journal = journal
         self.chunks: list[Chunk] = []
+        self.room = asyncio.Event()
+        self.room.set()
         self.error: Exception | None = None
         self.adopted: list[FrozenBatch] = []
         self.gone: list[tuple[int, set[str]]] = []
@@ -56,6 +67,7 @@ class Reader:
         try:
             async for chunk, _ in self.source.chunks():
                 self.chunks.append(chunk)
+                await self.room.wait()
         except UserError as error:
             self.error = error
 
@@ -275,6 +287,46 @@ async def test_a_partition_that_goes_in_the_middle_of_a_list_is_not_read_on_and_
         await until(lambda: len(one.events) >= 13)
         assert sorted(one.events) == sorted(payloads(0, 10) + payloads(100, 103))
     assert one.source.counts.unnamed == 0
+
+
+@pytest.mark.parametrize("end", [3, 12])
+async def test_of_messages_that_wait_when_an_end_is_lost_none_is_taken_for_what_is_there_now(
+    tmp_path: Path, kafka: ScriptedKafka, end: int
+) -> None:
+    """``end``: before what was taken, so that the partition is read anew, or behind it."""
+    async with reader(tmp_path / "one", kafka, T0, T1) as one:
+        one.room.clear()
+        kafka.produce("t", 0, *payloads(0, 5))
+        await until(lambda: one.chunks)
+        waiting = one.source._runs
+        kafka.produce("t", 0, *payloads(5, 15))
+        await until(lambda: sum(len(run.messages or ()) for run in waiting) == 10)
+        kafka.elect("t", 0, end=end)
+        kafka.produce("t", 0, *payloads(100, 120))
+        await until(lambda: one.source._runs is not waiting)
+        one.room.set()
+        await until(lambda: {*kafka.log[T0]} <= {*one.events})
+        there = payloads(0, end) + payloads(100, 120)
+        assert one.events == (payloads(0, 5) if end == 3 else []) + there
+
+
+async def test_where_the_library_cannot_seek_yet_it_is_asked_again(
+    tmp_path: Path, kafka: ScriptedKafka
+) -> None:
+    """As while another partition is given back. Until then nothing is read: the brokers were not asked."""
+    kafka.produce("t", 0, *payloads(0, 10))
+    async with reader(tmp_path / "one", kafka, T0) as one:
+        await until(lambda: len(one.events) == 10)
+        one.settle(*one.chunks)
+        await until(lambda: kafka.committed.get(T0, (0, ""))[0] == 10)
+    kafka.elect("t", 0, end=5)
+    kafka.produce("t", 0, *payloads(100, 103), GONE, GONE, *payloads(103, 105))
+    async with reader(tmp_path / "two", kafka) as two:
+        member = kafka.member
+        member.seeks_late = 3
+        member.do(lambda: member.give(T0))
+        await until(lambda: len(two.events) >= 5)
+        assert (two.events, member.seeks_late) == (payloads(100, 105), 0)
 
 
 async def test_nothing_is_committed_of_a_partition_that_is_lost_and_its_batches_do_not_wait(
