@@ -204,7 +204,9 @@ class TlsConfig(Section):
 
     cert_file: str = field("", description="the certificate, then its chain; empty: plain HTTP")
     key_file: SecretFile = field("", description="the certificate's private key, without a passphrase")
-    client_ca_file: str = field("", description="ask clients for a certificate that this authority signed")
+    client_ca_file: str = field(
+        "", description="every client needs a certificate that this authority signed, with a token, too"
+    )
 
 
 def _one_or_named(schema: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def _check_client_ca(path: str) -> Finding:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
     except (ssl.SSLError, ValueError):
         return fail("tls", f"ingest.tls.client_ca_file: there is no certificate in {path}: PEM expected")
-    return ok("tls", f"clients are asked for a certificate signed by {path}")
+    return ok("tls", f"every client needs a certificate signed by {path}, with a token, too")
 
 
 def _reading_error(path: str) -> str:

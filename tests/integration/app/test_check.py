@@ -395,6 +395,7 @@ def test_certificate_and_key_that_do_not_serve_are_told_apart(tmp_path: Path) ->
         )
     )
     assert [finding.level for finding in good] == [Level.OK, Level.OK]
+    assert good[-1].text == f"every client needs a certificate signed by {other.cert_file}, with a token, too"
 
 
 # --- online ---
