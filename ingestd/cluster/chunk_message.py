@@ -5,8 +5,9 @@ from struct import Struct
 
 import msgspec
 
-from ingestd.core.chunk import Chunk, packed_chunk
+from ingestd.core.chunk import Chunk, packed_keys
 from ingestd.core.receipt import Digests
+from ingestd.core.sequences import COMPILED
 from ingestd.processing.dedup import DIGEST_BYTES
 
 EVENTS, ONLY, BATCH = "Ingestd-Events", "Ingestd-Only", "Ingestd-Batch"
@@ -15,13 +16,15 @@ batch that they were."""
 ID = "Nats-Msg-Id"
 _NO_KEY = b"\0" * DIGEST_BYTES
 _keys = Struct(f"{DIGEST_BYTES}s")
+_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def encode(events: Sequence[bytes], digests: Digests) -> bytes:
     """The body of a message; ``digests`` run parallel to the events."""
-    keys, (packed, _) = packed_chunk(events, digests, missing=_NO_KEY)
-    return keys + packed
+    compiled = isinstance(events, COMPILED)
+    packed = events.msgpack() if compiled else _encode(events)  # type: ignore[attr-defined]
+    return packed_keys(digests, missing=_NO_KEY) + packed
 
 
 def decode(data: bytes, headers: Mapping[str, str], *, sequence: int, source: int, at: float) -> Chunk:

@@ -23,6 +23,7 @@ from ingestd.cluster.group_keys import GroupKeys
 from ingestd.cluster.link import FULL, JetStreamLink
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.stream_room import StreamRoom
+from ingestd.core.chunk import size_of
 from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests
@@ -138,14 +139,14 @@ class EdgeAdmission(AdmissionQueue):
         """By partition, in chunks of at most ``MAX_CHUNK_BYTES``, or of one event."""
         for partition, positions in self._splitter().split(events, digests).items():
             mine, keys = pick(events, positions), pick(digests, positions)
+            if size_of(mine) <= MAX_CHUNK_BYTES:
+                yield partition, mine, keys
+                continue
             sizes = [*accumulate(map(len, mine))]
             first = before = 0
             while first < len(sizes):
                 end = max(first + 1, bisect_right(sizes, before + MAX_CHUNK_BYTES))
-                if (first, end) == (0, len(sizes)):
-                    yield partition, mine, keys
-                else:
-                    yield partition, mine[first:end], keys[first:end]
+                yield partition, mine[first:end], keys[first:end]
                 first, before = end, sizes[end - 1]
 
     async def _append(self, chunks: Sequence[ChunkPart], letters: Sequence[NatsMessage]) -> Exception | None:

@@ -168,7 +168,6 @@ MARK_BYTES = 4096
 
 Mark = tuple[int, bytes]
 """A place in a file as it is on disk, and the last bytes before it."""
-
 NO_MARK: Mark = (0, b"")
 
 
@@ -184,7 +183,6 @@ def last_bytes(before: bytes, data: bytes | memoryview) -> bytes:
 
 Place = tuple[int, int, int]
 """Where an event was read: source, offset, and which reading of the source it was."""
-
 
 NewId = Callable[[], str]
 """Gives an id that no batch had before."""
@@ -312,8 +310,7 @@ def frame(prefix: bytes, separator: bytes, suffix: bytes, events: Sequence[bytes
     Twice, in large blocks that are new each time, costs four times as much (measured).
     """
     if isinstance(events, COMPILED):
-        body: bytes = events.frame(prefix, separator, suffix)  # type: ignore[attr-defined]
-        return body
+        return events.frame(prefix, separator, suffix)  # type: ignore[attr-defined,no-any-return]
     if not events:
         return prefix + suffix
     framed = list(events)  # the frame goes into the join
@@ -340,7 +337,10 @@ def packed_keys(digests: Sequence[bytes | None], *, missing: bytes = b"") -> byt
     """One after the other; ``missing``: what stands for None, nothing or as many zeros."""
     if isinstance(digests, COMPILED):
         return digests.packed(bool(missing))  # type: ignore[attr-defined,no-any-return]
-    return b"".join([digest or missing for digest in digests] if missing else filter(None, digests))
+    try:
+        return b"".join(digests)  # type: ignore[arg-type]
+    except TypeError:  # not all are there
+        return b"".join([digest or missing for digest in digests] if missing else filter(None, digests))
 
 
 def packed_chunk(
