@@ -24,7 +24,7 @@ from ingestd.cluster.link import FULL, JetStreamLink
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.stream_room import StreamRoom
 from ingestd.core.chunk import size_of
-from ingestd.core.clock import Clock
+from ingestd.core.clock import Clock, Timer
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests
 from ingestd.core.sequences import pick
@@ -39,6 +39,10 @@ MAX_CHUNK_BYTES = 256 * 1024
 MAX_GROUP_BYTES = 1024 * 1024
 _MOST_GROUPS = 2
 """On their way at a time. What arrives meanwhile goes together: a large chunk costs less than many."""
+_MEANWHILE_S, _LINGER_S = 0.1, 0.001
+_SEVERAL = 4
+"""For so long what arrives waits for more where chunks would be small: while a group is on its way, and
+behind one of several requests, whose producers have just been answered and may have more."""
 _AWAY_S, _FULL_S, _CLOSING_S = 5, 30, 1
 
 
@@ -103,6 +107,7 @@ class EdgeAdmission(AdmissionQueue):
         self._turn = asyncio.Lock()
         self._ordered = splitter().keeps_order
         self._storing: set[asyncio.Task[None]] = set()
+        self._wakes: Timer | None = None  # while what arrives waits for more
 
     def _refusal(self, size_bytes: int) -> DeferredSubmission | None:
         if self.closing:
@@ -112,9 +117,23 @@ class EdgeAdmission(AdmissionQueue):
         return self._stalled(size_bytes, "the spool is slower than what arrives")
 
     def _is_full(self) -> bool:
-        return len(self._storing) >= _MOST_GROUPS
+        if len(self._storing) >= _MOST_GROUPS:
+            return True
+        least_bytes = min(MAX_CHUNK_BYTES * self._splitter().partitions, MAX_GROUP_BYTES)
+        return self._arrived_bytes < least_bytes and self._wakes is not None
+
+    def _wait(self, seconds: float) -> None:
+        """What arrives from now on waits for more."""
+        if self._wakes:
+            self._wakes.cancel()
+        self._wakes = self._clock.call_later(seconds, self._wake) if seconds else None
+
+    def _wake(self) -> None:
+        self._wakes = None
+        self._schedule()
 
     def _store(self, group: SubmissionGroup) -> None:
+        self._wait(_MEANWHILE_S)
         task = asyncio.get_running_loop().create_task(self._store_parts(group), name="store a group")
         self._storing.add(task)
         task.add_done_callback(partial(self._stored, group))
@@ -214,6 +233,8 @@ class EdgeAdmission(AdmissionQueue):
 
     def _stored(self, group: SubmissionGroup, task: asyncio.Task[None]) -> None:
         self._storing.discard(task)
+        if not self._storing:
+            self._wait(_LINGER_S if len(group.submissions) >= _SEVERAL else 0.0)
         self._unanswered_bytes -= group.size_bytes
         self._go_on(storing=bool(self._storing))
         task.result()  # a fault of ours is not kept quiet

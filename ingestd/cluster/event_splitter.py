@@ -20,7 +20,7 @@ class EventSplitter:
     those of one order key, meet in one partition. ``first``: the number of the first one."""
 
     def __init__(self, partitions: int, order_of: OrderOf | None = None, *, first: int = 0) -> None:
-        self._partitions = partitions
+        self.partitions = partitions
         self._first = first
         self._order_of = order_of
 
@@ -30,7 +30,7 @@ class EventSplitter:
 
     def split(self, events: Sequence[bytes], digests: Digests) -> Mapping[int, Sequence[int]]:
         """By partition the positions of its events, ascending."""
-        count = self._partitions
+        count = self.partitions
         if count == 1:
             return {self._first: range(len(events))}
         found: list[list[int]] = [[] for _ in range(count)]
