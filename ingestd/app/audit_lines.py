@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ingestd.app.state_place import only_directory
+from ingestd.app.state_place import ask_for_part, only_directory
 from ingestd.config import Settings, find_state_directory, load, state_base
 from ingestd.config.sections import AuditConfig
 from ingestd.core import units
@@ -53,6 +53,8 @@ def find_log(file: str | None, state_dir: str | None, config_file: str | None) -
         return LogPlace(Path(file), audit, directory, named=True)
     directory = _directory(settings, config_file)
     path = Path(audit.file) if audit.file and not state_dir else directory / FILE_NAME
+    if not path.exists():
+        ask_for_part(directory)
     return LogPlace(path, audit, directory)
 
 

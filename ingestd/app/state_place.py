@@ -40,19 +40,25 @@ def directory_of(state_dir: str | None) -> Path:
         state_dir = load(None, {}).state.dir
     directory = Path(state_dir) if state_dir else only_directory(FILE_NAME)
     if not (directory / FILE_NAME).exists():
-        from ingestd.store.parts import parts_in
-
-        if found := parts_in(directory):
-            names = ", ".join(map(str, found))
-            raise UserError(
-                f"{directory} has the state of {len(found)} processes of a replay: choose one with"
-                f" --state-dir ({names})"
-            )
+        ask_for_part(directory)
         raise UserError(
             f"there is no {FILE_NAME} in {directory}: name the state directory of the replay, or of the"
             " service, with --state-dir, or give its --config"
         )
     return directory
+
+
+def ask_for_part(directory: Path) -> None:
+    """Where the state is that of several processes of a replay, it is one of these that is asked for. Raises
+    UserError."""
+    from ingestd.store.parts import parts_in
+
+    if found := parts_in(directory):
+        names = ", ".join(map(str, found))
+        raise UserError(
+            f"{directory} has the state of {len(found)} processes of a replay: choose one with"
+            f" --state-dir ({names})"
+        )
 
 
 def only_directory(file: str) -> Path:

@@ -5,14 +5,14 @@ from zlib import crc32
 
 from ingestd.core.chunk import packed_keys
 from ingestd.core.receipt import Digests
+from ingestd.core.sequences import spread
 from ingestd.processing.dedup import DIGEST_BYTES
 
 OrderOf = Callable[[bytes], str | None]
 
 
 def _spread(data: bytes) -> int:
-    """The low bits of a CRC of names that differ in one character are far from spread."""
-    return (crc32(data) * 0x9E3779B1 & 0xFFFFFFFF) >> 12
+    return spread(crc32(data))
 
 
 class EventSplitter:

@@ -199,9 +199,11 @@ async def test_what_is_not_delivered_is_a_dead_letter_of_its_part_and_is_retried
         done = await place.run(*place.replay(api, source, "--workers", 2))
         assert done.code == 3
         assert place.report["dead_lettered"] == 60
-        everywhere = await place.run("dlq", "list", "--state-dir", place.state)
-        assert everywhere.code == 2
-        assert f"choose one with --state-dir ({', '.join(map(str, parts(place)))})" in everywhere.err
+        for words in (["dlq", "list"], ["spool", "stat"], ["audit", "verify"]):
+            everywhere = await place.run(*words, "--state-dir", place.state)
+            assert everywhere.code == 2
+            assert f"choose one with --state-dir ({', '.join(map(str, parts(place)))})" in everywhere.err
+        assert (await place.run("audit", "verify", "--state-dir", parts(place)[0])).code == 0
         found = 0
         for part in parts(place):
             listed = await place.run("dlq", "export", "--state-dir", part)
