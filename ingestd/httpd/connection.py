@@ -46,7 +46,8 @@ class Phase(IntEnum):
 
 
 class Connection(asyncio.Protocol):
-    """``surplus``: one more than the limit allows; it gets a 503 and is closed."""
+    """``surplus``: one more than the limit allows; it gets a 503 when its first request comes, not before: Go
+    takes an answer that nothing was sent for as a fault of the connection. Then it is closed."""
 
     __slots__ = (
         *("_advancing", "_blocked_since_s", "_certificate_name", "_discarded_bytes", "_ended", "_held_bytes"),
@@ -80,12 +81,12 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._certificate_name = certificate_name(transport.get_extra_info("peercert"))
         self._enter(Phase.IDLE)
-        if self._surplus:
-            self._refuse(503, "too many connections", headers=(("Retry-After", "5"),))
-        elif self._state.draining:
+        if self._state.draining:
             self._close()
 
     def data_received(self, data: bytes) -> None:
+        if self._surplus and self._phase < Phase.LINGERING:
+            self._refuse(503, "too many connections", headers=(("Retry-After", "5"),))
         if self._phase >= Phase.LINGERING:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > self._state.limits.linger_bytes:
@@ -131,7 +132,7 @@ class Connection(asyncio.Protocol):
         limits, phase, age_s = self._state.limits, self._phase, now_s - self._since_s
         if self._blocked_since_s and now_s - self._blocked_since_s > limits.body_timeout_s:
             self.abort()
-        elif phase == Phase.IDLE and age_s > limits.idle_timeout_s:
+        elif phase == Phase.IDLE and age_s > (limits.linger_s if self._surplus else limits.idle_timeout_s):
             self._close()
         elif phase == Phase.HEAD and age_s > limits.head_timeout_s:
             self._refuse(408, f"the head was not complete within {limits.head_timeout_s:g} s")

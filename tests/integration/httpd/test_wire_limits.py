@@ -8,7 +8,17 @@ import pytest
 from ingestd.httpd.connection import READ_AHEAD_BYTES
 from ingestd.httpd.request import ServerLimits
 from ingestd.httpd.server import Server, serve
-from tests.integration.httpd.wire_client import GET, LIMITS, POST, Client, Echo, connect, post, until
+from tests.integration.httpd.wire_client import (
+    DEADLINE_S,
+    GET,
+    LIMITS,
+    POST,
+    Client,
+    Echo,
+    connect,
+    post,
+    until,
+)
 
 
 @pytest.mark.anyio
@@ -99,6 +109,27 @@ async def test_connections_above_the_limit_are_told_to_come_back(application: Ec
 
 
 @pytest.mark.anyio
+async def test_a_connection_above_the_limit_has_its_answer_when_it_asks_and_not_before(
+    application: Echo,
+) -> None:
+    limits = ServerLimits(max_connections=1, linger_s=DEADLINE_S, sweep_s=0.01)
+    async with (
+        serve(application, limits, "127.0.0.1", 0) as server,
+        await connect(server.port),
+        await connect(server.port) as asking,
+        await connect(server.port) as silent,
+    ):
+        await until(lambda: server.connections == 3)
+        assert server.requests_by_status == {}
+        asking.send(post()[:10])
+        assert (await asking.answer()).status == 503
+        assert server.requests_by_status == {503: 1}
+        server.change_limits(replace(limits, linger_s=0.0))
+        assert await silent.closed() == b""
+        await until(lambda: server.connections == 1)
+
+
+@pytest.mark.anyio
 async def test_of_very_many_connections_above_the_limit_the_rest_is_closed_without_a_word(
     application: Echo,
 ) -> None:
@@ -108,6 +139,7 @@ async def test_of_very_many_connections_above_the_limit_the_rest_is_closed_witho
         await connect(server.port) as told,
         await connect(server.port) as unannounced,
     ):
+        told.send(post())
         assert (await told.answer()).status == 503
         assert await unannounced.closed() == b""
         one.send(post(b"served"))
