@@ -120,18 +120,6 @@ class Chunk:
         self.owners = ""
         self.last_mark, self.until, self.source_end = last_mark, until, 0
 
-    def known_until(self, end: int, last_mark: int) -> int:
-        """How many of its first events are still those of the chunk that was read here before, to ``end``.
-        Where a broker has lost its end others have come at the numbers of the rest."""
-        everything, is_shorter = len(self.events), 0 < self.source_end < end
-        if last_mark in (0, self.last_mark) and not is_shorter:
-            return everything
-        until = self.until(last_mark) if last_mark and self.until else everything
-        is_doubtful = last_mark >= 0 and (is_shorter or end == self.end)
-        if is_doubtful and (until == everything or self.last_mark < last_mark):
-            return 0  # there are others, or may be, and it is unknown which: a clock was set back, too
-        return until
-
     def places(self, positions: Positions) -> tuple[Sequence[int], Sequence[int]]:
         """As ``place``, of several events: their offsets, and their lines."""
         if of_several := getattr(self.place, "of_several", None):

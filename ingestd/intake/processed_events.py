@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from ingestd.core.chunk import Chunk
+from ingestd.intake.read_again import known_until
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, unpack_positions
 
 
@@ -36,4 +37,4 @@ class ProcessedEvents:
         known = self._segments.pop((chunk.source, start), None)
         if known is None:
             return frozenset(), 0
-        return frozenset(unpack_positions(known.positions)), chunk.known_until(known.end, known.last_mark)
+        return frozenset(unpack_positions(known.positions)), known_until(chunk, known)

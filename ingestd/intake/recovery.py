@@ -15,6 +15,7 @@ import msgspec
 from ingestd.core.chunk import Batch, Chunk, Keeper, NewId, Segment
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import FanOutReceipt, Receipt
+from ingestd.intake.read_again import known_until
 from ingestd.processing.dedup import Window
 from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.sinks.sink import SteppedSink, Unencodable
@@ -127,7 +128,7 @@ class Recovery:
         self._looks += 1
         entries.sort(key=lambda entry: not entry[0].frozen.settled)
         for unfinished, number, positions in entries:
-            until = _known_until(unfinished, number, chunk)
+            until = known_until(chunk, unfinished.frozen.segments[number])
             if until < len(chunk.events) and unfinished.frozen.settled:
                 settled.update(position for position in positions if position < until)
             elif positions and positions[-1] >= until:
@@ -156,7 +157,7 @@ class Recovery:
             now = {position: at for at, position in enumerate(before)}
             for entry in self._by_chunk.pop((chunk.source, start), ()):
                 unfinished, number, positions = entry
-                until = _known_until(unfinished, number, chunk)
+                until = known_until(chunk, unfinished.frozen.segments[number])
                 there = [at for position in positions if (at := now.get(position, until)) < until]
                 if unfinished.frozen.settled or len(there) == len(positions):
                     found.append((unfinished, number, there))
@@ -306,11 +307,6 @@ def _sent(unfinished: _PartialBatch) -> list[bytes] | None:
             sent += frozen.sent[at : at + count]
         at += count
     return sent
-
-
-def _known_until(unfinished: _PartialBatch, number: int, chunk: Chunk) -> int:
-    known = unfinished.frozen.segments[number]
-    return chunk.known_until(known.end, known.last_mark)
 
 
 def _first(unfinished: _PartialBatch) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ingestd.core.clock import SystemClock
+from ingestd.intake.read_again import known_until
 from ingestd.sources.broker.chunks import Cutter, Message, place_of
 from ingestd.sources.broker.formats import whole
 from ingestd.sources.broker.source import SourceCounts
@@ -15,6 +16,7 @@ from ingestd.sources.nats.held_back import HeldBack
 from ingestd.sources.nats.settings import NatsConfig
 from ingestd.sources.nats.source import NatsSource
 from ingestd.sources.nats.stream_state import StreamState
+from ingestd.store.frozen_batches import PackedSegment
 from tests.each import each
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ async def test_of_a_stream_that_lost_its_end_nothing_is_taken_for_what_it_was(la
     clock.now += 6
     (chunk,) = await held_back.overdue(cutter, consumer, idle=True)
     assert [*chunk.earlier] == [place_of(1, 10)]
-    assert chunk.known_until(place_of(11), 0) == known
+    assert known_until(chunk, PackedSegment(1, place_of(1, 10), place_of(11), b"")) == known
 
 
 def test_it_is_known_why_nothing_comes_of_a_consumer_that_is_paused() -> None:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.chunk import Chunk
+from ingestd.intake.read_again import known_until
 from ingestd.sources.broker import chunks
 from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
+from ingestd.store.frozen_batches import PackedSegment
 from tests.each import each
 
 SEQUENCES = st.lists(st.integers(1, 200), unique=True, min_size=1, max_size=40).map(sorted)
@@ -152,7 +154,8 @@ def test_where_a_source_lost_its_end_only_that_is_taken_for_what_it_was_which_is
     (second,) = cutter.end(source_end)
     assert ([first.start, second.start], none) == ([place_of(1, 3), place_of(4, 3)], [])
     assert (first.earlier, second.earlier) == ({}, {place_of(4, 5): [0, 1, 2]})
-    assert {mark: second.known_until(place_of(9), mark) for mark in known} == known
+    was = PackedSegment(1, place_of(4, 5), place_of(9), b"")
+    assert {mark: known_until(second, was._replace(last_mark=mark)) for mark in known} == known
 
 
 def test_of_known_chunks_only_those_are_looked_at_that_may_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:
