@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._certificate_name = certificate_name(transport.get_extra_info("peercert"))
         self._enter(Phase.IDLE)
-        if self._state.draining:
+        if self._state.past_last_call:
             self._close()
 
     def data_received(self, data: bytes) -> None:

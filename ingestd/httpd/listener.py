@@ -121,7 +121,9 @@ class Listener:
             self._resume(each)
 
     def close(self) -> None:
+        """Take what is connected already, and no more: to close on those would be to reset them."""
         for each in self._sockets:
+            self._accept(each, BACKLOG)
             self._loop.remove_reader(each)
         for pause in self._pauses.values():
             pause.cancel()
@@ -132,8 +134,8 @@ class Listener:
         self._pauses.pop(listening, None)
         self._loop.add_reader(listening, self._accept, listening)
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_AT_ONCE):
+    def _accept(self, listening: socket.socket, most: int = ACCEPTS_AT_ONCE) -> None:
+        for _ in range(most):
             try:
                 accepted, address = listening.accept()
             except BlockingIOError:

@@ -75,6 +75,7 @@ class Server:
         last_call_s = min(timeout_s, self._state.limits.last_call_s)
         self._close_idle(for_s=last_call_s)
         await self._until_empty(last_call_s)
+        self._state.past_last_call = True
         self._close_idle(for_s=0.0)
         await self._until_empty(timeout_s - last_call_s)
         cut = len(self._state.connections)

@@ -50,6 +50,9 @@ class ServerState:
     last: tuple[Response | None, bytes, bytes] = (None, b"", b"")
     """The last response that said nothing of its connection, its date, and both encoded."""
     draining: bool = False
+    """Nothing more is accepted, and every answer is its connection's last."""
+    past_last_call: bool = False
+    """No connection waits for a request any more."""
     emptied: asyncio.Event | None = None
     """Set when the last connection goes, for those who wait for it."""
 

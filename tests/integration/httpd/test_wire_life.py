@@ -148,6 +148,22 @@ async def test_a_request_that_is_on_its_way_when_a_drain_begins_has_an_answer(
 
 
 @pytest.mark.anyio
+async def test_connections_that_wait_to_be_accepted_when_a_drain_begins_have_their_answers(
+    server: Server, application: Echo
+) -> None:
+    server.change_limits(replace(LIMITS, last_call_s=DEADLINE_S))
+    waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+    for plain in waiting:
+        plain.sendall(post(b"waits"))
+    assert (server.connections, application.requests) == (0, [])
+    assert await server.drain(3 * DEADLINE_S) == 0
+    for plain in waiting:
+        with plain, plain.makefile("rb") as answer:
+            assert b"Connection: close" in answer.read()
+    assert len(application.requests) == 100
+
+
+@pytest.mark.anyio
 async def test_a_connection_without_a_request_is_closed_after_the_last_call(
     server: Server, application: Echo
 ) -> None:
