@@ -6,10 +6,9 @@ from ingestd.sources.files.salvage import events_in, is_utf16, recut
 
 
 def cut_apart(
-    chunk: Chunk, checked: ValidatedChunk, unparsable: list[int], validator: Validator, *, again: bool
+    chunk: Chunk, checked: ValidatedChunk, unparsable: list[int], validator: Validator
 ) -> ValidatedChunk:
-    """A line may be several events: then the chunk has these. ``unparsable``: positions; ``again``: its watch
-    counts none of them."""
+    """A line may be several events: then the chunk has these. ``unparsable``: positions."""
     broken = {
         index: found
         for index in unparsable
@@ -17,7 +16,7 @@ def cut_apart(
     }
     if broken:
         recut(chunk, broken.__getitem__, broken)
-        checked = validator.check(chunk.events, again=again)
+        checked = validator.check(chunk.events, again=True)
         unparsable = checked.unparsable
     for index in unparsable:
         if is_utf16(chunk.events[index]):

@@ -63,5 +63,5 @@ class Part(msgspec.Struct, frozen=True):
             chunk.events, chunk.too_long, chunk.place = pick(chunk.events, mine), too_long, place
             chunk.receipt.settle(others)
         if watch:
-            watch.count(len(mine) - len(checked.refused), sum(key == "" for key in checked.keys))
+            checked.count_for(watch)
         return checked

@@ -253,24 +253,29 @@ class ReplayIntake:
             )
 
     def _check(self, chunk: Chunk) -> ValidatedChunk:
-        """Its events against the schema. What is not JSON may be several events: then the chunk has these; a
-        broker's message is one, or what its source has found in it."""
-        accept, again = self._validator.accept, self._part is not None  # a part is counted by itself
+        """Its events against the schema, counted once for their keys; a part is counted by itself."""
+        checked = self._checked(chunk)
+        if self._validator.watch and not self._part:
+            checked.count_for(self._validator.watch)
+        return checked
+
+    def _checked(self, chunk: Chunk) -> ValidatedChunk:
+        """What is not JSON may be several events; a broker's message is one, or what its source found."""
+        accept = self._validator.accept
         keys = accept(chunk.events) if accept else None
         if keys is None or None in keys:
-            checked = self._validator.check(chunk.events, keys, again=again)
+            checked = self._validator.check(chunk.events, keys, again=True)
         else:  # nearly always
             checked = ValidatedChunk(keys, {}, {})
         if chunk.about or chunk.unreadable:
             for index, why in chunk.unreadable.items():
                 checked.refuse(index, why)
             return checked
-        unparsable = checked.unparsable if checked.refused else []
-        if not unparsable:
+        if not checked.refused or not (unparsable := checked.unparsable):
             return checked
         from ingestd.intake.broken_lines import cut_apart
 
-        return cut_apart(chunk, checked, unparsable, self._validator, again=again)
+        return cut_apart(chunk, checked, unparsable, self._validator)
 
     def _add_accepted(self, chunk: Chunk, accepted: Sequence[int]) -> None:
         for name, add in self._outboxes.items():

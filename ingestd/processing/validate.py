@@ -60,6 +60,10 @@ class ValidatedChunk(NamedTuple):
         """Indices of those that are no JSON."""
         return [i for i, refusal in self.refused.items() if refusal.reason is Reason.UNPARSABLE]
 
+    def count_for(self, watch: KeyWatch) -> None:
+        """Of how many valid events there is a key."""
+        watch.count(len(self.keys) - len(self.refused), sum(key == "" for key in self.keys))
+
     def pick(self, indices: Sequence[int]) -> "ValidatedChunk":
         """Of the events at these indices, which ascend and count from 0 then."""
         keys = pick_keys(self.keys, indices)

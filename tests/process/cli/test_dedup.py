@@ -72,3 +72,15 @@ async def test_a_copy_of_an_original_that_gets_through_late_is_a_duplicate(place
     assert done.code == 0
     assert sorted(api.events) == events(200)
     assert (place.report["delivered"], place.report["duplicate"]) == (200, 10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_event_without_the_key_is_counted_once_though_its_line_or_another_is_cut_apart(
+    place: Place, workers: int
+) -> None:
+    source = write(place / "in.ndjson", [*events(20), event(30) + event(31), b"nonsense"])
+    async with EventApi() as api:
+        words = place.replay(api, source, "--dedup-key", "attributes.order", "--workers", workers)
+        assert (await place.run(*words)).code == 3
+    (watch,) = place.report["keys"]
+    assert (watch["events"], watch["without_key"]) == (22, 22)
