@@ -76,12 +76,14 @@ def begin(directory: Path, parts: Parts) -> Sequence[Path]:
             f"{directory} was begun with --workers {found.processes}: go on with that number, or name another"
             " --state-dir, for which all of the input is new"
         )
-    elif others := [name for name, value in parts.split.items() if found.split.get(name) != value]:
-        before = ", ".join(f"{name} = {found.split.get(name, 'nothing')}" for name in others)
+    elif others := [name for name, value in parts.split.items() if found.split.get(name, value) != value]:
+        before = ", ".join(f"{name} = {found.split[name]}" for name in others)
         raise UserError(
             f"{directory} was begun with {before}, and events are split by that: go on with it, or name"
             " another --state-dir, for which all of the input is new"
         )
+    elif not found.split.keys() >= parts.split.keys():  # the first table that it gets
+        _write(directory, parts._replace(split={**found.split, **parts.split}))
     return directories_of(directory, parts.processes)
 
 

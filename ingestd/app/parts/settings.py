@@ -1,8 +1,10 @@
 """What the process of a part may do: its part of every limit of a sink. What cannot be split is refused."""
 
+import json
 import os
 import stat
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from ingestd.app.parts.transforms import check_transforms
 from ingestd.config import Settings
 from ingestd.config.settings import sinks_that_send
 from ingestd.core.errors import UserError
+from ingestd.schemas.load import documents_of
 from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
+from ingestd.sources.files.formats import kind_of
 from ingestd.store.parts import Parts
 from ingestd.wiring.factories import make_validator, sections_of
 
@@ -94,9 +98,10 @@ def order_by(settings: Settings) -> str:
     return found.pop() if found else ""
 
 
-def parts_of(settings: Settings, count: int) -> Parts:
+def parts_of(settings: Settings, sources: Sequence[str], count: int) -> Parts:
     """What must stay as it is while a state directory is used. Raises UserError."""
     split = {
+        **_split_of_tables(settings, sources),
         "schema.dedup_key": ", ".join(make_validator(settings).key_parts),
         "order_by": order_by(settings),
         **{
@@ -105,6 +110,16 @@ def parts_of(settings: Settings, count: int) -> Parts:
         },
     }
     return Parts(count, split)
+
+
+def _split_of_tables(settings: Settings, sources: Sequence[str]) -> dict[str, str]:
+    """The schema says of which type a cell is, and so what is in an event, and what makes it a copy."""
+    if not any(kind_of(path, settings.source.format) for path in sources):
+        return {}
+    name = settings.schema_.name
+    documents = documents_of(name)
+    text = json.dumps(documents, sort_keys=True, default=str).encode()
+    return {"schema of tables": f"{name} ({zlib.crc32(text):08x})" if documents else name}
 
 
 def settings_of(settings: Settings, number: int, count: int, directory: Path) -> Settings:

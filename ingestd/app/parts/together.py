@@ -66,7 +66,7 @@ def replay_in_parts(
 ) -> ReplayOutcome:
     """Raises UserError for what could not even begin."""
     check_parts(settings, sources, count)
-    parts = parts_of(settings, count)
+    parts = parts_of(settings, sources, count)
     login = find_login(settings)
     warn_if_exposed(login, warn)
     directory = state_directory(settings, login)

@@ -1,6 +1,8 @@
 """``replay --workers``: what several processes would do otherwise than one is refused, and so is a state
 directory that is not, or not all, of theirs."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.event_api import EventApi, event, events, write
@@ -79,3 +81,28 @@ def test_transforms_that_each_process_would_make_in_its_own_way_are_refused(
     assert done.code == (2 if told else 4), done
     assert told in done.err
     assert place.state.exists() != bool(told)
+
+
+async def test_rows_of_a_table_are_not_split_by_another_schema_than_before(place: Place) -> None:
+    """A cell that is a number, and no text any more, may make its row an event of another part."""
+    schema = place / "s.json"
+    ids = range(200)
+    lines = write(place / "in.ndjson", [b'{"id":%d}' % one for one in ids])
+    rows = place / "in.parquet"
+    pq.write_table(pa.table({"id": [str(one + 1000) for one in ids]}), rows)
+    async with EventApi() as api:
+        words = ["--schema", schema, "--dedup-key", "id", "--workers", 2]
+        for source, kind, code in (
+            (lines, "integer", 0),
+            (lines, "number", 0),
+            (rows, "string", 0),
+            (lines, "integer", 0),
+            (rows, "integer", 2),
+            (rows, "string", 0),
+        ):
+            schema.write_text(f'{{"type":"object","properties":{{"id":{{"type":"{kind}"}}}}}}')
+            done = await place.run(*place.replay(api, source, *words))
+            assert done.code == code, done
+            told = f"was begun with schema of tables = {schema} ("
+            assert (told in done.err) == (code == 2)
+        assert len(set(api.events)) == len(api.events) == 400

@@ -144,7 +144,7 @@ def test_the_limits_of_all_parts_together_are_those_of_one_process(tmp_path: Any
     assert sum(part.sinks["hooks"].confirm.requests_per_minute for part in parts) == 61
     assert sum(part.delivery.min_retries_per_second for part in parts) == pytest.approx(1.0)
     assert order_by(whole) == "interactionId"
-    assert parts_of(whole, 2).split["order_by"] == "interactionId"
+    assert parts_of(whole, (), 2).split["order_by"] == "interactionId"
 
 
 def test_a_limit_that_is_not_set_is_set_for_no_part(tmp_path: Any) -> None:
