@@ -28,7 +28,7 @@ MAX_BODY_BYTES = 8 * 1024
 _PREFIX = "ingestd"
 _PURPOSE = b"access token of ingestd, 1"
 _NO_STORE = (*JSON_TYPE, ("Cache-Control", "no-store"))
-_CHALLENGE = ("WWW-Authenticate", 'Basic realm="ingestd"')
+_CHALLENGE = ("WWW-Authenticate", 'Basic realm="ingestd", charset="UTF-8"')
 _MAX_DIGITS = 12
 _BURST, _PER_S = 10, 10 / 60
 _MOST_WATCHED = 10_000
@@ -118,14 +118,19 @@ class AccessTokens:
 
 def basic_pairs(request: Request) -> list[tuple[str, str]]:
     """(name, password) of an Authorization: Basic, as it is, and as RFC 6749 2.3.1 has it, form-encoded.
-    Empty: there is none that can be read."""
+    Empty: there is none that can be read. What is not UTF-8 is Latin-1: so Python's requests sends texts."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic" or "authorization" in request.repeated:
         return []
     try:
-        name, colon, password = base64.b64decode(given.strip(" "), validate=True).decode().partition(":")
+        raw = base64.b64decode(given.strip(" "), validate=True)
     except (binascii.Error, ValueError):
         return []
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    name, colon, password = text.partition(":")
     decoded = (unquote_plus(name), unquote_plus(password))
     return [*dict.fromkeys([(name, password), decoded])] if colon else []
 

@@ -12,17 +12,19 @@ from tests.each import each
 from tests.integration.sources.http.support import EVENT, JSON, Scene, content, header
 
 PASSWORD, KEY = "a-password:with a colon", "key-of-the-shop-0123456789"
+UMLAUT = "p\u00e4ssword-of-the-bridge"
 SECRET, OLD = "client/secret+of=the~org", "the-one-before-it-0123456789"
 PRODUCERS = {
     "basic": ProducerKeys(username="bridge", passwords=(PASSWORD, OLD)),
+    "umlaut": ProducerKeys(username="br\u00fccke", passwords=(UMLAUT,)),
     "key": ProducerKeys(api_key_header="X-Shop-Key", api_keys=(KEY,)),
     "oauth": ProducerKeys(client_id="client-1", client_secrets=(SECRET, OLD)),
 }
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-def basic(name: str, password: str) -> dict[str, str]:
-    return {"authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+def basic(name: str, password: str, *, charset: str = "utf-8") -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode(charset)).decode()}
 
 
 def posted_by(scene: Scene, headers: dict[str, str], **more: Any) -> str | int:
@@ -43,6 +45,9 @@ def token_of(scene: Scene, body: dict[str, str] | bytes, headers: dict[str, str]
         (basic("bridge", PASSWORD), "basic"),
         (basic("bridge", OLD), "basic"),
         (basic("bridge", PASSWORD[:-1]), 401),
+        (basic("br\u00fccke", UMLAUT), "umlaut"),
+        (basic("br\u00fccke", UMLAUT, charset="latin-1"), "umlaut"),  # as requests and authlib send a text
+        (basic("br\u00fccke", "password-of-the-bridge", charset="latin-1"), 401),
         (basic("client-1", SECRET), 401),
         ({"authorization": "Basic !!"}, 401),
         ({"authorization": "Basic " + base64.b64encode(b"no colon").decode()}, 401),
