@@ -46,7 +46,8 @@ EXIT_OK, EXIT_UNDELIVERED, EXIT_INTERRUPTED = 0, 3, 130
 class Replay(msgspec.Struct):
     """One run of ``ingestd replay``. ``ledger`` and ``sources`` may be read while it runs.
 
-    ``lost``: sinks that were given up for this run, and why; ``error`` is the first of them.
+    ``lost``: sinks that were given up for this run, and why; ``error`` is the first of them. ``hints``: of a
+    part, by source: what may be unexpected if it is so for all of them.
     """
 
     pipeline: Pipeline
@@ -54,6 +55,8 @@ class Replay(msgspec.Struct):
     signals: OpenSignals = open_signals
     from_start: bool = False
     part: Part | None = None
+    intake: ReplayIntake | None = None
+    hints: dict[str, str] = msgspec.field(default_factory=dict)
     damage: list[str] = msgspec.field(default_factory=list)
     lost: dict[str, UserError] = msgspec.field(default_factory=dict)
     interrupted: bool = False
@@ -188,7 +191,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
 
 async def _run_tasks(replay: Replay, warn: Warn, on_second_signal: Callable[[], None] | None) -> None:
     pipeline = replay.pipeline
-    intake = await make_intake(
+    intake = replay.intake = await make_intake(
         pipeline, replay.sources, from_start=replay.from_start, part=replay.part, warn=warn
     )
     fed = asyncio.Event()
@@ -269,13 +272,17 @@ async def _feed(replay: Replay, intake: ReplayIntake, fed: asyncio.Event, warn: 
             await intake.flush()  # a batch is rebuilt from files, or from what was kept: not from both
         keeper = source.keeper
         ledger = pipeline.ledger
-        read, rejected = ledger.accepted + intake.of_others, ledger.rejected
+        accepted, rejected, of_others = ledger.accepted, ledger.rejected, intake.of_others
         judged = not (source.start or pipeline.settings.source.keep_going)
         await asyncio.create_task(intake.feed(source, FirstEvents(source.name) if judged else None))
         replay.error = replay.error or intake.error
         if intake.stopped:
             break
-        if hint := source.hint(ledger.accepted + intake.of_others - read, ledger.rejected - rejected):
+        passed = intake.of_others - of_others
+        hint = source.hint(ledger.accepted - accepted + passed, ledger.rejected - rejected + passed)
+        if hint and replay.part:
+            replay.hints[source.name] = hint
+        elif hint:
             warn(hint)
     else:
         await intake.finish_recovery()

@@ -9,9 +9,11 @@ from ingestd.core.units import human_seconds
 
 
 class ReplayProgress(msgspec.Struct, frozen=True):
-    """``done_bytes``: of the events that are resolved; ``total_bytes``: None where it is not known.
-    ``requests_out``: without an answer yet; ``reasons``: why sinks stand still."""
+    """``read``: events, those of other parts among them. ``done_bytes``: of the events that are resolved;
+    ``total_bytes``: None where it is not known. ``requests_out``: without an answer yet; ``reasons``: why
+    sinks stand still."""
 
+    read: int = 0
     accepted: int = 0
     delivered: int = 0
     duplicate: int = 0
@@ -29,6 +31,7 @@ def progress_of(replay: Replay) -> ReplayProgress:
     sources = [source.reader for source in replay.sources]
     sizes, read = [one.size for one in sources], sum(one.bytes_read for one in sources)
     return ReplayProgress(
+        read=ledger.accepted + (replay.intake.of_others if replay.intake else 0),
         accepted=ledger.accepted,
         delivered=ledger.delivered,
         duplicate=ledger.duplicate,

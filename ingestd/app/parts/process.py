@@ -48,6 +48,7 @@ class Reporter:
         error = replay.error
         last = _report_of(replay, with_sources=True)
         last.damage, last.undelivered, last.ended = replay.damage, replay.undelivered, True
+        last.hints = replay.hints
         last.error, last.error_code = (str(error), error.exit_code) if error else ("", 0)
         self._send_last(last)
 

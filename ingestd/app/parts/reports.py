@@ -10,14 +10,15 @@ from ingestd.schemas.key_paths import KeyWatch
 
 
 class PartReport(msgspec.Struct):
-    """Of one process, as it is now. ``report``: None while it has not begun; ``undelivered``: see ``Replay``;
-    ``warnings``: since the last one; ``error_code``: the exit code of its ``error``; ``ended``: it is the
-    last."""
+    """Of one process, as it is now. ``report``: None while it has not begun; ``undelivered``, ``hints``: see
+    ``Replay``; ``warnings``: since the last one; ``error_code``: the exit code of its ``error``; ``ended``:
+    it is the last."""
 
     progress: ReplayProgress = ReplayProgress()
     report: dict[str, Any] | None = None
     undelivered: bool = False
     damage: list[str] = msgspec.field(default_factory=list)
+    hints: dict[str, str] = msgspec.field(default_factory=dict)
     warnings: list[str] = msgspec.field(default_factory=list)
     error: str = ""
     error_code: int = 0
@@ -29,6 +30,7 @@ def progress_of_all(parts: Sequence[PartReport]) -> ReplayProgress:
     all_of = [part.progress for part in parts]
     sizes = [one.total_bytes for one in all_of]
     return ReplayProgress(
+        read=max(one.read for one in all_of),
         accepted=sum(one.accepted for one in all_of),
         delivered=sum(one.delivered for one in all_of),
         duplicate=sum(one.duplicate for one in all_of),
@@ -40,6 +42,11 @@ def progress_of_all(parts: Sequence[PartReport]) -> ReplayProgress:
         requests_out=sum(one.requests_out for one in all_of),
         reasons=tuple(dict.fromkeys(reason for one in all_of for reason in one.reasons)),
     )
+
+
+def hints_of_all(parts: Sequence[PartReport]) -> Sequence[str]:
+    """Those that all have, each once: the words of the last of them, which may tell of another time."""
+    return [hint for name, hint in parts[-1].hints.items() if all(name in one.hints for one in parts)]
 
 
 def report_of_all(reports: Sequence[Mapping[str, Any]], *, seconds: float) -> dict[str, Any]:

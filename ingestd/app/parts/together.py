@@ -20,7 +20,7 @@ from ingestd.app.cluster.children import fork
 from ingestd.app.event_loop import run_loop
 from ingestd.app.outside import open_signals
 from ingestd.app.parts.process import run_part
-from ingestd.app.parts.reports import PartReport, progress_of_all, report_of_all
+from ingestd.app.parts.reports import PartReport, hints_of_all, progress_of_all, report_of_all
 from ingestd.app.parts.settings import check_parts, order_by, parts_of, settings_of
 from ingestd.app.replay import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNDELIVERED
 from ingestd.app.replay_progress import ReplayProgress
@@ -163,7 +163,8 @@ class PartedReplay:
             if self._warned_by.setdefault(warning, process) is process:  # the others have found it, too
                 self._warn(warning)
         progress = self.progress()
-        ledger = Ledger(accepted=progress.accepted, rejected=progress.rejected)
+        # no process has seen more: one may have read what another, with most of the events, has not
+        ledger = Ledger(accepted=progress.read, rejected=progress.rejected)
         limit = MaxRejected.parse(self._max_rejected)
         if self._max_rejected and not self._ending and limit.exceeded_by(ledger, at_end=False):
             self._fail(limit.error(ledger))
@@ -195,6 +196,8 @@ class PartedReplay:
         report["interrupted"] = self._interrupted
         report["error"] = redact(self._error) or None
         report["exit_code"] = self._exit_code(report)
+        for hint in hints_of_all(latest):
+            self._warn(hint)
         for watch in report.get("keys", ()):
             if watch["warning"]:
                 self._warn(watch["warning"])

@@ -127,6 +127,7 @@ class Moved:
         runners = [SimpleNamespace(name="api", lane=self.lane)]
         replay: Any = SimpleNamespace(
             sources=[SimpleNamespace(reader=self.reader)],
+            intake=None,
             pipeline=SimpleNamespace(ledger=self.ledger, clock=clock, runners=runners),
         )
         self.meter = RateMeter(partial(progress_of, replay), lambda: self.now)

@@ -1,10 +1,16 @@
 """``replay --workers``: what several processes would do otherwise than one is refused, and so is a state
 directory that is not, or not all, of theirs."""
 
+import shutil
+import socket
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingestd.app.parts.reports import PartReport
+from ingestd.app.parts.together import PartedReplay, PartProcess
+from ingestd.app.replay_progress import ReplayProgress
 from tests.event_api import EventApi, event, events, write
 from tests.process.cli.support import Place
 from tests.process.cli.test_parts import parts
@@ -38,6 +44,37 @@ async def test_parts_without_the_file_that_says_how_they_were_split_are_refused(
                 True,
             )
         assert len(api.events) == 60
+
+
+async def test_that_nothing_was_added_since_is_said_once_and_only_where_all_have_read_to_the_end(
+    place: Place,
+) -> None:
+    source = write(place / "in.ndjson", events(60))
+    async with EventApi() as api:
+        words = place.replay(api, source, "--workers", 2)
+        await place.run(*words)
+        shutil.rmtree(parts(place)[0])
+        for times in (0, 1):
+            done = await place.run(*words)
+            assert (done.code, done.err.count("nothing was added since")) == (0, times)
+
+
+def test_a_share_of_rejected_events_is_one_of_all_that_were_read(place: Place) -> None:
+    """Alike as they are, all of them may be of one process, which may be the first to tell."""
+    ends = [socket.socketpair() for _ in range(2)]
+    processes = [PartProcess(str(number), place.state, mine, 0) for number, (mine, _) in enumerate(ends)]
+    for share, told in (("2%", None), ("1%", "30 of 2,000 events are rejected")):
+        replay = PartedReplay(processes, share, print)
+        for process, accepted, rejected in ((processes[0], 1_000, 30), (processes[1], 1_000, 0)):
+            progress = ReplayProgress(read=2_000, accepted=accepted, rejected=rejected)
+            report = {"rejected": rejected, "interrupted": False}
+            replay._receive(process, PartReport(progress, report))
+            assert (told or "") in replay._error
+            assert bool(replay._error) == bool(told)
+        for one in processes:
+            one.latest = PartReport()
+    for end in (one for pair in ends for one in pair):
+        end.close()
 
 
 SINK = """
