@@ -82,11 +82,11 @@ def _report_of(replay: Replay, *, with_sources: bool) -> PartReport:
 
 
 def run_part(
-    connection: socket.socket,
     settings: Settings,
     login: Login | None,
     sources: Sequence[str],
     part: Part,
+    connection: socket.socket,
     *,
     from_start: bool,
 ) -> int:

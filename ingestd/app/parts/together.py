@@ -74,24 +74,28 @@ def replay_in_parts(
     processes: list[PartProcess] = []
     paths = order_by(settings)
     order_of = KeyPaths.parse(paths).of if paths else None
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # may be ignored from the start: no end could be told then
     for number, own in enumerate(begin(directory, parts)):
-        mine, its = socket.socketpair()
-        work = partial(
-            run_part,
-            its,
-            settings_of(settings, number, count, own),
-            login,
-            sources,
-            Part(number, count, order_of),
-            from_start=from_start,
-        )
-        pid = fork(work)
-        its.close()  # so that its end is seen when it ends
-        processes.append(PartProcess(f"part {number + 1} of {count}", own, mine, pid))
+        mine = settings_of(settings, number, count, own)
+        work = partial(run_part, mine, login, sources, Part(number, count, order_of), from_start=from_start)
+        processes.append(_start(f"part {number + 1} of {count}", own, work))
     replay = PartedReplay(processes, settings.source.max_rejected, warn)
     run_loop(partial(replay.run, showing))
     lock.release()
     return replay.outcome()
+
+
+def _start(name: str, directory: Path, work: Callable[[socket.socket], int]) -> PartProcess:
+    """Raises UserError; those that were started end with this process."""
+    try:
+        ours, its = socket.socketpair()
+        pid = fork(lambda: work(its))
+    except OSError as failure:
+        error = UserError(f"cannot start the process of {name}: {failure.strerror}")
+        error.exit_code = EXIT_KILLED
+        raise error from None
+    its.close()  # so that its end is seen when it ends
+    return PartProcess(name, directory, ours, pid)
 
 
 class PartedReplay:

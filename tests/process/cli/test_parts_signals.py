@@ -1,13 +1,17 @@
 """``replay --workers``: signals that somebody sends to one of its processes, or to each of them."""
 
 import asyncio
+import errno
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from ingestd.app.parts import together
 from tests.event_api import EventApi, assert_balanced, events, write
-from tests.process.cli.support import Place
+from tests.process.cli.support import COMMAND, Place
 from tests.process.cli.test_parts import children, slow
 from tests.receiver import Reply, Request
 
@@ -62,3 +66,31 @@ async def test_a_signal_that_each_process_gets_besides_is_no_second_one(place: P
         assert first["delivered"] >= 80
         done = await place.run(*words)
     assert (done.code, sorted(api.events)) == (0, LINES)
+
+
+async def test_where_the_end_of_children_is_ignored_from_the_start_each_is_waited_for_all_the_same(
+    place: Place,
+) -> None:
+    """As some programs hand it down to what they start."""
+    source = write(place / "in.ndjson", events(100))
+    async with EventApi() as api:
+        words = map(str, place.replay(api, source, "--workers", 2))
+        ignore = partial(signal.signal, signal.SIGCHLD, signal.SIG_IGN)
+        process = await asyncio.create_subprocess_exec(*COMMAND, *words, preexec_fn=ignore)
+        assert await process.wait() == 0
+        assert sorted(api.events) == events(100)
+
+
+def test_a_process_that_cannot_be_started_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(work: Callable[[], int]) -> int:
+        del work
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(together, "fork", refuse)
+    source = write(place / "in.ndjson", events(3))
+    words = ("--api", "http://127.0.0.1:9", "--no-auth", "--state-dir", place.state, "--workers", 2)
+    done = place.call("replay", source, *words)
+    assert (done.code, done.err) == (
+        1,
+        "ingestd: cannot start the process of part 1 of 2: Resource temporarily unavailable\n",
+    )
