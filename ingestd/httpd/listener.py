@@ -29,10 +29,13 @@ _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _PASSING = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ETIMEDOUT, errno.ENETDOWN})
 
 
-async def open_sockets(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+async def open_sockets(
+    host: str, port: int, *, shared: bool = False, listens: bool = True
+) -> list[socket.socket]:
     """Listen on every address that ``host`` stands for; port 0: any, the same on all. ``shared``: other
-    processes of this user that say so listen there as well; each gets a part of the connections. Raises
-    UserError."""
+    processes of this user that say so listen there as well; each gets a part of the connections. ``listens``:
+    or only has the address, for ``hold``: connections are refused, which is better than to reset them later.
+    Raises UserError."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -42,7 +45,8 @@ async def open_sockets(host: str, port: int, *, shared: bool = False) -> list[so
     sockets: list[socket.socket] = []
     for family, _, _, _, address in dict.fromkeys(found):
         try:
-            sockets.append(_listen(family, (address[0], port, *address[2:]), shared=shared))
+            place = (address[0], port, *address[2:])
+            sockets.append(_listen(family, place, shared=shared, listens=listens))
         except OSError as error:
             if family == socket.AF_INET6 and len(found) > 1 and error.errno in _NO_IPV6:
                 continue  # localhost is ::1 as well, also where there is no IPv6
@@ -53,7 +57,7 @@ async def open_sockets(host: str, port: int, *, shared: bool = False) -> list[so
     return sockets
 
 
-def _listen(family: int, address: tuple[str | int, ...], *, shared: bool) -> socket.socket:
+def _listen(family: int, address: tuple[str | int, ...], *, shared: bool, listens: bool) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         if shared:
@@ -62,7 +66,8 @@ def _listen(family: int, address: tuple[str | int, ...], *, shared: bool) -> soc
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)
-        listening.listen(BACKLOG)
+        if listens:
+            listening.listen(BACKLOG)
         listening.setblocking(False)
     except OSError:
         listening.close()

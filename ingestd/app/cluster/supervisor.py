@@ -64,7 +64,8 @@ def supervise(load: Load, settings: Settings) -> int:
         _warn_of(older)
     server.write_files()
     admin = asyncio.run(open_sockets(*parse_listen(settings.admin.listen)))
-    ingest = [hold(one) for one in asyncio.run(open_sockets(*parse_listen(settings.ingest.listen)))]
+    alone = asyncio.run(open_sockets(*parse_listen(settings.ingest.listen), listens=False))
+    ingest = [hold(one) for one in alone]
     audit = open_audit(settings.audit, server.directory.parent)
     return Supervisor(load, settings, server, ingest, admin, audit).run()
 

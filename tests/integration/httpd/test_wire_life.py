@@ -223,6 +223,21 @@ async def test_an_address_that_is_held_is_for_those_who_share_it(application: Ec
 
 
 @pytest.mark.anyio
+async def test_an_address_that_will_be_held_is_had_alone_and_takes_no_connections() -> None:
+    (alone,) = await open_sockets("127.0.0.1", 0, listens=False)
+    port = alone.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        await connect(port)
+    with hold(alone):
+        for listens in (True, False):
+            with pytest.raises(UserError, match="something else listens there"):
+                await open_sockets("127.0.0.1", port, listens=listens)
+    (listening,) = await open_sockets("127.0.0.1", 0)
+    with listening, pytest.raises(UserError, match="something else listens there"):
+        await open_sockets("127.0.0.1", listening.getsockname()[1], listens=False)
+
+
+@pytest.mark.anyio
 async def test_an_address_can_be_held_where_connections_of_an_earlier_service_fade_away(
     application: Echo,
 ) -> None:
