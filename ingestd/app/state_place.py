@@ -39,7 +39,7 @@ def directory_of(state_dir: str | None) -> Path:
 
         state_dir = load(None, {}).state.dir
     directory = Path(state_dir) if state_dir else only_directory(FILE_NAME)
-    if not (directory / FILE_NAME).exists():
+    if not os.path.exists(directory / FILE_NAME):
         ask_for_part(directory)
         raise UserError(
             f"there is no {FILE_NAME} in {directory}: name the state directory of the replay, or of the"

@@ -47,6 +47,8 @@ def refuse_part(directory: Path) -> None:
     """For a process that would take all of its input: what a part has noted of its events means nothing for
     those of the whole. Raises UserError."""
     real = directory.resolve()
+    if not os.path.exists(real.parent / PARTS_NAME):
+        return
     if (found := _read(real.parent)) and real in directories_of(real.parent, found.processes):
         raise UserError(
             f"{directory} has the state of one of the {found.processes} processes of a replay: go on with"

@@ -17,6 +17,7 @@ outcomes down with one call, ``recorder.resolve``: the ledger is counted, keys a
 journal is noted, and the receipt of the chunk settled.
 """
 
+import os
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -116,6 +117,11 @@ class Pipeline(msgspec.Struct):
         return ", ".join(runner.sink.shown_url for runner in self.runners)
 
 
+def _has_parts(directory: Path) -> bool:
+    """Where nobody may look it has none: that is said with the lock."""
+    return os.path.exists(directory / PARTS_NAME)
+
+
 @asynccontextmanager
 async def open_pipeline(
     settings: Settings,
@@ -150,7 +156,7 @@ async def open_pipeline(
 
         settings = await look_up(settings, login, clock=clock)
     async with AsyncExitStack() as stack:
-        if (directory / PARTS_NAME).exists():
+        if _has_parts(directory):
             from ingestd.store.parts import refuse_parts  # which is rare
 
             refuse_parts(directory)

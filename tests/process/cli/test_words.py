@@ -31,6 +31,8 @@ API = ("--api", "http://127.0.0.1:9", "--no-auth")
         ((*API, "--dedup-key", "a..b"), "is not a path of a key"),
         ((*API, "--config", "/nowhere.toml"), "cannot read the configuration /nowhere.toml"),
         ((*API, "--state-dir", "/dev/null/x"), "cannot use the state directory"),
+        ((*API, "--state-dir", "x" * 300), "xxx: File name too long"),  # as one that nobody may look into
+        ((*API, "--state-dir", "x" * 300, "--workers", "2"), "xxx: File name too long"),
         ((*API, "--audit-log", "/dev/null/x"), "cannot write the audit log"),
         ((*API, "-", "-"), "can be read once only"),
         ((*API, "/nowhere.ndjson"), "cannot read /nowhere.ndjson: No such file"),
