@@ -183,7 +183,7 @@ async def run(replay: Replay, *, warn: Warn, on_second_signal: Callable[[], None
         dropped=ledger.dropped or None,
         in_flight=ledger.in_flight,
         seconds=round(replay.seconds, 3),
-        exit_code=replay.exit_code,
+        exit_code=None if replay.part else replay.exit_code,  # which is that of all parts
         error=str(replay.error) if replay.error else None,
     )
     pipeline.audit.flush()

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ingestd.app.cluster.children import fork
+from ingestd.app.early_signals import EXIT_TERMINATED
 from ingestd.app.event_loop import run_loop
 from ingestd.app.outside import open_signals
 from ingestd.app.parts.process import run_part
@@ -40,6 +41,7 @@ Warn = Callable[[str], None]
 Showing = Callable[[Callable[[], ReplayProgress]], AbstractAsyncContextManager[None]]
 
 EXIT_KILLED = 1
+_SIGNALLED = (-signal.SIGTERM, -signal.SIGINT, EXIT_TERMINATED, EXIT_INTERRUPTED)
 _MOST_BYTES = 64 * 1024 * 1024
 """Of one report: 100 bytes for each file that is read."""
 _MOST_WARNINGS = 1000
@@ -89,12 +91,16 @@ def _start(name: str, directory: Path, work: Callable[[socket.socket], int]) -> 
     """Raises UserError; those that were started end with this process."""
     try:
         ours, its = socket.socketpair()
-        pid = fork(lambda: work(its))
+        with its:  # closed here, so that its end is seen when it ends
+            try:
+                pid = fork(lambda: work(its))
+            except OSError:
+                ours.close()
+                raise
     except OSError as failure:
         error = UserError(f"cannot start the process of {name}: {failure.strerror}")
         error.exit_code = EXIT_KILLED
         raise error from None
-    its.close()  # so that its end is seen when it ends
     return PartProcess(name, directory, ours, pid)
 
 
@@ -150,7 +156,9 @@ class PartedReplay:
                 self._interrupted = True
                 self._drain()
             return
-        if not self._ending:
+        if code in _SIGNALLED and not self._ending:  # before it could drain
+            self._interrupted = True
+        elif not self._ending:
             why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             latest.error = f"{process.name} has ended by {why}: run the same command again to continue"
             latest.error_code = EXIT_KILLED

@@ -4,12 +4,16 @@ import asyncio
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 
+from ingestd.app.event_loop import run_loop
 from ingestd.app.parts import together
+from ingestd.app.replay_progress import ReplayProgress
+from ingestd.core.errors import UserError
 from tests.event_api import EventApi, assert_balanced, events, write
 from tests.process.cli.support import COMMAND, Place
 from tests.process.cli.test_parts import children, slow
@@ -79,6 +83,23 @@ async def test_where_the_end_of_children_is_ignored_from_the_start_each_is_waite
         process = await asyncio.create_subprocess_exec(*COMMAND, *words, preexec_fn=ignore)
         assert await process.wait() == 0
         assert sorted(api.events) == events(100)
+
+
+@asynccontextmanager
+async def show_nothing(look: Callable[[], ReplayProgress]) -> AsyncIterator[None]:
+    look()
+    yield
+
+
+@pytest.mark.parametrize("code", [130, 143, 1])
+def test_a_process_that_was_signalled_before_it_could_drain_is_interrupted(place: Place, code: int) -> None:
+    process = together._start("part 1 of 1", place.state, lambda connection: code)
+    replay = together.PartedReplay([process], "", print)
+    run_loop(partial(replay.run, show_nothing))
+    with pytest.raises(UserError) as caught:
+        replay.outcome()
+    assert caught.value.exit_code == (1 if code == 1 else 130)
+    assert ("has ended by exit code 1" in str(caught.value)) == (code == 1)
 
 
 def test_a_process_that_cannot_be_started_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

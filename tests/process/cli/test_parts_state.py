@@ -1,6 +1,7 @@
 """``replay --workers``: what several processes would do otherwise than one is refused, and so is a state
 directory that is not, or not all, of theirs."""
 
+import json
 import shutil
 import socket
 
@@ -11,7 +12,7 @@ import pytest
 from ingestd.app.parts.reports import PartReport
 from ingestd.app.parts.together import PartedReplay, PartProcess
 from ingestd.app.replay_progress import ReplayProgress
-from tests.event_api import EventApi, event, events, write
+from tests.event_api import INVALID, EventApi, event, events, write
 from tests.process.cli.support import Place
 from tests.process.cli.test_parts import parts
 
@@ -44,6 +45,15 @@ async def test_parts_without_the_file_that_says_how_they_were_split_are_refused(
                 True,
             )
         assert len(api.events) == 60
+
+
+async def test_the_audit_file_of_a_part_does_not_tell_an_exit_code_which_is_that_of_all(place: Place) -> None:
+    source = write(place / "in.ndjson", [*events(20), INVALID])
+    async with EventApi() as api:
+        assert (await place.run(*place.replay(api, source, "--workers", 2))).code == 3
+    for part in parts(place):
+        last = json.loads((part / "audit.jsonl").read_text().splitlines()[-1])
+        assert (last["event"], last["exit_code"]) == ("RUN_FINISHED", None)
 
 
 async def test_that_nothing_was_added_since_is_said_once_and_only_where_all_have_read_to_the_end(
