@@ -114,7 +114,7 @@ def of_part(keys: Sequence[str | None], number: int, count: int) -> list[int]:
     if isinstance(keys, _KEYS) and HAVE_PARTS:
         return keys.part(number, count)  # type: ignore[attr-defined,no-any-return]
     checksums = [zlib.crc32(key.encode()) if key else -1 for key in keys]
-    mine = [one >= 0 and (one * 0x9E3779B1 >> 12 & 0xFFFFF) % count == number for one in checksums]
+    mine = [one >= 0 and spread(one) % count == number for one in checksums]
     return [*compress(range(len(mine)), mine)]
 
 

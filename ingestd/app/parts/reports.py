@@ -1,6 +1,6 @@
 """What the processes of a replay report, and what of it is that of all together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -68,7 +68,7 @@ def report_of_all(reports: Sequence[Mapping[str, Any]], *, seconds: float) -> di
     return found
 
 
-def _added(counts: "Any") -> dict[str, int]:
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for one in counts:
         for name, count in one.items():

@@ -16,7 +16,7 @@ from ingestd.store.lock import DirectoryLock
 from tests.effort import seeds
 from tests.event_api import INVALID, EventApi, assert_balanced, event, events, once_each, write
 from tests.machine import patience
-from tests.process.cli.support import Place, Running, until
+from tests.process.cli.support import Finished, Place, Running, until
 from tests.process.cli.test_order import LINES, TakingApi, assert_in_order
 from tests.receiver import Hang, Receiver, Reply, Request
 
@@ -117,6 +117,16 @@ async def test_events_of_one_key_arrive_in_order_though_the_api_fails(place: Pla
     assert all((part / "state.db").exists() for part in parts(place))
 
 
+def report_of_interrupted(place: Place, done: Finished) -> dict[str, Any]:
+    """All that was on its way has its end, and the command says what to do."""
+    report = place.report
+    assert done.code == 130
+    assert "run the same command again" in done.out
+    assert_balanced(report)
+    assert (report["interrupted"], report["exit_code"], report["in_flight"]) == (True, 130, 0)
+    return report
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_drains_all_and_the_next_run_goes_on(place: Place, number: signal.Signals) -> None:
     source = write(place / "in.ndjson", events(4_000, note="n" * 600))
@@ -126,11 +136,7 @@ async def test_a_signal_drains_all_and_the_next_run_goes_on(place: Place, number
             await api.until(lambda api: len(api.requests) >= 8)
             running.send(number)
             done = await running.finish()
-        first = place.report
-        assert done.code == 130
-        assert "run the same command again" in done.out
-        assert_balanced(first)
-        assert (first["interrupted"], first["exit_code"], first["in_flight"]) == (True, 130, 0)
+        first = report_of_interrupted(place, done)
         assert 0 < first["delivered"] == len(api.events) < 4_000
         done = await place.run(*words)
     assert done.code == 0
