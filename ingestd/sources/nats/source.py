@@ -20,6 +20,7 @@ from ingestd.core.text import printable
 from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cutter, KnownCut, Message, place_of, sequence_of
 from ingestd.sources.broker.formats import reader_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
+from ingestd.sources.nats.acknowledgements import Acknowledgements
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.consumer import Consumer, Delivery
 from ingestd.sources.nats.held_back import HeldBack
@@ -31,7 +32,6 @@ from ingestd.store.connection import StoreFailed
 from ingestd.store.journal import Journal
 
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
-_ACK_EVERY_S = 0.05
 _LAG_EVERY_S = 5.0
 _CLOSE_S = 5.0
 
@@ -73,11 +73,11 @@ class NatsSource:
         self._stopped = False
         self._connection: NatsConnection | None = None
         self._consumer: Consumer | None = None
+        self._acknowledgements = Acknowledgements(journal, clock, self._ended)
         self._life = StreamLife(b"", 0, self._ack_of(0))
         self._stream = StreamState("", "", 0, 0, 0)
         self._cutter = self._cutter_of(0)
-        self._replies: dict[int, tuple[str, int]] = {}  # sequence -> reply, time; of this session, in order
-        self._to_ack, self._begun = asyncio.Event(), asyncio.Event()
+        self._begun = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._owner = f"{rng.getrandbits(128):032x}"
         self._failures, self._begun_at = 0, 0.0
@@ -91,7 +91,8 @@ class NatsSource:
         await self._begin()
         self.starts = {self.number: self._life.resolved + 1}
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work()) for work in (self._acknowledge, self._renew, self._measure)]
+        works = (self._acknowledgements.run, self._acknowledgements.renew, self._measure)
+        self._tasks = [loop.create_task(work()) for work in works]
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
         while not self._stopped:
@@ -110,6 +111,7 @@ class NatsSource:
                 await self._pause(error)
                 continue
             self.counts.last_message = self._clock.wall() if deliveries else self.counts.last_message
+            self._acknowledgements.add(deliveries)
             fresh = [one for delivery in deliveries if (one := self._take(delivery))]
             for chunk in [*self._cutter.cut(fresh), *overdue]:
                 self._given = chunk.end
@@ -130,7 +132,7 @@ class NatsSource:
         await _end(self._tasks)
         with suppress(BrokerAway, TimeoutError, StoreFailed):
             async with self._clock.timeout(_CLOSE_S):
-                await self._ack_resolved()
+                await self._acknowledgements.send()
         await self._let_go("closed")
 
     async def nothing_before(self, number: int, place: int, reached: int) -> bool:
@@ -149,9 +151,8 @@ class NatsSource:
     @property
     def oldest_s(self) -> float:
         """Age of the oldest message that was taken and is not settled."""
-        for _, timestamp in self._replies.values():
-            return max(0.0, self._clock.wall() - timestamp / 1e9)
-        return 0.0
+        oldest = self._acknowledgements.oldest_stored_at
+        return 0.0 if oldest is None else max(0.0, self._clock.wall() - oldest)
 
     # --- a session ---
 
@@ -163,7 +164,6 @@ class NatsSource:
         try:
             stream = await read_stream(connection, self._settings)
             await self._recognise(connection, stream)
-            self._replies.clear()
             consumer = Consumer(connection, self._settings, self._clock, self._news, owner=self._owner)
             life = self._life
             self._stream = stream
@@ -177,6 +177,7 @@ class NatsSource:
             await self._let_go("it was not opened")
             raise
         self._consumer = consumer
+        self._acknowledgements.begin(consumer, self._life)
         self.counts.connected, self.counts.problem, self.counts.unacked = True, "", 0
         self._begun_at = self._clock.monotonic()
         self._begun.set()
@@ -247,7 +248,7 @@ class NatsSource:
     async def _let_go(self, why: str) -> None:
         self._ended(why)
         connection, self._connection, self._consumer = self._connection, None, None
-        self._replies.clear()
+        self._acknowledgements.end()
         if connection:
             await connection.close()
 
@@ -267,7 +268,6 @@ class NatsSource:
         message, life = delivery.message, self._life
         sequence = message.sequence
         self.counts.messages += 1
-        self._replies[sequence] = delivery.reply, message.mark
         assert self._consumer is not None
         if sequence <= max(life.consumed, self._consumer.delivered_before):
             self.counts.redelivered += 1
@@ -280,51 +280,19 @@ class NatsSource:
             self._warn(f"{self.name}: {other_words(self._settings.stream)}")
             self._consumer.end("its stream is to be recognised")
         elif sequence <= life.resolved:
-            self._to_ack.set()
+            self._acknowledgements.resolved()
         return None
 
-    # --- acknowledgements ---
+    # --- what is resolved, and what is yet to come ---
 
     def _ack_of(self, number: int) -> Callable[[Position], None]:
         def ack(position: Position) -> None:
             self._journal.moved(number, position.offset, position.next_line, position.mark)
             if number == self._life.number:
                 self._life.resolved = sequence_of(position.offset) - 1
-                self._to_ack.set()
+                self._acknowledgements.resolved()
 
         return ack
-
-    async def _acknowledge(self) -> None:
-        while True:
-            await self._to_ack.wait()
-            self._to_ack.clear()
-            try:
-                await self._ack_resolved()
-            except BrokerAway as error:
-                self._ended(str(error))  # they come again, and are acknowledged then
-            except StoreFailed:
-                return
-            await self._clock.sleep(_ACK_EVERY_S)
-
-    async def _ack_resolved(self) -> None:
-        """What is resolved becomes durable here first: a dead letter, and that a batch was delivered."""
-        resolved = self._life.resolved
-        await self._journal.commit()
-        replies: list[str] = []
-        for sequence in [*self._replies]:
-            if sequence > resolved:
-                break
-            replies.append(self._replies.pop(sequence)[0])
-        if replies and self._consumer:
-            await self._consumer.ack(replies)
-
-    async def _renew(self) -> None:
-        """What is on its way is not to be given out again meanwhile."""
-        while True:
-            await self._clock.sleep(self._consumer.ack_wait_s / 3 if self._consumer else 1.0)
-            if self._consumer:
-                with suppress(BrokerAway):
-                    await self._consumer.in_progress([reply for reply, _ in self._replies.values()])
 
     async def _measure(self) -> None:
         while True:
