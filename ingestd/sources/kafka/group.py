@@ -7,7 +7,7 @@ owner then, and the library's own threads keep the member alive.
 
 import asyncio
 import threading
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ingestd.core.clock import Clock
@@ -15,6 +15,7 @@ from ingestd.core.errors import UserError
 from ingestd.sources.kafka import client
 from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.client import NONE, REQUEST_S, Given, Start, TopicPart
+from ingestd.sources.kafka.offset_commits import OffsetCommits
 from ingestd.sources.kafka.owner import CommitsMade, Owner
 from ingestd.sources.kafka.partitions import Partitions
 from ingestd.sources.kafka.runs import Run, run_of, split_by_place
@@ -26,7 +27,6 @@ MESSAGES = 3000
 _WAIT_S = 0.1
 _PAUSE_AFTER_S = 1.0
 """A shorter want of room is waited out: what was fetched for a partition that is paused is fetched again."""
-_COMMIT_EVERY_S = 0.1
 _BUSY_WAIT_S = 0.005
 """A batch waits for a commit before it is sent, and a commit for the end of a call for messages."""
 
@@ -46,17 +46,18 @@ class Group:
         drain_s: float,
         clock: Clock,
     ) -> None:
+        self._offsets = OffsetCommits(
+            owner, commits, note=note, is_exact=settings.exact_takeover, notify=self._notify, clock=clock
+        )
         self._options = {
             **client.connection_settings(settings, self._on_error),
             **client.member_settings(settings, note.replace(" ", "-"), drain_s),
-            "on_commit": self._on_commit,
+            "on_commit": self._offsets.on_commit,
         }
         self._admin = admin
         self._settings = settings
         self._owner = owner
-        self._commits = commits
         self._partitions = partitions
-        self._note = note
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="kafka", daemon=True)
@@ -65,12 +66,9 @@ class Group:
         self._wakes = threading.Event()
         """There is room again, or a commit that is waited for, or an end."""
         self._wanted: frozenset[TopicPart] | None = None
-        self._lock = threading.Lock()
-        self._due: dict[TopicPart, Start] = {}
-        self._is_urgent = False
         self.is_busy = False
         """Batches may have to be committed at once: then no call for messages is long."""
-        self._committed_at = self._full_since = 0.0
+        self._full_since = 0.0
         self._assigned: set[TopicPart] = set()
         self._paused: set[TopicPart] = set()
         self._changed: dict[TopicPart, int] = {}
@@ -102,9 +100,7 @@ class Group:
         return [*self._assigned]
 
     def commit(self, due: Mapping[TopicPart, Start], *, urgent: bool = False) -> None:
-        with self._lock:
-            self._due.update(due)
-            self._is_urgent = self._is_urgent or urgent
+        self._offsets.add(due, urgent=urgent)
         if urgent:
             self._wakes.set()
 
@@ -134,7 +130,7 @@ class Group:
                     raise client.library().KafkaException(self._fatal)
                 for place in self._assigned & self._changed.keys():
                     self._go_on(consumer, place, self._changed.pop(place))
-                self._send_commits(consumer)
+                self._offsets.send(consumer, self._assigned)
                 self._pause(consumer)
                 if found := self._take(consumer):
                     self._give(consumer, found)
@@ -229,15 +225,14 @@ class Group:
         places = self._forget(partitions)
         if places and not self._closing.is_set():
             due = self._ask_and_commit(consumer, self._partitions.revoked(places, is_lost=False), places)
-            self._commit_now(consumer, due)
+            self._offsets.commit_now(consumer, due)
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
         places = self._forget(partitions)
         if places and not self._closing.is_set():
             self._ask(self._partitions.revoked(places, is_lost=True))
-        with self._lock:  # when they come back somebody else may have committed more
-            self._due = {place: start for place, start in self._due.items() if place not in places}
+        self._offsets.forget(places)
         consumer.incremental_unassign(partitions)
 
     def _forget(self, partitions: Iterable[Any]) -> list[TopicPart]:
@@ -246,65 +241,10 @@ class Group:
         self._paused.difference_update(places)
         return places
 
-    # --- commits ---
-
-    def _send_commits(self, consumer: Any, leaving: Collection[TopicPart] = ()) -> None:
-        now = self._clock.monotonic()
-        every_s = 0.0 if self._is_urgent else _COMMIT_EVERY_S
-        if not self._due or now - self._committed_at < every_s:
-            return
-        self._committed_at = now
-        with self._lock:
-            due, self._due, self._is_urgent = self._due, {}, False
-        mine = {place: start for place, start in due.items() if place in self._assigned or place in leaving}
-        if mine and self._settings.exact_takeover:
-            self._commit_and_notify(consumer, mine)
-        elif mine:
-            consumer.commit(offsets=[client.to_library(*one) for one in mine.items()], asynchronous=True)
-
-    def _commit_and_notify(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
-        """Waits for the answer: others do, and one that is repeated must not come after a later one."""
-        failed: dict[TopicPart, int] = {}
-        try:
-            answers = consumer.commit(
-                offsets=[client.to_library(*one) for one in due.items()], asynchronous=False
-            )
-            failed = {(one.topic, one.partition): one.error.code() for one in answers if one.error}
-        except client.library().KafkaException as error:
-            failed = dict.fromkeys(due, client.code_of(error))
-        with self._lock:  # it is tried again, unless more is settled by now
-            for place in failed:
-                self._due.setdefault(place, due[place])
-        for place, code in failed.items():
-            if code == _NOTE_TOO_LARGE:
-                self._notify(self._commits.note_refused, place)
-        if done := {place: start for place, start in due.items() if place not in failed}:
-            self._notify(self._commits.made, done)
-
-    def _on_commit(self, error: Any, offsets: list[Any]) -> None:
-        """Of those that are not waited for."""
-        failed = [] if self._settings.exact_takeover else [one for one in offsets if one.error or error]
-        with self._lock:  # it is tried again, unless more is settled by now
-            for one in failed:
-                start = Start(one.offset, NONE if one.leader_epoch is None else one.leader_epoch, self._note)
-                self._due.setdefault((one.topic, one.partition), start)
-
-    def _commit_now(self, consumer: Any, due: Mapping[TopicPart, Start]) -> None:
-        """What cannot be committed is read again, by its next owner."""
-        with self._lock:
-            for place in due:
-                self._due.pop(place, None)
-        if due:
-            try:
-                consumer.commit(offsets=[client.to_library(*one) for one in due.items()], asynchronous=False)
-            except client.library().KafkaException as error:
-                self._notify(self._owner.on_problem, f"offsets are not committed: {client.words_of(error)}")
-
     def _leave(self, consumer: Any) -> None:
-        with self._lock:
-            due = {place: start for place, start in self._due.items() if place in self._assigned}
+        due = self._offsets.due_of(self._assigned)
         self._closing.set()
-        self._commit_now(consumer, due)
+        self._offsets.commit_now(consumer, due)
         consumer.close()
 
     # --- to the loop ---
@@ -335,13 +275,13 @@ class Group:
             except TimeoutError:
                 if answer.done():
                     raise
-                self._send_commits(consumer, leaving)
+                self._offsets.send(consumer, self._assigned.union(leaving))
 
     def _notify(self, what: Any, *words: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(what, *words)
 
 
-_NO_MORE, _NOTE_TOO_LARGE = -191, 12  # the latter: OFFSET_METADATA_TOO_LARGE
+_NO_MORE = -191
 _OUT_OF_RANGE = (1, -140, -139)
 """OFFSET_OUT_OF_RANGE, _AUTO_OFFSET_RESET, _LOG_TRUNCATION"""
