@@ -21,6 +21,8 @@ from ingestd.store.journal import Journal
 
 _OF_TOPIC = ", partition "
 """Before the number, in a partition's name for the journal."""
+_ASSIGNMENT_TIMEOUT_S = 30.0
+"""How long to wait for partitions that an earlier process had batches of, once others are given."""
 
 
 class Partitions:
@@ -52,6 +54,7 @@ class Partitions:
         self.by_place: dict[TopicPart, Partition] = {}
         self.awaited: set[int] = set()
         """Numbers of those that an earlier process had batches of, and the group has not given yet."""
+        self._assigned_at = 0.0
         self._begun: set[str] = set()
         """Topics of which this state directory had partitions, or the group an offset: what they get later is
         read from its first message, for the library finds it only after messages came."""
@@ -83,6 +86,20 @@ class Partitions:
         self._begun = {path.removeprefix(prefix).rpartition(_OF_TOPIC)[0] for path, _ in known.values()}
         return {number: sequence_of(position) for number, (_, position) in known.items()}
 
+    # --- what an earlier process had on its way ---
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether messages of its batches are still to come."""
+        if self.awaited and self.is_impatient:
+            self.awaited.clear()
+        return bool(self.awaited) or any(one.is_assigned and one.cutter.known_to for one in self)
+
+    @property
+    def is_impatient(self) -> bool:
+        """Those that are awaited would have been given by now."""
+        return 0 < self._assigned_at < self._clock.monotonic() - _ASSIGNMENT_TIMEOUT_S
+
     # --- what the group says ---
 
     async def assigned(self, given: Sequence[Given]) -> list[Start]:
@@ -94,6 +111,7 @@ class Partitions:
             one.is_assigned = True
             if one.named:
                 one.named.is_owned = True
+        self._assigned_at = self._assigned_at or self._clock.monotonic()
         self._changed()
         return [one.goes_on_at() for one in mine]
 

@@ -1,11 +1,10 @@
 """Lists of messages as the library gives them, made into runs of one partition: columns, and hardly anything
 for each message."""
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, groupby, repeat
+from itertools import groupby, repeat
 from typing import Any, NamedTuple
 
 from ingestd.sources.broker.chunks import Cutter, Message, MessageColumns
@@ -121,7 +120,7 @@ def run_of(place: TopicPart, raw: Sequence[Any]) -> Run:
     payloads = [*map(kind.value, raw)]
     if not all(payloads):
         payloads = [payload or b"" for payload in payloads]
-    return _run(place, LogColumns(raw, offsets, payloads, to_message))
+    return run_of_columns(place, LogColumns(raw, offsets, payloads, to_message))
 
 
 class LogColumns(MessageColumns):
@@ -134,37 +133,6 @@ class LogColumns(MessageColumns):
         return LogColumns(self.raw, self.sequences, [], self._make)
 
 
-def _run(place: TopicPart, messages: MessageColumns) -> Run:
+def run_of_columns(place: TopicPart, messages: MessageColumns) -> Run:
     size_bytes = messages.size_bytes + _MESSAGE_BYTES * len(messages)
     return Run(place, messages, messages.raw[0].timestamp()[1] / 1000, size_bytes)
-
-
-def next_run(waiting: deque[Run], most: int, most_bytes: int) -> Run:
-    """As much as a chunk may have, of the first one and of those that follow it by now: a list ends anywhere,
-    and each chunk has its price. What is left stays the first one. ``most``: messages."""
-    runs = [first := waiting.popleft()]
-    if first.messages is None:
-        return first
-    messages = first.messages
-    count, size_bytes = len(messages), messages.size_bytes
-    while count < most and size_bytes < most_bytes and waiting and _follows(waiting[0], runs[-1]):
-        runs.append(waiting.popleft())
-        if more := runs[-1].messages:
-            count, size_bytes = count + len(more), size_bytes + more.size_bytes
-    if len(runs) > 1:
-        messages = LogColumns.joined([run.messages for run in runs if run.messages is not None])
-    if count > 1 and (count > most or size_bytes > most_bytes):
-        ends = [*accumulate(map(len, messages.payloads), initial=0)]
-        last = min(most, max(1, bisect_right(ends, most_bytes) - 1))
-        messages, left = messages.part(0, last), messages.part(last)
-        waiting.appendleft(_run(first.place, left))
-    elif len(runs) == 1:
-        return first
-    return _run(first.place, messages)
-
-
-def _follows(run: Run, before: Run) -> bool:
-    """Whether these messages come after those, of the same partition."""
-    if run.messages is None or before.messages is None or run.place != before.place:
-        return False
-    return run.messages.sequences[0] > before.messages.sequences[-1]

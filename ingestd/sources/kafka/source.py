@@ -7,7 +7,6 @@ apart that another member has read on, or that somebody has reset. See docs/deci
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
@@ -27,7 +26,8 @@ from ingestd.sources.kafka.heirs import Heirs, Nobody
 from ingestd.sources.kafka.lag import Measuring
 from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.partitions import Partitions
-from ingestd.sources.kafka.runs import LogCutter, Run, next_run
+from ingestd.sources.kafka.run_queue import RunQueue
+from ingestd.sources.kafka.runs import LogCutter, Run
 from ingestd.sources.kafka.settings import KafkaConfig
 from ingestd.sources.kafka.takeover import NAMED_WITHIN_S, Takeover
 from ingestd.sources.kafka.unowned import Unowned
@@ -38,10 +38,6 @@ from ingestd.store.journal import Journal
 
 _RETRY = Backoff(base_s=0.2, cap_s=10.0)
 _LOOK_S = 1.0
-_ASSIGNMENT_TIMEOUT_S = 30.0
-"""How long to wait for partitions that an earlier process had batches of, once others are given."""
-_MAX_WAITING = 4 * 1024 * 1024
-"""Bytes of messages that were read and are not taken yet; a list more may be on its way from the thread."""
 
 
 class KafkaSource:
@@ -124,8 +120,7 @@ class KafkaSource:
             on_problem=self.on_problem,
             clock=clock,
         )
-        self._assigned_at = 0.0
-        self._runs, self._waiting_bytes = deque[Run](), 0
+        self._runs = RunQueue()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped, self._failures = False, 0
@@ -194,7 +189,7 @@ class KafkaSource:
         if one is None:
             return number not in self._partitions.awaited
         if not one.is_assigned:
-            return self._is_impatient
+            return self._partitions.is_impatient
         known = one.cutter.known_to or one.cutter.is_waiting or one.given > reached
         return not known and (one.ended_at >= one.consumed or one.consumed >= sequence_of(place))
 
@@ -244,7 +239,6 @@ class KafkaSource:
         for one in self._partitions:
             one.is_assigned = False
         self._runs.clear()
-        self._waiting_bytes = 0
 
     # --- called by the group ---
 
@@ -252,12 +246,10 @@ class KafkaSource:
         """Partitions came or went."""
         mine = {one.place for one in self._partitions if one.is_assigned}
         self.counts.partitions = len(mine)
-        self._runs = deque(run for run in self._runs if run.place in mine)
-        self._waiting_bytes = sum(run.size_bytes for run in self._runs)
+        self._runs.keep_only(mine)
         if mine:
             self._failures = 0
             self.outage.ends()
-            self._assigned_at = self._assigned_at or self._clock.monotonic()
         self._steer()
         self._news.set()
 
@@ -265,8 +257,7 @@ class KafkaSource:
         self.outage.ends()
         if self._stopped:
             return
-        self._runs += runs
-        self._waiting_bytes += sum(run.size_bytes for run in runs)
+        self._runs.add(runs)
         self._steer()
         self._news.set()
 
@@ -295,8 +286,7 @@ class KafkaSource:
     def _take(self) -> Iterator[tuple[Chunk, Receipt]]:
         """Of all that has come."""
         while self._runs and not self._stopped:
-            run = next_run(self._runs, self._chunk_messages, self._settings.chunk_bytes)
-            self._waiting_bytes -= run.size_bytes
+            run = self._runs.next(self._chunk_messages, self._settings.chunk_bytes)
             one = self._partitions.by_place.get(run.place)
             if one is None or not one.is_assigned:
                 continue
@@ -328,23 +318,11 @@ class KafkaSource:
         if fresh:
             yield from one.cut(fresh)
 
-    @property
-    def _is_impatient(self) -> bool:
-        return 0 < self._assigned_at < self._clock.monotonic() - _ASSIGNMENT_TIMEOUT_S
-
-    @property
-    def _is_recovering(self) -> bool:
-        if self._partitions.awaited and self._is_impatient:
-            self._partitions.awaited.clear()
-        return bool(self._partitions.awaited) or any(
-            one.is_assigned and one.cutter.known_to for one in self._partitions
-        )
-
     def _steer(self) -> None:
         if self._group and not self._stopped:
-            self._group.has_room(self._waiting_bytes < _MAX_WAITING)
+            self._group.has_room(self._runs.has_room)
             known = [one.place for one in self._partitions if one.cutter.known_to]
-            self._group.want(frozenset(known) if self._is_recovering and self._is_mixed else None)
+            self._group.want(frozenset(known) if self._partitions.is_recovering and self._is_mixed else None)
             self._group.is_busy = self.takeover is not None and not all(
                 one.is_settled for one in self._partitions if one.is_assigned
             )

@@ -1,6 +1,5 @@
 """Lists of messages as the library gives them, made into runs of one partition."""
 
-from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -8,7 +7,8 @@ import pytest
 from ingestd.core.sequences import COMPILED
 from ingestd.sources.broker.chunks import Cutter, MessageColumns
 from ingestd.sources.broker.formats import reader_of
-from ingestd.sources.kafka.runs import Run, next_run, run_of, split_by_place
+from ingestd.sources.kafka.run_queue import RunQueue
+from ingestd.sources.kafka.runs import Run, run_of, split_by_place
 from tests.each import each
 from tests.scripted_kafka import NO_MORE, KafkaError, Message
 
@@ -17,6 +17,12 @@ T0, T1 = ("t", 0), ("t", 1)
 
 def run(*offsets: int, place: tuple[str, int] = T0) -> Run:
     return run_of(place, [Message(place, offset, b"%d" % offset) for offset in offsets])
+
+
+def queue(*runs: Run) -> RunQueue:
+    found = RunQueue()
+    found.add(runs)
+    return found
 
 
 def columns(one: Run) -> MessageColumns:
@@ -48,7 +54,7 @@ def test_runs_that_follow_each_other_are_one_with_the_offsets_of_all(
     first: Sequence[int], second: Sequence[int], offsets: Sequence[int]
 ) -> None:
     one, other = run(*first), run(*second)
-    both = next_run(deque([one, other]), 100, 100)
+    both = queue(one, other).next(100, 100)
     found = columns(both)
     assert found.sequences == offsets
     assert found.payloads == [b"%d" % offset for offset in offsets]
@@ -64,15 +70,15 @@ def test_runs_that_follow_each_other_are_one_with_the_offsets_of_all(
 )
 def test_what_is_of_another_partition_or_was_read_again_or_ends_it_does_not_follow(other: Run) -> None:
     one, after = run(1, 2), run(9)
-    waiting = deque([one, other, after])
-    assert next_run(waiting, 100, 100) is one
+    waiting = queue(one, other, after)
+    assert waiting.next(100, 100) is one
     assert [*waiting] == [other, after]
 
 
 def test_messages_do_not_pass_the_end_of_what_came_before_them() -> None:
     end, after = Run(T0, None, end=3), run(4, 5)
-    waiting = deque([end, after])
-    assert next_run(waiting, 100, 100) is end
+    waiting = queue(end, after)
+    assert waiting.next(100, 100) is end
     assert [*waiting] == [after]
 
 
@@ -88,12 +94,13 @@ def test_messages_do_not_pass_the_end_of_what_came_before_them() -> None:
 def test_of_what_waits_as_much_is_taken_as_a_chunk_may_have_and_the_rest_stays(
     lists: Sequence[Sequence[int]], most: int, most_bytes: int, taken: Sequence[Sequence[int]]
 ) -> None:
-    waiting = deque(run(*offsets) for offsets in lists)
+    waiting = queue(*(run(*offsets) for offsets in lists))
     found = []
     while waiting:
         before = sum(one.size_bytes for one in waiting)
-        one = next_run(waiting, most, most_bytes)
-        assert one.size_bytes + sum(left.size_bytes for left in waiting) == before
+        one = waiting.next(most, most_bytes)
+        assert waiting.size_bytes == sum(left.size_bytes for left in waiting)
+        assert one.size_bytes + waiting.size_bytes == before
         assert one.stored_at == columns(one).raw[0].timestamp()[1] / 1000
         found.append([*columns(one).sequences])
     assert found == taken

@@ -298,12 +298,12 @@ async def test_of_messages_that_wait_when_an_end_is_lost_none_is_taken_for_what_
         one.room.clear()
         kafka.produce("t", 0, *payloads(0, 5))
         await until(lambda: one.chunks)
-        waiting = one.source._runs
+        waiting = one.source._runs._runs
         kafka.produce("t", 0, *payloads(5, 15))
         await until(lambda: sum(len(run.messages or ()) for run in waiting) == 10)
         kafka.elect("t", 0, end=end)
         kafka.produce("t", 0, *payloads(100, 120))
-        await until(lambda: one.source._runs is not waiting)
+        await until(lambda: one.source._runs._runs is not waiting)
         one.room.set()
         await until(lambda: {*kafka.log[T0]} <= {*one.events})
         there = payloads(0, end) + payloads(100, 120)
