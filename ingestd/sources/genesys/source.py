@@ -18,8 +18,9 @@ from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.core.text import printable
 from ingestd.core.units import rfc3339
-from ingestd.sources.broker.chunks import Cutter, Message, place_of, sequence_of
+from ingestd.sources.broker.chunks import Cutter
 from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.messages import Message, place_of, sequence_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts, raise_failure, watch_tasks
 from ingestd.sources.genesys.channel import MAX_TOPICS, Channel, Ended, Notification, digest_of
 from ingestd.sources.genesys.settings import NotificationsConfig

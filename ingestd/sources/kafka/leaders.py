@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ingestd.sources.broker.chunks import MessageColumns
+from ingestd.sources.broker.messages import MessageColumns
 from ingestd.sources.kafka.runs import epoch_of
 
 

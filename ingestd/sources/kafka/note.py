@@ -22,7 +22,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from ingestd.sources.broker.chunks import KnownCut, place_of, sequence_of
+from ingestd.sources.broker.chunks import KnownCut
+from ingestd.sources.broker.messages import place_of, sequence_of
 from ingestd.sources.kafka.leaders import Span
 from ingestd.sources.kafka.runs import epoch_of, without_time
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack_positions

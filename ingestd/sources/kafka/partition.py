@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ingestd.core.chunk import Chunk
 from ingestd.core.receipt import OrderedAcks
-from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, MessageColumns, sequence_of
+from ingestd.sources.broker.chunks import Cutter, KnownCut
+from ingestd.sources.broker.messages import Message, MessageColumns, sequence_of
 from ingestd.sources.kafka.client import NONE, Start, TopicPart
 from ingestd.sources.kafka.leaders import Leaders, Span, merged, without
 from ingestd.sources.kafka.runs import TOMBSTONE, epoch_of, is_later, is_same, without_time

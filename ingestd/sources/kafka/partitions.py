@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from ingestd.core.clock import Clock, wait_until_set
-from ingestd.sources.broker.chunks import KnownCut, place_of, sequence_of
+from ingestd.sources.broker.chunks import KnownCut
+from ingestd.sources.broker.messages import place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import Given, Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs

@@ -7,7 +7,8 @@ from functools import partial
 from itertools import groupby, repeat
 from typing import Any, NamedTuple
 
-from ingestd.sources.broker.chunks import Cutter, Message, MessageColumns
+from ingestd.sources.broker.chunks import Cutter
+from ingestd.sources.broker.messages import Message, MessageColumns
 from ingestd.sources.kafka.client import NONE, TopicPart
 
 TOMBSTONE = "a tombstone"

@@ -16,8 +16,9 @@ from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
 from ingestd.core.receipt import Receipt
-from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, sequence_of
+from ingestd.sources.broker.chunks import Cutter, KnownCut
 from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.messages import Message, sequence_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.kafka.admin import Admin
 from ingestd.sources.kafka.commits import Commits

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ingestd.core.clock import Clock
-from ingestd.sources.broker.chunks import place_of, sequence_of
+from ingestd.sources.broker.messages import place_of, sequence_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.kafka.client import Start, TopicPart
 from ingestd.sources.kafka.heirs import Heirs

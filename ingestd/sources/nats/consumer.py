@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
-from ingestd.sources.broker.chunks import Message
+from ingestd.sources.broker.messages import Message
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 from ingestd.sources.nats.settings import NatsConfig

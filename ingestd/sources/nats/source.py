@@ -17,8 +17,9 @@ from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import Receipt
 from ingestd.core.text import printable
-from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cutter, KnownCut, Message, place_of, sequence_of
+from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cutter, KnownCut
 from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.messages import Message, place_of, sequence_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts
 from ingestd.sources.nats.acknowledgements import Acknowledgements
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection

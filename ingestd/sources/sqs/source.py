@@ -17,8 +17,9 @@ from ingestd.core.backoff import Backoff
 from ingestd.core.chunk import Chunk, Keeper
 from ingestd.core.clock import Clock
 from ingestd.core.receipt import Receipt
-from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cutter, Message, sequence_of
+from ingestd.sources.broker.chunks import MAX_CHUNK_MESSAGES, Cutter
 from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.messages import Message, sequence_of
 from ingestd.sources.broker.source import BrokerAway, Outage, SourceCounts, raise_failure, watch_tasks
 from ingestd.sources.source import Position
 from ingestd.sources.sqs.queue import MAX_ENTRIES, Failed, SqsError, SqsMessage, SqsQueue, is_denied, tens

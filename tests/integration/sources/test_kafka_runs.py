@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from ingestd.core.sequences import COMPILED
-from ingestd.sources.broker.chunks import Cutter, MessageColumns
+from ingestd.sources.broker.chunks import Cutter
 from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.messages import MessageColumns
 from ingestd.sources.kafka.run_queue import RunQueue
 from ingestd.sources.kafka.runs import Run, run_of, split_by_place
 from tests.each import each

@@ -11,7 +11,7 @@ import pytest
 from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.clock import SystemClock
 from ingestd.core.errors import UserError
-from ingestd.sources.broker.chunks import sequence_of
+from ingestd.sources.broker.messages import sequence_of
 from ingestd.sources.kafka.group import MESSAGES
 from ingestd.sources.kafka.note import read_note
 from ingestd.sources.kafka.runs import run_of

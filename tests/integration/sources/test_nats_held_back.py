@@ -8,8 +8,9 @@ import pytest
 
 from ingestd.core.clock import SystemClock
 from ingestd.intake.read_again import known_until
-from ingestd.sources.broker.chunks import Cutter, Message, place_of
+from ingestd.sources.broker.chunks import Cutter
 from ingestd.sources.broker.formats import whole
+from ingestd.sources.broker.messages import Message, place_of
 from ingestd.sources.broker.source import SourceCounts
 from ingestd.sources.nats.consumer import Consumer, Lag
 from ingestd.sources.nats.held_back import HeldBack

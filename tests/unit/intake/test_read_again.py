@@ -2,8 +2,9 @@
 
 from ingestd.core.chunk import Chunk
 from ingestd.intake.read_again import known_until
-from ingestd.sources.broker.chunks import Cutter, Message, place_of
+from ingestd.sources.broker.chunks import Cutter
 from ingestd.sources.broker.formats import whole
+from ingestd.sources.broker.messages import Message, place_of
 from ingestd.store.frozen_batches import PackedSegment
 from tests.each import each
 

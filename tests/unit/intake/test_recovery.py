@@ -11,8 +11,9 @@ from ingestd.core.clock import SystemClock
 from ingestd.intake.fan_out import FanOut
 from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.recovery import Recovery
-from ingestd.sources.broker.chunks import Cutter, KnownCut, Message
+from ingestd.sources.broker.chunks import Cutter, KnownCut
 from ingestd.sources.broker.formats import reader_of, whole
+from ingestd.sources.broker.messages import Message
 from ingestd.sources.kafka.runs import LogCutter, mark_of
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, pack, pack_positions
 from ingestd.store.journal import DISMISSED, EVERYWHERE

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from ingestd.core.chunk import Chunk
 from ingestd.intake.read_again import known_until
 from ingestd.sources.broker import chunks
-from ingestd.sources.broker.chunks import Cutter, KnownCut, Message, place_of, sequence_of
+from ingestd.sources.broker.chunks import Cutter, KnownCut
 from ingestd.sources.broker.formats import reader_of
+from ingestd.sources.broker.messages import Message, place_of, sequence_of
 from ingestd.store.frozen_batches import PackedSegment
 from tests.each import each
 

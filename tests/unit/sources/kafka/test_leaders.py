@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.sources.broker.chunks import Message, MessageColumns
+from ingestd.sources.broker.messages import Message, MessageColumns
 from ingestd.sources.kafka.leaders import Leaders, Span, merged, without
 from ingestd.sources.kafka.runs import mark_of
 from tests.effort import examples

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.chunk import Batch, Chunk, Segment
 from ingestd.core.clock import SystemClock
-from ingestd.sources.broker.chunks import place_of
+from ingestd.sources.broker.messages import place_of
 from ingestd.sources.kafka.leaders import Span
 from ingestd.sources.kafka.note import MAX_BYTES, Note, read_note, write_note
 from ingestd.sources.kafka.runs import epoch_of, mark_of

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ingestd.sources.broker.chunks import Message, MessageColumns, place_of
 from ingestd.sources.broker.formats import whole
+from ingestd.sources.broker.messages import Message, MessageColumns, place_of
 from ingestd.sources.kafka.client import NONE, Start, cut_at
 from ingestd.sources.kafka.partition import OtherMessages, Partition
 from ingestd.sources.kafka.runs import LogCutter, mark_of, without_time
