@@ -17,6 +17,12 @@ END_OF_HEAD = b"\r\n\r\n"
 
 _REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/([0-9]\.[0-9])\r\n")
 _REQUEST_LINE_RULE = "the request line must be: method, one space, target, one space, HTTP/1.1"
+_PROXY_WORDS = "this begins with the PROXY protocol, which is not read here: switch it off in the proxy"
+_OTHER_PROTOCOLS = {
+    b"PROXY ": _PROXY_WORDS,
+    b"\0\r\nQUIT\n": _PROXY_WORDS,  # version 2; its empty lines before that are gone
+    b"\x16\x03": "this is TLS, where plain HTTP is expected",
+}
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -103,6 +109,7 @@ def refuse_beginning(raw: bytes) -> None:
     """An incomplete head. Raises BadRequest if no further bytes can make a good one of it: what is no
     HTTP at all is not waited for until the timeout."""
     if raw and not 65 <= raw[0] <= 90:
+        _explain_other_protocol(raw)
         raise BadRequest(400, "this is not HTTP/1.1: a request begins with its method in capitals")
     lines = raw.count(b"\r\n")
     if raw.count(b"\n") != lines or raw.count(b"\r") - raw.endswith(b"\r") != lines:
@@ -117,6 +124,7 @@ def read_head(raw: bytes, *, max_headers: int) -> Head:
     if lines - 2 > max_headers:
         raise BadRequest(431, f"more than {max_headers} header fields")
     if raw.count(b"\n") != lines or raw.count(b"\r") != lines:
+        _explain_other_protocol(raw)
         raise BadRequest(400, "lines of the head must end with CR LF")
     head = Head()
     parser = HttpRequestParser(head)
@@ -168,9 +176,17 @@ def _explain_request_line(raw: bytes) -> None:
     """Raise BadRequest if it is this line that is wrong."""
     match = _REQUEST_LINE.match(raw)
     if not match:
+        _explain_other_protocol(raw)
         raise BadRequest(400, _REQUEST_LINE_RULE) from None
     if match[1] not in {b"1.0", b"1.1"}:
         raise BadRequest(505, "only HTTP/1.1 and HTTP/1.0 are spoken here") from None
+
+
+def _explain_other_protocol(raw: bytes) -> None:
+    """Raise BadRequest if it is one that is known."""
+    for beginning, words in _OTHER_PROTOCOLS.items():
+        if raw.startswith(beginning):
+            raise BadRequest(400, words) from None
 
 
 def _check_host(head: Head) -> None:

@@ -203,6 +203,31 @@ async def test_what_cannot_become_a_request_is_refused_before_its_head_is_comple
     await is_refused(server, application, raw, 400)
 
 
+PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01\0\x50\x1f\x90"
+
+
+@pytest.mark.anyio
+@each(
+    ("raw", "named"),
+    [
+        (b"PROXY TCP4 127.0.0.1 127.0.0.1 56324 8080\r\n", b"the PROXY protocol"),
+        (b"PROXY UNKNOWN\r\n" + SMUGGLED, b"the PROXY protocol"),
+        (PROXY_2, b"the PROXY protocol"),
+        (PROXY_2 + SMUGGLED, b"the PROXY protocol"),
+        (b"\x16\x03\x01\x02", b"TLS, where plain HTTP is expected"),
+    ],
+)
+async def test_what_a_load_balancer_puts_before_requests_is_named(
+    server: Server, application: Echo, raw: bytes, named: bytes
+) -> None:
+    async with await connect(server.port) as client:
+        client.send(raw)
+        answer = await client.answer()
+        assert answer.status == 400
+        assert named in answer.body
+    assert not application.requests
+
+
 @pytest.mark.anyio
 @each("raw", SPOKEN_ELSEWHERE.values())
 async def test_another_version_of_http_is_answered_505(server: Server, application: Echo, raw: bytes) -> None:
