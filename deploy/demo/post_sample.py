@@ -41,7 +41,7 @@ def post(url: str, *, body: bytes, token: str) -> None:
             continue
         if answer.code == 422:  # none of them was valid; that was an answer, too
             return
-        if answer.code not in (429, 503, 507):
+        if answer.code not in (429, 503):
             sys.exit(f"{url} answered {answer.code}: {answer.read(200).decode(errors='replace')}")
         wait_s = parse(
             answer.headers.get("Retry-After"), now_wall=time.time(), date=answer.headers.get("Date")

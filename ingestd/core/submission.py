@@ -56,7 +56,7 @@ ONE_ACCEPTED = AcceptedSubmission(1, 0, [])
 class DeferredSubmission(msgspec.Struct, frozen=True):
     """Nothing of the submission was accepted: the producer must send it again.
 
-    ``status``: 429 the spool is at its cap, 503 not now, 507 the disk is full.
+    ``status``: 429 the spool is at its cap, 503 not now.
     """
 
     status: int

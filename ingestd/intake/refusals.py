@@ -43,9 +43,10 @@ def event_id(event: bytes) -> str | None:
 
 
 def store_deferral(error: BaseException) -> DeferredSubmission:
-    """The answer to a producer when the store cannot be written; without paths of this machine."""
+    """The answer to a producer when the store cannot be written; without paths of this machine.
+    On a full disk, too, it is 503: what speaks OTLP takes a 507 for final and drops its events."""
     if isinstance(error, StoreBlocked):
-        return DeferredSubmission(507 if error.full else 503, UNKNOWN_S, f"{error.summary}: try again later")
+        return DeferredSubmission(503, UNKNOWN_S, f"{error.summary}: try again later")
     return DeferredSubmission(
         503, UNKNOWN_S, "the store of this service has failed: try again later, or elsewhere"
     )

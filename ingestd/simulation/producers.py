@@ -153,7 +153,7 @@ class Producers:
         numbers = post.numbers
         self.trace.note(f"producer hears {response.status} of {numbers} {post.query}")
         if response.status != 202:
-            if response.status not in (429, 503, 507):
+            if response.status not in (429, 503):
                 self.trace.breach(f"events {numbers} were answered {response.status}: {response.body!r}")
             return False
         answer = msgspec.json.decode(response.body, type=_Answer)

@@ -158,10 +158,10 @@ def histogram(
 
 HTTP_CODES = (
     *(200, 202, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 422, 429, 431),
-    *(500, 501, 503, 505, 507),
+    *(500, 501, 503, 505),
 )
 """The closed set of values of ``ingestd_http_requests_total{code=…}``; any other is ``other``."""
-DEFERRED_CODES = (429, 503, 507)
+DEFERRED_CODES = (429, 503)
 STATE_FILES = ("db", "wal")
 SPAN_RESULTS = ("exported", "failed", "dropped")
 

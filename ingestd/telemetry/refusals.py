@@ -16,7 +16,7 @@ from ingestd.telemetry.repeats import template
 from ingestd.telemetry.state_watch import LogState
 
 WINDOW_S = 60.0
-THROTTLED = frozenset({429, 503, 507})
+THROTTLED = frozenset({429, 503})
 """Statuses that tell a producer to come again."""
 MAX_NAMES = 250
 """Producers that are told apart, for good."""

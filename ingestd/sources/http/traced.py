@@ -4,7 +4,7 @@ from ingestd.httpd.request import Application, Request
 from ingestd.httpd.response import Response
 from ingestd.telemetry.tracing import Spans
 
-_DEFERRED = (429, 503, 507)
+_DEFERRED = (429, 503)
 
 
 class TracedApplication:

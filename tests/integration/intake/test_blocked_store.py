@@ -43,7 +43,7 @@ async def expect_taken_again(life: Life, before: int) -> None:
     life.assert_balanced()
 
 
-async def test_on_a_full_disk_producers_get_507_and_may_send_the_same_again(tmp_path: Path) -> None:
+async def test_on_a_full_disk_producers_get_503_and_may_send_the_same_again(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", megabytes=24) as disk:
         async with (
             Receiver() as receiver,
@@ -54,7 +54,7 @@ async def test_on_a_full_disk_producers_get_507_and_may_send_the_same_again(tmp_
             await life.take(event(5000))
             await life.until_empty()
             filler = fill(disk)
-            await expect_deferred(life, 507)
+            await expect_deferred(life, 503)
             filler.unlink()
             await until_unblocked(life.pipeline.database)
             await expect_taken_again(life, before=1)
@@ -75,7 +75,7 @@ async def test_what_was_accepted_is_delivered_while_the_disk_is_full(tmp_path: P
         ):
             await life.take(*events(range(300)))
             filler = fill(disk)
-            assert (await life.refuse(*events(range(300, 1300)))).status == 507
+            assert (await life.refuse(*events(range(300, 1300)))).status == 503
             life.deliver()
             await life.until_empty()
             assert sent(receiver) == list(range(300))
@@ -116,14 +116,14 @@ async def test_a_spool_that_filled_the_disk_drains_with_the_least_ballast(
 
 
 async def until_taken(life: Life, one: bytes) -> None:
-    """What is left to be settled may fill the disk once more: then it is 507 for a moment again."""
+    """What is left to be settled may fill the disk once more: then it is 503 for a moment again."""
     async with asyncio.timeout(patience(30)):
         while True:
             await until_unblocked(life.pipeline.database)
             result = await life.submit(one)
             if isinstance(result, AcceptedSubmission):
                 return
-            assert result.status == 507
+            assert result.status == 503
 
 
 async def test_while_another_program_has_a_lock_producers_get_503_and_may_send_the_same_again(

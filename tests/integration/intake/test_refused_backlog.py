@@ -56,7 +56,7 @@ async def test_letters_for_which_there_is_no_room_wait_for_it_and_none_is_lost(t
                         await asyncio.sleep(1.2)
                         life.assert_alive()
                 assert 0 < left < taken
-                assert (await life.refuse(event(9_999))).status == 507
+                assert (await life.refuse(event(9_999))).status == 503
                 assert "free some space, and it goes on by itself" in str(life.pipeline.database.blocked)
                 filler.unlink()
                 await life.until_empty()

@@ -59,11 +59,11 @@ async def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(place
             api.open_gate.clear()
             _fill(filler, leave_bytes=512 * 1024)
             taken = 0
-            while await _is_taken(one, taken, (507,)):
+            while await _is_taken(one, taken, (503,)):
                 taken += 1
             assert taken > 10
             answer = await one.post([large(taken)])
-            assert (answer.status, answer.headers["content-type"]) == (507, "application/problem+json")
+            assert (answer.status, answer.headers["content-type"]) == (503, "application/problem+json")
             assert int(answer.headers["retry-after"]) >= 1
             assert b"is full" in answer.body
             reasons = await serving.reasons()
@@ -78,7 +78,7 @@ async def test_a_full_disk_is_told_and_costs_nothing_that_was_acknowledged(place
             assert sorted(numbers(taken_by(api))) == list(range(taken))
 
             filler.unlink()
-            await retry(lambda: _is_taken(one, taken, (507,)))
+            await retry(lambda: _is_taken(one, taken, (503,)))
             assert await serving.reasons() == []
             assert await serving.metric("ingestd_disk_full") == 0
             await serving.said("store: producers are welcome again (after")
@@ -94,13 +94,13 @@ async def test_a_spool_that_filled_the_disk_itself_takes_events_again_once_it_is
             taken = 0
             while (answer := await one.post([*map(large, range(taken, taken + 100))])).status == 202:
                 taken += 100
-            assert answer.status == 507, answer
+            assert answer.status == 503, answer
             assert b"the disk is full" in answer.body
             assert str(place.state).encode() not in answer.body, "no business of a producer's"
             assert "free some space, and it goes on by itself" in (await serving.reasons())[0]
             api.open_gate.set()
             await serving.until_empty()
-            await retry(lambda: _is_taken(one, taken, (507,)))
+            await retry(lambda: _is_taken(one, taken, (503,)))
             assert await serving.reasons() == []
             await serving.until_empty()
             await serving.stop()
@@ -164,7 +164,7 @@ async def test_a_process_killed_on_a_full_disk_starts_there_and_delivers(place: 
             async with serve(place, api) as serving, producer(serving.ingest_port) as one:
                 _fill(place.state / "filler", leave_bytes=512 * 1024)
                 taken = 0
-                while await _is_taken(one, taken, (507,)):
+                while await _is_taken(one, taken, (503,)):
                     taken += 1
                 await serving.kill()
             api.open_gate.set()

@@ -63,7 +63,7 @@ class Producer:
             except LOST:
                 again = True
             else:
-                if answer.status not in (429, 503, 507):
+                if answer.status not in (429, 503):
                     self._answered(answer, events, again=again)
                     return
             await asyncio.sleep(0.02)

@@ -62,7 +62,7 @@ def test_values_are_read_at_the_moment_of_the_scrape() -> None:
         Metrics(Ledger()).registry,
         lambda: ServiceGauges(
             http_requests=codes,
-            deferred_events={507: 7},
+            deferred_events={503: 7},
             state_file_bytes={"db": 4096, "shm": 1},
             disk_full=True,
             ready=True,
@@ -76,8 +76,7 @@ def test_values_are_read_at_the_moment_of_the_scrape() -> None:
     assert {code: count for code, count in requests.items() if count} == {"202": 5, "429": 2, "other": 2}
     assert values(families["ingestd_intake_deferred_events_total"], "status") == {
         "429": 0,
-        "503": 0,
-        "507": 7,
+        "503": 7,
     }
     assert values(families["ingestd_state_file_bytes"], "file") == {"db": 4096, "wal": 0}
     assert families["ingestd_disk_full"].samples[0].value == 1

@@ -129,7 +129,7 @@ def test_a_coding_that_is_not_understood_is_told_which_are(coding: str) -> None:
     assert not scene.bodies_read
 
 
-@each("status", [429, 503, 507])
+@each("status", [429, 503])
 def test_while_nothing_can_be_taken_no_body_is_read(status: int) -> None:
     scene = Scene()
     scene.desk.closed = DeferredSubmission(status, 7, "the spool is full")
@@ -143,10 +143,10 @@ def test_while_nothing_can_be_taken_no_body_is_read(status: int) -> None:
 
 def test_a_refusal_of_admission_reaches_the_producer() -> None:
     scene = Scene()
-    scene.desk.verdict = lambda submission: DeferredSubmission(507, 0, "the disk is full")
+    scene.desk.verdict = lambda submission: DeferredSubmission(503, 0, "the disk is full")
     answer = scene.send(EVENT)
     assert answer is not None
-    assert answer.status == 507
+    assert answer.status == 503
     assert header(answer, "retry-after") == "1"
 
 
