@@ -19,8 +19,9 @@ from ingestd.core import redaction
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.core.text import printable
-from ingestd.sources.broker.source import BrokerAway, secret_of
+from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats import tls
+from ingestd.sources.nats.client_options import client_options
 from ingestd.sources.nats.exchange import DirectInbox, SharedAnswers, written
 from ingestd.sources.nats.settings import NatsLogin
 
@@ -77,10 +78,16 @@ class NatsConnection:
 
     async def open(self) -> None:
         """Raises BrokerAway, and UserError for what will not get better: files, a version."""
-        options = self._options()
+        options = client_options(self._settings, guarded=self._guarded)
         try:
             async with self._clock.timeout(CONNECT_S):
-                await self._client.connect(**options)
+                await self._client.connect(
+                    **options,
+                    no_echo=not self._echo,
+                    error_cb=self._note,
+                    closed_cb=self._note_closed,
+                    disconnected_cb=self._note_closed,
+                )
                 self._answers = str(self._client.new_inbox())
                 await self._client.subscribe(
                     f"{self._answers}.*", future=DirectInbox(self._answered, self._keep)
@@ -272,39 +279,7 @@ class NatsConnection:
         await self._client.subscribe(subject, cb=answer)
         return True
 
-    # --- how it logs in ---
-
-    def _options(self) -> dict[str, Any]:
-        settings = self._settings
-        options: dict[str, Any] = {
-            "servers": settings.servers,
-            "name": "ingestd",
-            "no_echo": not self._echo,
-            "allow_reconnect": False,
-            "max_reconnect_attempts": 1,
-            "reconnect_time_wait": 0.1,
-            "connect_timeout": 5,
-            "ping_interval": 10,
-            "max_outstanding_pings": 2,
-            "error_cb": self._note,
-            "closed_cb": self._note_closed,
-            "disconnected_cb": self._note_closed,
-        }
-        if settings.wants_tls:
-            options["tls"] = tls.make_context(settings)
-        login = next(iter(settings.logins), "")
-        if login == "user":
-            password = secret_of(settings.password.get_secret_value(), settings.password_file, "password")
-            options |= {"user": lambda: self._guarded(settings.user), "password": lambda: password}
-        elif login == "token":
-            token = secret_of(settings.token.get_secret_value(), settings.token_file, "token")
-            options["token"] = lambda: self._guarded(token)
-        elif login == "creds_file":
-            secret_of("", settings.creds_file, "credentials")
-            options["user_credentials"] = settings.creds_file
-        elif login == "nkey_file":
-            options["nkeys_seed_str"] = secret_of("", settings.nkey_file, "nkey")
-        return options
+    # --- what the client calls ---
 
     def _guarded(self, text: str) -> str:
         """Asked for in the moment before it is sent. nats-py goes on in plain text where a server, or who
