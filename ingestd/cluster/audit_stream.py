@@ -8,8 +8,8 @@ server may forge them.
 from collections.abc import Sequence
 
 from ingestd.cluster.direct_read import read_messages
-from ingestd.cluster.installation import IN_USE
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.stream_errors import IN_USE
 from ingestd.core.clock import Clock
 from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 

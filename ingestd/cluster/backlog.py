@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from ingestd.cluster import installation
+from ingestd.cluster import installation, sink_registry
 from ingestd.cluster.membership import shares_of
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_sinks import read_parked
@@ -40,7 +40,7 @@ class Backlogs(NamedTuple):
 async def read_backlogs(connection: NatsConnection, names: StreamNames) -> Backlogs:
     """Asks for every share. Raises JetStreamError, BrokerAway."""
     found = await installation.read_installation(connection, names)
-    sinks = await installation.known_sinks(connection, names)
+    sinks = await sink_registry.known_sinks(connection, names)
     chunks = dict.fromkeys(sinks, 0)
     for share in shares_of(sinks, found.numbers if found else ()):
         try:

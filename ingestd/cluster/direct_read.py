@@ -1,14 +1,16 @@
-"""Reads the messages of a subject, oldest first, without a consumer."""
+"""Reads messages of a subject, without a consumer."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from ingestd.cluster.stream_errors import NO_MESSAGE
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.sources.broker.source import BrokerAway
-from ingestd.sources.nats.connection import NatsConnection
+from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
 
 _AT_ONCE = 200
 _BYTES = 8 * 1024 * 1024
@@ -92,3 +94,14 @@ async def _get(
 
 def _plain(headers: Mapping[Any, str]) -> dict[str, str]:
     return {str(getattr(name, "value", name)): value for name, value in headers.items()}
+
+
+async def last_message(connection: NatsConnection, stream: str, subject: str) -> bytes | None:
+    """The youngest message of a subject. Raises BrokerAway."""
+    try:
+        found = await connection.ask(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+    except JetStreamError as error:
+        if error.code in (NO_MESSAGE, *NOT_FOUND):
+            return None
+        raise
+    return base64.b64decode(found["message"].get("data", ""))

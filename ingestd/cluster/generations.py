@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from ingestd.cluster import installation
+from ingestd.cluster import installation, provisioning
 from ingestd.cluster.installation import Installation
 from ingestd.cluster.membership import shares_of
 from ingestd.cluster.names import ALL, Share, StreamNames
@@ -73,9 +73,9 @@ class Generations:
         spool = self._spool
         if not self._fenced:
             connection, names, found = spool.connection, spool.names, spool.installation
-            self._fenced = await installation.is_fenced(connection, names, found)
+            self._fenced = await provisioning.is_fenced(connection, names, found)
             if not self._fenced and self._clock.monotonic() >= self._fence_at:
-                await installation.fence(connection, names, found)  # who began it may have died
+                await provisioning.fence(connection, names, found)  # who began it may have died
         if self._fenced:
             for sink, number in self._reached.items():
                 reached = number

@@ -6,19 +6,17 @@ lose copies and order without a word. So each compares before it begins, and is 
 
 import base64
 import hashlib
-import random
-from collections.abc import Sequence
-from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.direct_read import last_message
+from ingestd.cluster.names import StreamNames
+from ingestd.cluster.stream_errors import WRONG_SEQUENCE
 from ingestd.config import Settings
 from ingestd.core.errors import UserError
-from ingestd.sources.nats.connection import NOT_FOUND, JetStreamError, NatsConnection
+from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 
 FORMAT = 1
 """Of chunks, records and letters in the streams. Who reads another one is refused."""
@@ -26,11 +24,6 @@ RESIZED_FORMAT = 2
 """Of a spool whose partitions were changed: an older ingestd would split by the number of now from 0 on."""
 MAX_GENERATIONS = 32
 _KEY = "installation"
-NO_MESSAGE = 10037
-WRONG_SEQUENCE = 10071
-IN_USE = 10058
-DUPLICATE_WINDOW_S = 120
-"""How long the server knows a chunk that an edge sends again for want of an answer."""
 
 
 class Installation(msgspec.Struct, frozen=True):
@@ -89,95 +82,16 @@ def _paths(setting: str) -> list[str]:
     return [path.strip() for path in setting.split(",") if path.strip()]
 
 
-def stream_configs(settings: Settings) -> list[dict[str, Any]]:
-    """Of all streams, as JetStream's API has it."""
-    spool = settings.spool
-    names = StreamNames(spool.name)
-    usual = {"retention": "limits", "storage": "file", "num_replicas": spool.replicas, "allow_direct": True}
-    prefix = f"ingestd.{spool.name}"
-    return [
-        {
-            "name": names.events,
-            "description": "events that edges have accepted, until every sink has them",
-            "subjects": [names.partition(ALL)],
-            "discard": "new",
-            "max_bytes": spool.max_bytes,
-            "duplicate_window": DUPLICATE_WINDOW_S * 10**9,
-            **usual,
-        },
-        {
-            "name": names.frozen,
-            "description": "frozen batches and what became of them, by sink and partition",
-            "subjects": [f"{prefix}.f.*.*"],
-            "discard": "new",
-            **usual,
-        },
-        {
-            "name": names.dead,
-            "description": "dead letters: sink, reason, id",
-            "subjects": [f"{prefix}.d.*.*.*"],
-            "discard": "new",
-            **usual,
-        },
-        {
-            "name": names.state,
-            "description": "what all edges and workers have in common",
-            "subjects": [names.entry(">")],
-            "discard": "new",
-            "max_msgs_per_subject": 1,
-            "allow_rollup_hdrs": True,
-            "deny_delete": True,
-            **usual,
-        },
-    ]
-
-
-async def create(
-    connection: NatsConnection, settings: Settings, rng: random.Random, *, more_bytes: int = 0
-) -> bool:
-    """Make the streams and the installation. ``more_bytes``: that events may take while a sink is parked, if
-    the server has so much. False: all of it was there. Raises UserError, BrokerAway."""
-    there = await read_installation(connection, StreamNames(settings.spool.name))
-    for config in stream_configs(settings):
-        if there and config["name"] == StreamNames(settings.spool.name).events:
-            config["subjects"] = subjects_of(StreamNames(settings.spool.name), there)
-            if more_bytes:
-                with suppress(JetStreamError):
-                    await _make(connection, config | {"max_bytes": config["max_bytes"] + more_bytes})
-                    continue
-        try:
-            await _make(connection, config)
-        except JetStreamError as error:
-            raise UserError(f"stream {config['name']} cannot be made: {error}") from None
-    secret = f"{rng.getrandbits(128):032x}"
-    data = msgspec.json.encode(wanted(settings, secret))
+async def store(connection: NatsConnection, names: StreamNames, made: Installation) -> bool:
+    """False: there is one. Raises UserError, BrokerAway."""
     try:
         headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
-        await connection.append(StreamNames(settings.spool.name).entry(_KEY), data, headers)
+        await connection.append(names.entry(_KEY), msgspec.json.encode(made), headers)
     except JetStreamError as error:
         if error.code != WRONG_SEQUENCE:
             raise UserError(f"the installation cannot be written: {error}") from None
-        check(await load(connection, settings), settings)
         return False
     return True
-
-
-async def _make(connection: NatsConnection, config: dict[str, Any]) -> None:
-    """One that is there gets what has changed: its size, its replicas."""
-    try:
-        await connection.ask(f"STREAM.CREATE.{config['name']}", config)
-    except JetStreamError as error:
-        if error.code != IN_USE:
-            raise
-        await connection.ask(f"STREAM.UPDATE.{config['name']}", config)
-
-
-async def keep_all_versions(connection: NatsConnection, names: StreamNames) -> None:
-    """A stream of dead letters that an older ingestd made does not drop versions by itself any more: see
-    ``letter_stream.change``. Raises JetStreamError, BrokerAway."""
-    config = (await connection.ask(f"STREAM.INFO.{names.dead}"))["config"]
-    if config.get("max_msgs_per_subject", -1) != -1:
-        await connection.ask(f"STREAM.UPDATE.{names.dead}", config | {"max_msgs_per_subject": -1})
 
 
 async def load(connection: NatsConnection, settings: Settings) -> Installation:
@@ -193,7 +107,7 @@ async def load(connection: NatsConnection, settings: Settings) -> Installation:
 
 async def read_installation(connection: NatsConnection, names: StreamNames) -> Installation | None:
     """None: there is none. Raises UserError for something else in its place, BrokerAway, JetStreamError."""
-    data = await read_entry(connection, names, _KEY)
+    data = await last_message(connection, names.state, names.entry(_KEY))
     if data is None:
         return None
     try:
@@ -254,27 +168,6 @@ async def begin_generation(
     return new
 
 
-def subjects_of(names: StreamNames, found: Installation) -> list[str]:
-    """Of the stream of events: nobody may write into partitions of older generations any more."""
-    if not found.older:
-        return [names.partition(ALL)]
-    return [names.partition(number) for number in found.generations[-1]]
-
-
-async def is_fenced(connection: NatsConnection, names: StreamNames, found: Installation) -> bool:
-    """Raises JetStreamError, BrokerAway."""
-    config = (await connection.ask(f"STREAM.INFO.{names.events}"))["config"]
-    return sorted(config["subjects"]) == sorted(subjects_of(names, found))
-
-
-async def fence(connection: NatsConnection, names: StreamNames, found: Installation) -> None:
-    """The server refuses what an edge puts into an older partition, however long it stood still. Raises
-    JetStreamError, BrokerAway."""
-    config = (await connection.ask(f"STREAM.INFO.{names.events}"))["config"]
-    config["subjects"] = subjects_of(names, found)
-    await connection.ask(f"STREAM.UPDATE.{names.events}", config)
-
-
 def decode(data: bytes) -> Installation | None:
     """None: it is something else."""
     try:
@@ -290,56 +183,3 @@ def is_resized(before: Installation, after: Installation) -> bool:
     )
     begun = [*before.older, before.partitions]
     return same == before and after.format == RESIZED_FORMAT and after.older[: len(begun)] == begun
-
-
-async def read_entry(connection: NatsConnection, names: StreamNames, key: str) -> bytes | None:
-    """None: there is no such entry. Raises BrokerAway."""
-    return await last_message(connection, names.state, names.entry(key))
-
-
-async def last_message(connection: NatsConnection, stream: str, subject: str) -> bytes | None:
-    """The youngest message of a subject. Raises BrokerAway."""
-    try:
-        found = await connection.ask(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
-    except JetStreamError as error:
-        if error.code in (NO_MESSAGE, *NOT_FOUND):
-            return None
-        raise
-    return base64.b64decode(found["message"].get("data", ""))
-
-
-async def register_sinks(
-    connection: NatsConnection, names: StreamNames, shares: Sequence[Share]
-) -> dict[str, bool]:
-    """Sinks that wait for events, those of ``shares`` among them: whether one worker owns all partitions of
-    it. Raises UserError for a sink that was known otherwise, JetStreamError, BrokerAway."""
-    mine = {share.sink: share.partition == ALL for share in shares}
-    for sink, is_whole in mine.items():
-        data = await read_entry(connection, names, f"sink.{sink}")
-        if not data:
-            await connection.append(names.entry(f"sink.{sink}"), b"all" if is_whole else b"each", {})
-        elif (data == b"all") != is_whole:
-            raise UserError(
-                f"sink {sink} has {'now' if is_whole else 'no longer'} a limit of requests_per_minute or"
-                " events_per_second without shared_rate, and then a single worker owns all its partitions:"
-                " give it another name, let the old one run empty, and then"
-                f" `ingestd spool forget {sink} --config FILE`"
-            )
-    return await known_sinks(connection, names) | mine
-
-
-async def withdraw_sink(connection: NatsConnection, names: StreamNames, sink: str) -> None:
-    """No events wait for it from now on. The entry stays, empty: after a purge nats-server 2.15.1 gives an
-    entry back that a second worker had replaced, when it is killed. Then nobody is ever done with the chunks
-    (``findings/nats-server-replaced-message-back-after-kill.sh``). Raises JetStreamError, BrokerAway."""
-    await connection.append(names.entry(f"sink.{sink}"), b"", {})
-
-
-async def known_sinks(connection: NatsConnection, names: StreamNames) -> dict[str, bool]:
-    """By name whether one worker owns all partitions of it. Raises JetStreamError, BrokerAway."""
-    found = await connection.ask(f"STREAM.INFO.{names.state}", {"subjects_filter": names.entry("sink.*")})
-    sinks: dict[str, bool] = {}
-    for sink in sorted(subject.rpartition(".")[2] for subject in found["state"].get("subjects") or ()):
-        if data := await read_entry(connection, names, f"sink.{sink}"):
-            sinks[sink] = data == b"all"
-    return sinks

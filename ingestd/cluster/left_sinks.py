@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from ingestd.cluster.installation import known_sinks
 from ingestd.cluster.shared_spool import SharedSpool
+from ingestd.cluster.sink_registry import known_sinks
 from ingestd.cluster.stock import count_waiting
 from ingestd.core.clock import Clock, until_turn
 from ingestd.sources.nats.connection import JetStreamError

@@ -12,13 +12,13 @@ import msgspec
 from ingestd.cluster.chunk_message import ID
 from ingestd.cluster.direct_read import read_last, read_messages
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.stream_errors import WRONG_SEQUENCE
 from ingestd.core.clock import Clock
 from ingestd.core.letter import DeadLetter
 from ingestd.core.reasons import Reason
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_SEQUENCE = 10071
 
 
 class LetterNow(msgspec.Struct, array_like=True):
@@ -136,7 +136,7 @@ async def store(connection: NatsConnection, names: StreamNames, packed: bytes) -
     try:
         await connection.append(subject, packed, headers)
     except JetStreamError as error:
-        if error.code != _WRONG_SEQUENCE:  # else it is there
+        if error.code != WRONG_SEQUENCE:  # else it is there
             raise
 
 
@@ -150,7 +150,7 @@ async def change(connection: NatsConnection, names: StreamNames, one: LetterChan
     try:
         answer = await connection.append(subject, one.letter, {_EXPECTED: str(one.before)})
     except JetStreamError as error:
-        if error.code != _WRONG_SEQUENCE:
+        if error.code != WRONG_SEQUENCE:
             raise
         return 0
     sequence = int(answer["seq"])

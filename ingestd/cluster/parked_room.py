@@ -6,7 +6,7 @@ A stream that is made smaller than what is in it loses nothing: producers have t
 
 from typing import Any
 
-from ingestd.cluster import installation
+from ingestd.cluster import installation, provisioning
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_sinks import read_parked
 from ingestd.config import Settings
@@ -41,7 +41,7 @@ async def make_room(connection: NatsConnection, settings: Settings) -> str:
         if config["max_bytes"] not in (spool.max_bytes, spool.max_bytes + spool.max_parked):
             return f"{names.events} has a max_bytes that is not spool.max_bytes: it stays as it is"
         found = await installation.load(connection, settings)
-        subjects = installation.subjects_of(names, found)  # not as they were read: partitions may change now
+        subjects = provisioning.subjects_of(names, found)  # not as they were read: partitions may change now
         try:
             await connection.ask(
                 f"STREAM.UPDATE.{names.events}", config | {"max_bytes": most, "subjects": subjects}

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ingestd.cluster.installation import NO_MESSAGE, WRONG_SEQUENCE
 from ingestd.cluster.membership import SILENT_S, Member
 from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import StreamNames
+from ingestd.cluster.stream_errors import NO_MESSAGE, WRONG_SEQUENCE
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.errors import UserError
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection

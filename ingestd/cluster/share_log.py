@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import msgspec
 
 from ingestd.cluster.chunk_message import ID
-from ingestd.cluster.direct_read import read_last, read_messages
+from ingestd.cluster.direct_read import last_message, read_last, read_messages
 from ingestd.cluster.letter_stream import LetterChange
 from ingestd.cluster.names import Share, StreamNames
+from ingestd.cluster.stream_errors import WRONG_SEQUENCE
 from ingestd.core.clock import Clock
 from ingestd.core.errors import UserError
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 
-_WRONG_SEQUENCE = 10071
 _AGAIN_S = 0.1
 _TRY_S = 15.0
 
@@ -147,7 +147,7 @@ class ShareLog:
             try:
                 answer = await self._connection.append(self._subject, data, headers)
             except JetStreamError as error:
-                if error.code != _WRONG_SEQUENCE:
+                if error.code != WRONG_SEQUENCE:
                     raise BrokerAway(f"{self._subject}: {error}") from None
                 self.last = await self._own_append(record.id)
                 return self.last
@@ -202,7 +202,5 @@ async def durable_floor(
 
 async def last_record(connection: NatsConnection, names: StreamNames, share: Share) -> Record | None:
     """Raises BrokerAway, JetStreamError."""
-    from ingestd.cluster.installation import last_message
-
     data = await last_message(connection, names.frozen, names.log(share))
     return _decode(data) if data else None

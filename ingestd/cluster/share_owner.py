@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ingestd.cluster.generations import learn_older
-from ingestd.cluster.installation import known_sinks
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.letter_stream import StreamLetter
 from ingestd.cluster.names import ALL, Share
@@ -25,6 +24,7 @@ from ingestd.cluster.share_log import ShareLog, durable_floor
 from ingestd.cluster.share_state import ShareState, begin_at, restore
 from ingestd.cluster.shared_spool import SharedSpool
 from ingestd.cluster.sink_parts import SinkParts
+from ingestd.cluster.sink_registry import known_sinks
 from ingestd.cluster.stream_identity import look_at_stream
 from ingestd.cluster.stream_journal import StreamJournal
 from ingestd.cluster.stream_window import StreamWindow

@@ -25,6 +25,7 @@ from ingestd.cluster.rate_entry import (
     grant,
     still_good,
 )
+from ingestd.cluster.stream_errors import WRONG_SEQUENCE
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.delivery.rate_limiter import RateLimiter
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
@@ -33,7 +34,6 @@ from ingestd.sources.nats.stream_state import nanoseconds
 if TYPE_CHECKING:
     from ingestd.delivery.lane import Lane
 
-_WRONG_SEQUENCE = 10071
 _RENEW_S = LEASE_S / 3
 _TURN_S = 0.02
 _LOOK_S = 0.1
@@ -204,7 +204,7 @@ class SharedRate:
             try:
                 await connection.append(subject, msgspec.msgpack.encode(entry), headers)
             except JetStreamError as error:
-                if error.code != _WRONG_SEQUENCE:
+                if error.code != WRONG_SEQUENCE:
                     raise
                 await self._clock.sleep(self._rng.uniform(0, _TURN_S))
                 continue

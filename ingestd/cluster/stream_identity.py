@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.share_state import ShareState
+from ingestd.cluster.stream_errors import NO_MESSAGE
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
 from ingestd.sources.nats.stream_state import nanoseconds
 
-_NO_MESSAGE = 10037
 _CLOSE_S = 0.001
 """Times are kept in floats: two that differ by less are the same."""
 
@@ -69,7 +69,7 @@ async def _next(
     try:
         message = (await connection.ask(f"STREAM.MSG.GET.{names.events}", body))["message"]
     except JetStreamError as error:
-        if error.code != _NO_MESSAGE:
+        if error.code != NO_MESSAGE:
             raise
         return None
     return int(message["seq"]), nanoseconds(message["time"]) / 1e9

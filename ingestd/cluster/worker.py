@@ -12,7 +12,7 @@ from functools import partial
 import anyio
 import msgspec
 
-from ingestd.cluster import installation
+from ingestd.cluster import installation, provisioning, sink_registry
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.generations import Generations, watch_partitions
 from ingestd.cluster.left_sinks import LeftSinks
@@ -212,10 +212,10 @@ class Worker:
         await self.parking.begin(connection)
         self.partitions = found.partitions
         mine = shares_of({name: one.whole for name, one in self.parts.items()}, found.numbers)
-        sinks = await installation.register_sinks(connection, self._names, mine)
+        sinks = await sink_registry.register_sinks(connection, self._names, mine)
         for share in mine:
             await ShareConsumer(connection, self._names, share, self._clock, max_bytes=0).make()
-        await installation.keep_all_versions(connection, self._names)
+        await provisioning.keep_all_versions(connection, self._names)
         order_by = settings.delivery.order_by
         order = KeyPaths.parse(order_by) if order_by else None
         least = 2 * connection.max_payload + 1

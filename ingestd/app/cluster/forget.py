@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.server_at_hand import at_hand
 from ingestd.app.cluster.spool import list_members, on_nats
-from ingestd.cluster import installation
+from ingestd.cluster import installation, sink_registry
 from ingestd.cluster.membership import shares_of
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.parked_room import make_room
@@ -45,7 +45,7 @@ class _Forgettable(NamedTuple):
 async def _look(connection: NatsConnection, settings: Settings, sink: str) -> _Forgettable:
     names = StreamNames(settings.spool.name)
     found = await installation.load(connection, settings)
-    sinks = await installation.known_sinks(connection, names)
+    sinks = await sink_registry.known_sinks(connection, names)
     if sink not in sinks:
         raise UserError(f"no events of the spool {settings.spool.name} wait for a sink named {sink}")
     if there := [one.name for one in await list_members(connection, names) if sink in one.sinks]:
@@ -70,7 +70,7 @@ async def _forget(connection: NatsConnection, settings: Settings, sink: str) -> 
             except JetStreamError as error:
                 if error.code not in NOT_FOUND:
                     raise
-    await installation.withdraw_sink(connection, names, sink)
+    await sink_registry.withdraw_sink(connection, names, sink)
     await set_parked(connection, names, sink, ParkEntry(0.0))
     await make_room(connection, settings)
     return dropped

@@ -6,7 +6,7 @@ from typing import Any
 
 from ingestd.app.checks.finding import Finding, fail, ok, warn
 from ingestd.app.cluster.local_server import on_this_machine
-from ingestd.cluster import installation
+from ingestd.cluster import installation, provisioning
 from ingestd.cluster.backlog import read_backlogs
 from ingestd.cluster.edge_admission import MAX_CHUNK_BYTES
 from ingestd.cluster.names import StreamNames
@@ -60,7 +60,7 @@ async def judge_spool(connection: NatsConnection, settings: Settings) -> list[Fi
         )
     replicas: list[int] = []
     more = await more_bytes(connection, settings)
-    for config in installation.stream_configs(settings):
+    for config in provisioning.stream_configs(settings):
         name = config["name"]
         try:
             there = (await connection.ask(f"STREAM.INFO.{name}"))["config"]

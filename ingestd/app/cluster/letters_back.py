@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from ingestd.cluster import chunk_message, installation, letter_rows, letter_stream
+from ingestd.cluster import chunk_message, installation, letter_rows, letter_stream, provisioning
 from ingestd.cluster.chunk_message import EVENTS, ID
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.letter_rows import LetterPlace
@@ -34,7 +34,7 @@ async def write_back(connection: NatsConnection, settings: Settings, copy: Path)
     """What differs from the table ``before``. Who was quicker keeps the letter: it is on its way, or changed
     otherwise. Raises UserError, JetStreamError, BrokerAway."""
     names = StreamNames(settings.spool.name)
-    await installation.keep_all_versions(connection, names)
+    await provisioning.keep_all_versions(connection, names)
     with closing(connect(copy)) as rows:
         numbers = [row[0] for row in rows.execute(_CHANGED)]
         for letter, place in _letters(rows, numbers):

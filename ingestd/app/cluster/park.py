@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.server_at_hand import server_at_hand, with_restart_advice
 from ingestd.app.cluster.spool import on_nats
-from ingestd.cluster import installation
+from ingestd.cluster import installation, sink_registry
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_room import make_room
 from ingestd.cluster.parked_sinks import (
@@ -80,7 +80,7 @@ def change(
     async def work(connection: NatsConnection) -> ParkDone:
         names, clock = StreamNames(settings.spool.name), SystemClock()
         await installation.load(connection, settings)
-        known = {*sections_of(settings), *await installation.known_sinks(connection, names)}
+        known = {*sections_of(settings), *await sink_registry.known_sinks(connection, names)}
         if sink not in known | (await read_parked(connection, names)).keys():
             raise NotFound(f"there is no sink {cut(sink)} here{suggestion(sink, sorted(known))}")
         entry = ParkEntry(clock.wall() if on else 0.0, who)

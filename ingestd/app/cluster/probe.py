@@ -11,7 +11,7 @@ from ingestd.app.cluster.audit import noting
 from ingestd.app.cluster.server_at_hand import nothing_runs, with_restart_advice
 from ingestd.app.cluster.spool import list_members, on_nats
 from ingestd.app.console.service_model import PARKED, probe_words
-from ingestd.cluster import installation
+from ingestd.cluster import installation, sink_registry
 from ingestd.cluster.membership import Member
 from ingestd.cluster.names import StreamNames
 from ingestd.cluster.parked_sinks import read_parked
@@ -80,7 +80,7 @@ def probe_all(settings: Settings, sink: str) -> Probed:
     async def work(connection: NatsConnection) -> Probed:
         names, clock = StreamNames(settings.spool.name), SystemClock()
         await installation.load(connection, settings)
-        known = {*sections_of(settings), *await installation.known_sinks(connection, names)}
+        known = {*sections_of(settings), *await sink_registry.known_sinks(connection, names)}
         if sink not in known:
             raise NotFound(f"there is no sink {cut(sink)} here{suggestion(sink, sorted(known))}")
         if sink in await read_parked(connection, names):

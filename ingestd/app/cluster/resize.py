@@ -6,7 +6,7 @@ import anyio
 
 from ingestd.app.cluster.server_at_hand import while_it_runs
 from ingestd.app.cluster.spool import on_nats
-from ingestd.cluster import installation
+from ingestd.cluster import installation, provisioning
 from ingestd.cluster.membership import SILENT_S, Member
 from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import StreamNames
@@ -53,6 +53,6 @@ async def _resize(connection: NatsConnection, settings: Settings, partitions: in
     await connection.listen(on_message, names.members)
     new = await installation.begin_generation(connection, names, found, partitions)
     await clock.sleep(_LISTEN_S)
-    await installation.fence(connection, names, new)
+    await provisioning.fence(connection, names, new)
     drained = await wait_until_set(drains, SILENT_S - _LISTEN_S, clock)
     return Resized(found.partitions, drained)

@@ -9,7 +9,7 @@ from ingestd.app.checks.finding import Finding
 from ingestd.app.cluster.judgement import judge_spool, open_connection, spool_servers
 from ingestd.app.cluster.server_at_hand import at_hand, while_it_runs
 from ingestd.app.event_loop import run_loop
-from ingestd.cluster import installation
+from ingestd.cluster import installation, provisioning, sink_registry
 from ingestd.cluster.membership import SILENT_S, Member, shares_of
 from ingestd.cluster.messages import decoded
 from ingestd.cluster.names import StreamNames
@@ -38,7 +38,7 @@ def init(settings: Settings) -> bool:
 
     async def make(connection: NatsConnection) -> bool:
         more = await more_bytes(connection, settings)
-        return await installation.create(connection, settings, system_rng(), more_bytes=more)
+        return await provisioning.create(connection, settings, system_rng(), more_bytes=more)
 
     with at_hand(settings):
         return on_nats(settings, make)
@@ -89,7 +89,7 @@ async def stat_of(connection: NatsConnection, settings: Settings) -> dict[str, A
     """See ``stat``. Raises UserError, JetStreamError."""
     names = StreamNames(settings.spool.name)
     found = await installation.load(connection, settings)
-    sinks = await installation.known_sinks(connection, names)
+    sinks = await sink_registry.known_sinks(connection, names)
     info = (await connection.ask(f"STREAM.INFO.{names.events}"))["state"]
     status: dict[str, Any] = {
         "name": settings.spool.name,
@@ -137,7 +137,7 @@ async def list_members(connection: NatsConnection, names: StreamNames) -> list[M
 async def _workers(connection: NatsConnection, settings: Settings) -> dict[str, Any]:
     names = StreamNames(settings.spool.name)
     found = await installation.load(connection, settings)
-    sinks = await installation.known_sinks(connection, names)
+    sinks = await sink_registry.known_sinks(connection, names)
     members = await list_members(connection, names)
     status: dict[str, Any] = {"members": [msgspec.to_builtins(member) for member in members], "shares": []}
     for member in status["members"]:

@@ -6,7 +6,7 @@ from typing import Any
 from ingestd.app.cluster.letters import snapshot
 from ingestd.app.cluster.spool import on_nats
 from ingestd.app.console.where import keys_of, read_steps, words_of
-from ingestd.cluster import installation
+from ingestd.cluster import installation, sink_registry
 from ingestd.cluster.chunk_message import EVENTS, ID
 from ingestd.cluster.direct_read import FoundMessage, read_whole
 from ingestd.cluster.membership import shares_of
@@ -46,7 +46,7 @@ def _is_of(letter: Fields, step: Fields) -> bool:
 async def _find(connection: NatsConnection, settings: Settings, keys: set[str], asked: str) -> Fields:
     names = StreamNames(settings.spool.name)
     installed = await installation.load(connection, settings)
-    sinks = await installation.known_sinks(connection, names)
+    sinks = await sink_registry.known_sinks(connection, names)
     window = Window(bytes.fromhex(installed.secret), max_count=1)
     digests = [window.digest(key) for key in sorted(keys)]
     steps, waiting = list[Fields](), list[Fields]()

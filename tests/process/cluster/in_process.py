@@ -16,7 +16,7 @@ from ingestd.app.cluster.judgement import open_connection
 from ingestd.app.cluster.run import open_cluster_service, run
 from ingestd.app.cluster.service import ClusterService
 from ingestd.app.cluster.spool import is_balanced, stat_of
-from ingestd.cluster import installation
+from ingestd.cluster import provisioning
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.parked_sinks import ParkEntry, set_parked
 from ingestd.cluster.share_log import Record, ShareLog
@@ -163,7 +163,7 @@ async def spool(
 ) -> AsyncIterator[Spool]:
     made = Spool(server, batch_events, order_by, max_bytes)
     async with open_connection(made.settings()) as made.connection:
-        await installation.create(made.connection, made.settings(), system_rng())
+        await provisioning.create(made.connection, made.settings(), system_rng())
         yield made
         for name in (made.names.events, made.names.frozen, made.names.dead, made.names.state):
             await made.connection.ask(f"STREAM.DELETE.{name}")

@@ -8,8 +8,9 @@ from anyio import to_thread
 from ingestd.app.cluster.forget import forget
 from ingestd.app.cluster.judgement import open_connection
 from ingestd.app.cluster.spool import init, stat_of
-from ingestd.cluster.installation import known_sinks, read_entry, register_sinks
+from ingestd.cluster.direct_read import last_message
 from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.sink_registry import known_sinks, register_sinks
 from ingestd.config import Settings
 from tests.event_api import EventApi, events
 from tests.nats_server import NatsServer, nats_server
@@ -38,7 +39,7 @@ async def test_a_forgotten_sink_stays_forgotten_though_the_server_is_killed(tmp_
             assert await known_sinks(connection, NAMES) == {"one": False}
             again = [Share("two", 0)]  # without its limit: it is a new sink
             assert await register_sinks(connection, NAMES, again) == {"one": False, "two": False}
-            assert await read_entry(connection, NAMES, "sink.two") == b"each"
+            assert await last_message(connection, NAMES.state, NAMES.entry("sink.two")) == b"each"
 
 
 @pytest.mark.parametrize("when", ["while a worker owns the share", "while nobody does"])

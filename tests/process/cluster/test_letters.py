@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ingestd.cluster import installation, letter_stream
+from ingestd.cluster import letter_stream, provisioning
 from ingestd.cluster.direct_read import read_messages
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.letter_stream import LetterChange, LetterNow, StreamLetter, pack_again, unpack
@@ -46,7 +46,7 @@ async def connected(server: NatsServer) -> AsyncIterator[NatsConnection]:
     connection = NatsConnection(settings.spool, SystemClock(), lambda: None)
     await connection.open()
     try:
-        await installation.create(connection, settings, random.Random(1))
+        await provisioning.create(connection, settings, random.Random(1))
         yield connection
     finally:
         await connection.close()
@@ -78,7 +78,7 @@ async def test_a_letter_that_is_gone_stays_gone_though_the_server_is_killed(tmp_
                 f"STREAM.UPDATE.{NAMES.dead}",
                 (await connection.ask(f"STREAM.INFO.{NAMES.dead}"))["config"] | {"max_msgs_per_subject": 1},
             )
-            await installation.keep_all_versions(connection, NAMES)
+            await provisioning.keep_all_versions(connection, NAMES)
             first = [letter(number) for number in range(4)]
             sequences = [await put(connection, one) for one in first]
             for one, sequence in zip(first[1:], sequences[1:], strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.cluster import installation
+from ingestd.cluster import installation, provisioning
 from ingestd.cluster.link import JetStreamLink
 from ingestd.cluster.names import StreamNames
 from ingestd.config import Settings
@@ -30,14 +30,14 @@ async def test_an_edge_that_did_not_hear_of_other_partitions_learns_it_from_the_
         names, clock = StreamNames("t"), SystemClock()
         connection = NatsConnection(settings.spool, clock, lambda: None)
         await connection.open()
-        await installation.create(connection, settings, random.Random(1))
+        await provisioning.create(connection, settings, random.Random(1))
         found = await installation.load(connection, settings)
         link = JetStreamLink(settings.spool, clock, random.Random(1), lambda words: None)
         await link.open()
         link.expected = names, found  # it does not follow
         new = await installation.begin_generation(connection, names, found, 2)
-        await installation.fence(connection, names, new)
-        assert await installation.is_fenced(connection, names, new)
+        await provisioning.fence(connection, names, new)
+        assert await provisioning.is_fenced(connection, names, new)
         late = (names.partition(0), b"late", {"Nats-Msg-Id": "1"})
         in_time = (names.partition(new.first), b"new", {"Nats-Msg-Id": "2"})
         refused, stored = await link.append_all([late, in_time], within_s=0.3)

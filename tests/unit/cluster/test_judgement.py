@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ingestd.app.cluster.judgement import judge_stream
-from ingestd.cluster.installation import stream_configs
+from ingestd.cluster.provisioning import stream_configs
 from ingestd.config import Settings
 from ingestd.sources.nats.servers import Greeting, apart, read_greeting
 from tests.each import each

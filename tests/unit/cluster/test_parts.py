@@ -11,18 +11,11 @@ from msgspec.structs import replace
 from ingestd.cluster import chunk_message
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.group_keys import GroupKeys
-from ingestd.cluster.installation import (
-    FORMAT,
-    RESIZED_FORMAT,
-    Installation,
-    check,
-    is_resized,
-    subjects_of,
-    wanted,
-)
+from ingestd.cluster.installation import FORMAT, RESIZED_FORMAT, Installation, check, is_resized, wanted
 from ingestd.cluster.letter_stream import LetterChange
 from ingestd.cluster.membership import assign, shares_of
 from ingestd.cluster.names import ALL, Share, StreamNames
+from ingestd.cluster.provisioning import subjects_of
 from ingestd.cluster.share_log import Frozen, LoggedRecord, Reached, Record, SentAgain, Settled, ShareCounts
 from ingestd.cluster.share_state import restore
 from ingestd.cluster.stream_window import StreamWindow
