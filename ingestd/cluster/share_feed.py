@@ -75,7 +75,7 @@ class ShareFeed:
             self._refuse(delivery, str(error))
             return
         settled = self._state.settled.pop(chunk.start, set())
-        self._journal.read(chunk.start, len(chunk.events), settled=len(settled))
+        self._journal.progress.read(chunk.start, len(chunk.events), settled=len(settled))
         chunk.receipt = self._acks.receipt(len(chunk.events), chunk.start, self._clock.monotonic())
         self._events.accepted(len(chunk.events) - len(settled))
         chunk.receipt.settle(len(settled))
@@ -206,7 +206,7 @@ class ShareFeed:
         chunk = Chunk([delivery.data], source=SOURCE, start=sequence, end=sequence + 1, line=1)
         chunk.receipt = self._acks.receipt(1, sequence, self._clock.monotonic())
         settled = self._state.settled.pop(sequence, None)
-        self._journal.read(sequence, 1, settled=1 if settled else 0)
+        self._journal.progress.read(sequence, 1, settled=1 if settled else 0)
         if settled:
             chunk.receipt.settle(1)
             return

@@ -5,30 +5,14 @@ from collections.abc import Sequence
 import msgspec
 
 from ingestd.cluster.letter_stream import LetterChange
-from ingestd.cluster.share_log import (
-    Frozen,
-    LoggedRecord,
-    Places,
-    Reached,
-    Record,
-    SentAgain,
-    ShareCounts,
-)
+from ingestd.cluster.log_retention import KeptRecord, kept_record
+from ingestd.cluster.share_log import Frozen, LoggedRecord, Places, Reached, SentAgain, ShareCounts
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.processing.dedup import DIGEST_BYTES
 from ingestd.store.frozen_batches import FrozenBatch, PackedSegment, unpack_positions
 
 SOURCE = 1
 """The number of the source that all chunks of a share come from."""
-
-
-class KeptRecord(msgspec.Struct):
-    """What decides whether a record may be forgotten. ``last``: the last chunk that it speaks of."""
-
-    sequence: int
-    upto: float
-    batches: list[str]
-    last: int
 
 
 class ShareState(msgspec.Struct):
@@ -107,13 +91,6 @@ def begin_at(state: ShareState, window: StreamWindow, first: int) -> list[str]:
     ahead = sum(map(len, state.settled.values()))
     state.reached = Reached(floor, state.counts.total - ahead, floor, ahead=ahead)
     return lost
-
-
-def kept_record(sequence: int, record: Record) -> KeptRecord:
-    chunks = [chunk for batch in record.frozen for chunk, _ in batch.places]
-    chunks += [chunk for chunk, _ in record.dismissed]
-    batches = [batch.id for batch in record.frozen] + [again.id for again in record.again]
-    return KeptRecord(sequence, record.upto, batches, max(chunks, default=0))
 
 
 def split_keys(packed: bytes) -> list[bytes]:

@@ -8,7 +8,6 @@ import asyncio
 import math
 import random
 import sqlite3
-from collections import deque
 from collections.abc import Sequence
 
 from ingestd.cluster import letter_stream
@@ -22,17 +21,11 @@ from ingestd.cluster.journal_notes import (
 )
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.letter_stream import LetterChange
+from ingestd.cluster.log_retention import LogRetention
 from ingestd.cluster.names import Share, StreamNames
-from ingestd.cluster.share_log import (
-    Frozen,
-    LogFenced,
-    Reached,
-    Record,
-    Settled,
-    ShareCounts,
-    ShareLog,
-)
-from ingestd.cluster.share_state import KeptRecord, ShareState, kept_record
+from ingestd.cluster.share_log import Frozen, LogFenced, Reached, Record, Settled, ShareCounts, ShareLog
+from ingestd.cluster.share_progress import ShareProgress
+from ingestd.cluster.share_state import ShareState
 from ingestd.cluster.stream_window import StreamWindow
 from ingestd.core.chunk import Batch, Chunk, Segment, packed_keys
 from ingestd.core.clock import Clock
@@ -88,14 +81,11 @@ class StreamJournal:
         self._failed: Exception | None = None
         self._turn = asyncio.Lock()
         self._open: set[str] = {batch.id for batch in state.open}
-        self._kept: list[KeptRecord] = state.kept
+        self._retention = LogRetention(log, state.kept)
+        self.progress = ShareProgress(state)
         self._letters_done = state.letters_done
         self._counts, self._reached, self._stream = state.counts, state.reached, state.stream
-        self._floor, self._at_floor = state.reached.floor, state.reached.at_floor
-        self.durable_floor = self._floor
-        self._read, self._ahead = self._floor, sum(map(len, state.settled.values()))
-        self._events = 0
-        self._counted: deque[tuple[int, int]] = deque()  # behind the floor: chunk, events
+        self.durable_floor = state.reached.floor
 
     # --- notes ---
 
@@ -159,25 +149,14 @@ class StreamJournal:
         del keys
         self._add_letters(letters, now)
 
-    def read(self, chunk: int, events: int, *, settled: int) -> None:
-        """A chunk came, of which so many events are settled since an earlier owner."""
-        self._read = chunk
-        self._ahead -= settled
-        self._events += events
-        self._counted.append((chunk, events))
-
     def passed(self, chunk: int, settled: int) -> None:
         """A chunk of which so many events are settled since an earlier owner does not come any more."""
-        self.read(chunk, settled, settled=settled)
+        self.progress.read(chunk, settled, settled=settled)
         self._mark()
 
     def moved(self, floor: int) -> None:
         """Every chunk up to this one is settled."""
-        while self._counted and self._counted[0][0] <= floor:
-            events = self._counted.popleft()[1]
-            self._at_floor += events
-            self._events -= events
-        self._floor = floor
+        self.progress.moved(floor)
         self._mark()
 
     def drop(self, batch_ids: Sequence[str]) -> None:
@@ -253,8 +232,8 @@ class StreamJournal:
         """Mostly one record. Where one would be too long, letters go before what says why, and batches that
         are about to be sent after what they came from: a crash between two of them loses nothing."""
         notes, self._notes, self._dirty = self._notes, JournalNotes(), False
-        before_it, counts, in_flight = self._reached, _counts(self._ledger), self._ledger.in_flight
-        reached = Reached(self._floor, self._at_floor, self._read, self._events, in_flight, self._ahead)
+        before_it, counts = self._reached, _counts(self._ledger)
+        reached = self.progress.reached(self._ledger.in_flight)
         again = self._again.take_notes()
         changes = [*again.changes.values()]
         *before, letters = in_groups(notes.letters, len, MAX_RECORD_BYTES)
@@ -321,22 +300,15 @@ class StreamJournal:
     async def _append(self, record: Record) -> None:
         sequence = await self._log.append(record)
         self._appended_at = self._clock.monotonic()
-        self._kept.append(kept_record(sequence, record))
+        self._retention.add(sequence, record)
 
     async def forget(self, max_age_s: float) -> None:
         """What nobody needs any more: settled, and older than the window. The last record always stays."""
-        oldest, kept = self._window.upto - max_age_s, self._kept
-        count = 0
-        while count < len(kept) - 1:
-            one = kept[count]
-            if one.upto > oldest or one.last > self.durable_floor:
-                break
-            if not (self._open.isdisjoint(one.batches) and self._again.open.keys().isdisjoint(one.batches)):
-                break
-            count += 1
-        if count:
-            await self._log.purge(kept[count].sequence)
-            del kept[:count]
+        await self._retention.forget(
+            oldest=self._window.upto - max_age_s,
+            floor=self.durable_floor,
+            open_batches=self._open | self._again.open.keys(),
+        )
 
 
 def _counts(ledger: Ledger) -> ShareCounts:
