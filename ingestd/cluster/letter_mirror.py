@@ -9,8 +9,6 @@ wanted by a person, is here, and not more than fits.
 import asyncio
 import json
 import sqlite3
-import weakref
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -18,20 +16,17 @@ import msgspec
 
 from ingestd.cluster import letter_rows, letter_stream
 from ingestd.cluster.direct_read import read_last, read_messages
-from ingestd.cluster.letter_rows import LetterPlace
 from ingestd.cluster.letter_stream import LetterChange, StreamLetter, read_request
+from ingestd.cluster.letter_table import IDS, KeptLetter, LetterTable, version_of
 from ingestd.cluster.names import Share, StreamNames
 from ingestd.cluster.share_log import SentAgain
 from ingestd.core.chunk import Batch
 from ingestd.core.clock import Clock
 from ingestd.sources.nats.connection import NatsConnection
 from ingestd.store import letter_leases
-from ingestd.store.dead_letters import StoredLetter, select
+from ingestd.store.dead_letters import select
 
 T = TypeVar("T")
-_MOST = 20_000
-_ROW_BYTES = 500
-_IDS = "id IN (SELECT value FROM json_each(?))"
 
 
 class LetterNotes(msgspec.Struct):
@@ -40,18 +35,6 @@ class LetterNotes(msgspec.Struct):
     again: list[SentAgain] = msgspec.field(default_factory=list)
     over: list[str] = msgspec.field(default_factory=list)
     changes: dict[str, LetterChange] = msgspec.field(default_factory=dict)
-
-
-class _Kept(msgspec.Struct):
-    """A row as the stream has it: ``version`` without what differs while it is leased."""
-
-    place: LetterPlace
-    where: str
-    sequence: int
-    version: tuple[object, ...]
-    checksum: int
-    ambiguous: bool
-    size: int
 
 
 class LetterMirror:
@@ -74,23 +57,19 @@ class LetterMirror:
         self._share = share
         self._is_mine = is_mine
         self._only_sent = only_sent  # of a partition that is drained: the letters are others' then
-        self._most_bytes = most_bytes
+        self.table = LetterTable(most_bytes)
         self._clock = clock
         self.changed: Callable[[], None] = lambda: None
         self.turn = asyncio.Lock()
         """Held while letters are stored or leased: a request of which some are stored is not seen as cut."""
         self.news = asyncio.Event()
         self.open: dict[str, set[int]] = {}
-        self._rows: sqlite3.Connection | None = None
-        self._kept: dict[int, _Kept] = {}
-        self._numbers: dict[str, int] = {}
-        self._bytes = 0
         self._next = 1
         self._notes = LetterNotes()
         self._delivered: set[str] = set()  # and not deleted in the stream yet
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.table.kept)
 
     # --- what the stream has ---
 
@@ -102,7 +81,7 @@ class LetterMirror:
             for sequence, data in messages:
                 letter = letter_stream.unpack(data)
                 whole = letter.batch and letter.batch == last
-                if self._is_full and not whole:  # a request comes whole or not at all
+                if self.table.is_full and not whole:  # a request comes whole or not at all
                     return
                 last = letter.batch
                 self._take(sequence, letter)
@@ -115,70 +94,25 @@ class LetterMirror:
             if self._is_mine(letter):
                 self._take(sequence, letter, is_sent=True)
 
-    @property
-    def _is_full(self) -> bool:
-        return len(self._kept) >= _MOST or self._bytes >= self._most_bytes
-
     def _take(self, sequence: int, letter: StreamLetter, *, is_sent: bool = False) -> None:
         """``is_sent``: it is kept whether it is due or not."""
-        number = self._numbers.get(letter.where)
+        number = self.table.number_of(letter.where)
         if letter.where in self._delivered:
             return  # what a person did with it came too late
         if number is not None:
-            if self._kept[number].sequence >= sequence or self._is_leased(number):
+            if self.table.kept[number].sequence >= sequence or self.table.is_leased(number):
                 return  # it is our own version, or what we do will show that there is another
             if self._is_sent(number, letter):
-                self._adopt(number, sequence, letter)
+                self.table.adopt(number, sequence, letter)
                 return
-            self._drop(number)
+            self.table.drop(number)
         if is_sent or self._is_mine(letter):
-            self._insert(sequence, letter, is_sent=is_sent)
-
-    def _insert(self, sequence: int, letter: StreamLetter, *, is_sent: bool) -> None:
-        rows = self._open_rows()
-        letter_rows.insert(rows, [(sequence, letter)])
-        (row,) = select(rows, "id = ?", (sequence,))
-        if row.due is None and not is_sent:
-            rows.execute("DELETE FROM single_letters WHERE id = ?", (sequence,))
-            return
-        place = LetterPlace(letter.id, letter.now.named if letter.now else letter.reason)
-        size = len(letter.payload) + _ROW_BYTES
-        self._kept[sequence] = _Kept(
-            place, letter.where, sequence, _version(row), row.checksum, bool(row.ambiguous), size
-        )
-        self._numbers[letter.where] = sequence
-        self._bytes += size
-
-    def _open_rows(self) -> sqlite3.Connection:
-        if self._rows is None:
-            self._rows = letter_rows.open_rows()
-            weakref.finalize(self, self._rows.close)  # an owner's end may come at any moment
-        return self._rows
+            self.table.insert(sequence, letter, is_sent=is_sent)
 
     def _is_sent(self, number: int, letter: StreamLetter) -> bool:
         """Whether it is in a request that may have arrived, as only the log knows, and has the same text."""
         is_open = any(number in letters for letters in self.open.values())
-        return is_open and zlib.crc32(letter.payload) == self._kept[number].checksum
-
-    def _adopt(self, number: int, sequence: int, letter: StreamLetter) -> None:
-        """A person wants something else of it; that it goes with its request, under that key, stays."""
-        kept, rows = self._kept[number], self._open_rows()
-        kept.sequence, kept.version = sequence, ()
-        if letter.now:
-            rows.execute(
-                "UPDATE single_letters SET due = ?, requested = ? WHERE id = ?",
-                (letter.now.due, letter.now.requested, number),
-            )
-            rows.execute("DELETE FROM touched WHERE id = ?", (number,))
-
-    def _is_leased(self, number: int) -> bool:
-        return bool(select(self._open_rows(), "id = ? AND state = 'leased'", (number,)))
-
-    def _drop(self, number: int) -> None:
-        kept = self._kept.pop(number)
-        self._numbers.pop(kept.where, None)
-        self._bytes -= kept.size
-        self._open_rows().execute("DELETE FROM single_letters WHERE id = ?", (number,))
+        return is_open and self.table.has_text_of(number, letter)
 
     async def take_over(self, again: Mapping[str, SentAgain]) -> None:
         """Read all, and what an owner before this one had sent and did not hear of: this first, and however
@@ -190,7 +124,7 @@ class LetterMirror:
         await self.look()
         for request in again.values():
             numbers = [self._number_of(where, checksum) for where, checksum in request.letters]
-            rows = self._open_rows()
+            rows = self.table.rows
             batch = Batch([], [], [], str, batch_id=request.id, letters=tuple(numbers))
             batch.first_sent_wall = request.at
             letter_leases.freeze_letters(rows, batch)
@@ -200,38 +134,33 @@ class LetterMirror:
 
     def _number_of(self, where: str, checksum: int) -> int:
         """-1: it is gone, or another text."""
-        number = self._numbers.get(where, -1)
-        return number if number >= 0 and self._kept[number].checksum == checksum else -1
+        number = self.table.number_of(where)
+        if number is None or self.table.kept[number].checksum != checksum:
+            return -1
+        return number
 
     async def are_gone(self, letters: Sequence[int]) -> list[int]:
         """Leased rows that a person has changed or deleted meanwhile; they are not here any more. One that
         goes with a request that may have arrived stays, unless its text is another."""
-        numbers = {self._kept[number].where: number for number in letters if number in self._kept}
+        numbers = {self.table.kept[number].where: number for number in letters if number in self.table.kept}
         subjects = [self._names.letter(where) for where in numbers]
         last = await read_last(self._connection, self._names.dead, subjects, self._clock)
         gone = []
         for where, number in numbers.items():
             sequence, data = last.get(self._names.letter(where), (0, b""))
             letter = letter_stream.unpack(data) if data else None
-            if number in self._kept:
-                if sequence == self._kept[number].sequence:
+            if number in self.table.kept:
+                if sequence == self.table.kept[number].sequence:
                     continue
                 if letter and self._is_sent(number, letter):
-                    self._adopt(number, sequence, letter)
+                    self.table.adopt(number, sequence, letter)
                     continue
-                self._drop(number)
+                self.table.drop(number)
             gone.append(number)
             if letter:
                 self._take(sequence, letter)
         self._end_requests(gone)
         return gone
-
-    def give_back(self, letters: Iterable[int]) -> None:
-        """They are leased, and not sent."""
-        self._open_rows().execute(
-            f"UPDATE single_letters SET state = 'waiting', lease = NULL WHERE {_IDS}",  # noqa: S608
-            (json.dumps([*letters]),),
-        )
 
     # --- what is done with them ---
 
@@ -240,7 +169,7 @@ class LetterMirror:
         return self.change(work)
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        rows = self._open_rows()
+        rows = self.table.rows
         rows.execute("BEGIN")
         try:
             result = work(rows)
@@ -254,7 +183,7 @@ class LetterMirror:
     def freeze(self, batch: Batch) -> None:
         """These letters are about to be sent as one request."""
         self.change(lambda rows: letter_leases.freeze_letters(rows, batch))
-        kept = [self._kept.get(number) for number in batch.letters]
+        kept = [self.table.kept.get(number) for number in batch.letters]
         letters = [(one.where, one.checksum) if one else ("", 0) for one in kept]
         self._notes.again.append(SentAgain(batch.id, batch.first_sent_wall, letters))
         self.open[batch.id] = {*batch.letters}
@@ -269,24 +198,24 @@ class LetterMirror:
         touched = [row[0] for row in rows.execute("SELECT id FROM touched")]
         rows.execute("DELETE FROM touched")
         ended = []
-        for row in select(rows, _IDS, (json.dumps(touched),)) if touched else ():
-            kept = self._kept.get(row.id)
+        for row in select(rows, IDS, (json.dumps(touched),)) if touched else ():
+            kept = self.table.kept.get(row.id)
             if kept is None or (row.state == "leased" and (row.ambiguous or not kept.ambiguous)):
                 continue  # a lease is this worker's, and which request it is in stands in the log
             ended.append(row.id)
             if row.state == "delivered":
                 self._note(kept, b"")
                 self._delivered.add(kept.where)
-                self._drop(row.id)
+                self.table.drop(row.id)
                 continue
-            if (version := _version(row)) != kept.version:
+            if (version := version_of(row)) != kept.version:
                 self._note(kept, letter_rows.pack(row, kept.place))
                 kept.version, kept.ambiguous = version, bool(row.ambiguous)
             if row.state == "waiting" and (row.due is None or self._only_sent):
-                self._drop(row.id)
+                self.table.drop(row.id)
         self._end_requests(ended)
 
-    def _note(self, kept: _Kept, letter: bytes) -> None:
+    def _note(self, kept: KeptLetter, letter: bytes) -> None:
         self._notes.changes[kept.where] = LetterChange(kept.where, kept.sequence, letter)
         self.changed()
 
@@ -315,31 +244,25 @@ class LetterMirror:
                 self._delivered.discard(one.where)
             if not sequence and one.letter:
                 sequence = await self._put_on_top(one)
-            number = self._numbers.get(one.where)
+            number = self.table.number_of(one.where)
             if not sequence and one.letter:
-                if number is not None and not self._is_leased(number):  # else what becomes of it says more
+                # of a leased one what becomes of it says more
+                if number is not None and not self.table.is_leased(number):
                     await self.are_gone([number])
                 continue
             if number is not None:
-                self._kept[number].sequence = max(sequence, self._kept[number].sequence)
+                self.table.kept[number].sequence = max(sequence, self.table.kept[number].sequence)
             if later := self._notes.changes.get(one.where):
                 later.before = sequence
 
     async def _put_on_top(self, one: LetterChange) -> int:
         """See ``letter_stream.put_on_top``."""
         sequence, both = await letter_stream.put_on_top(self._connection, self._names, one, self._clock)
-        number = self._numbers.get(one.where)
-        if sequence and both and number is not None and not self._is_leased(number):
+        number = self.table.number_of(one.where)
+        if sequence and both and number is not None and not self.table.is_leased(number):
             if self._is_sent(number, both):
-                self._adopt(number, sequence, both)
+                self.table.adopt(number, sequence, both)
             else:
-                self._drop(number)
+                self.table.drop(number)
                 self._take(sequence, both)
         return sequence
-
-
-def _version(row: StoredLetter) -> tuple[object, ...]:
-    """What of a row is in the stream, and may change."""
-    request = (row.batch, row.batch_index, row.batch_size) if row.ambiguous else ()
-    failure = (row.reason, row.detail, row.attempts, row.first_sent, row.last_failed)
-    return row.ambiguous, request, failure, row.due, row.requested, row.obstacle, row.digest, row.checksum

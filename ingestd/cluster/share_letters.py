@@ -37,4 +37,4 @@ class ShareLetters:
                 gone = await self._mirror.are_gone([letter.id for letter in letters]) if letters else ()
                 if not gone:
                     return letters
-                self._mirror.give_back(letter.id for letter in letters)
+                self._mirror.table.give_back(letter.id for letter in letters)
