@@ -16,8 +16,9 @@ from ingestd.cluster import installation, provisioning, sink_registry
 from ingestd.cluster.event_splitter import EventSplitter
 from ingestd.cluster.generations import Generations, watch_partitions
 from ingestd.cluster.left_sinks import LeftSinks
-from ingestd.cluster.membership import Member, Membership, OwnedShare, ParkedHere, assign, shares_of
+from ingestd.cluster.membership import Member, Membership, ParkedHere, assign, shares_of
 from ingestd.cluster.names import Share, StreamNames
+from ingestd.cluster.owned_shares import OwnedShares
 from ingestd.cluster.parked_sinks import SharedParking
 from ingestd.cluster.probes import ProbeAnswer, Probes
 from ingestd.cluster.share_consumer import LetGo, ShareConsumer
@@ -31,8 +32,6 @@ from ingestd.config import Settings
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, ungrouped, wait_until_set
 from ingestd.core.errors import UserError, first_cause
-from ingestd.core.ledger import SinkLedger
-from ingestd.delivery.lane import Lane
 from ingestd.schemas.key_paths import KeyPaths
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.nats.connection import JetStreamError, NatsConnection
@@ -48,12 +47,6 @@ _LISTEN_S = 0.6
 """Before it takes anything a worker hears who is there: longer than a beat."""
 _SHARE_BYTES, _ALL_BYTES = 8 * 1024 * 1024, 256 * 1024 * 1024
 """Of chunks in memory: of one share, and of all that this worker might own."""
-
-
-class _Owned(msgspec.Struct):
-    owner: ShareOwner
-    scope: anyio.CancelScope
-    leaving: bool = False
 
 
 class Worker:
@@ -81,8 +74,7 @@ class Worker:
         self._inform = inform
         self._names = StreamNames(settings.spool.name)
         self.membership = Membership(self._names, clock, self.describe)
-        self.owned: dict[Share, _Owned] = {}
-        self.ledgers = {sink: SinkLedger() for sink in parts}
+        self.owned = OwnedShares(parts)
         self.rates = {
             sink: SharedRate(sink, one.limit, member.name, clock=clock, rng=rng)
             for sink, one in parts.items()
@@ -106,29 +98,16 @@ class Worker:
         return self._stop.is_set()
 
     def describe(self) -> Member:
-        shares = [
-            OwnedShare(*share, since=one.owner.since, lag=one.owner.lag, in_flight=one.owner.ledger.in_flight)
-            for share, one in self.owned.items()
-            if one.owner.is_active
-        ]
         return msgspec.structs.replace(
-            self._member, shares=shares, leaving=self.stopping, parked=self._parked_here()
+            self._member, shares=self.owned.describe(), leaving=self.stopping, parked=self._parked_here()
         )
 
     def _parked_here(self) -> dict[str, ParkedHere]:
         return {
-            sink: ParkedHere(one.number, self.out(sink))
+            sink: ParkedHere(one.number, self.owned.out(sink))
             for sink, one in self._obeyed.items()
             if sink in self.parts
         }
-
-    def out(self, sink: str) -> int:
-        """Requests of all its shares that are out."""
-        return sum(lane.active for lane in self._lanes(sink))
-
-    def _lanes(self, sink: str) -> list[Lane]:
-        lanes = [getattr(one.owner, "lane", None) for share, one in self.owned.items() if share.sink == sink]
-        return [lane for lane in lanes if lane]
 
     def _obey(self) -> None:
         """What persons have parked and resumed: nothing more is sent from here on, or all of it again."""
@@ -136,23 +115,21 @@ class Worker:
         for name, parts in self.parts.items():
             parts.sender.hold(name in parked)
             parts.report_parked(name in parked, partial(self._waiting, name))
-        for share, one in self.owned.items():
-            one.owner.hold(share.sink in parked)
+        for share, owner in self.owned.owners.items():
+            owner.hold(share.sink in parked)
         self._to_announce.set()
 
     def _probe(self, sink: str) -> ProbeAnswer | None:
         """Somebody does not want to wait for the next try of a sink."""
         if sink not in self.parts:
             return None
-        lanes = [
-            one.owner.lane for share, one in self.owned.items() if share.sink == sink and one.owner.is_active
-        ]
+        lanes = self.owned.active_lanes(sink)
         probing = [lane for lane in lanes if lane.probe_now()]
         out = sum(lane.active > 0 for lane in probing)
         return ProbeAnswer(self._member.pid, len(lanes), len(probing), self._member.name, out)
 
     def _waiting(self, sink: str) -> str:
-        return f"{self.ledger_of(sink).in_flight:,} events wait"
+        return f"{self.owned.ledger_of(sink).in_flight:,} events wait"
 
     def stop(self, within_s: float) -> None:
         """Finish what is on its way, then ``run`` returns."""
@@ -200,7 +177,7 @@ class Worker:
                     tasks.cancel_scope.cancel()
                 await self.membership.announce(connection)
         finally:
-            self.owned.clear()
+            self.owned.owners.clear()
             self.membership.forget()
             with anyio.CancelScope(shield=True):
                 await connection.close()
@@ -240,12 +217,12 @@ class Worker:
             await self.membership.announce(connection)
 
     def _receive_letter_news(self, message: object) -> None:
-        for one in self.owned.values():
-            one.owner.look_at_letters()
+        for owner in self.owned.owners.values():
+            owner.look_at_letters()
 
     def _receive_sink_news(self, message: object) -> None:
-        for one in self.owned.values():
-            one.owner.look_at_sinks()
+        for owner in self.owned.owners.values():
+            owner.look_at_sinks()
 
     async def _watch(self, connection: NatsConnection, ended: anyio.Event) -> None:
         await ended.wait()
@@ -265,10 +242,9 @@ class Worker:
             self.membership.changed.clear()
             steady = False
             if self.stopping:
-                for one in self.owned.values():
-                    one.leaving = True
-                    one.owner.leave(self._stop_s)
-                if not self.owned:
+                for owner in self.owned.owners.values():
+                    owner.leave(self._stop_s)
+                if not self.owned.owners:
                     return
             else:
                 steady = self._compare(generations.shares, spool, tasks) and generations.done
@@ -280,12 +256,12 @@ class Worker:
         others = [one for one in self.membership.others if one.kind != "edge"]
         name = self._member.name
         wanted = {share for share, who in assign(everything, self._workers()).items() if who == name}
-        now, steady = self._clock.monotonic(), wanted == self.owned.keys()
-        for share, one in self.owned.items():
-            if share not in wanted and not one.leaving:
-                one.leaving = True
-                one.owner.leave(_HAND_OVER_S)
-        for share in wanted - self.owned.keys():
+        now, owned = self._clock.monotonic(), self.owned.owners
+        steady = wanted == owned.keys()
+        for share, owner in owned.items():
+            if share not in wanted:
+                owner.leave(_HAND_OVER_S)
+        for share in wanted - owned.keys():
             if now < self._not_before.get(share, 0.0):
                 continue
             since = self._waiting_since.setdefault(share, now)
@@ -305,7 +281,7 @@ class Worker:
         owner = ShareOwner(
             share, spool, self.parts[share.sink], max_count=window.max_count, max_age_s=window.max_age
         )
-        self.owned[share] = _Owned(owner, anyio.CancelScope())
+        self.owned.owners[share] = owner
         tasks.start_soon(self._own, share, owner)
 
     async def _own(self, share: Share, owner: ShareOwner) -> None:
@@ -316,31 +292,13 @@ class Worker:
             self._inform(f"let go of {share}: {str(why) or 'another worker owns it now'}")
             self._not_before[share] = self._clock.monotonic() + _AGAIN_S
         finally:
-            self.owned.pop(share, None)
+            self.owned.owners.pop(share, None)
             self.membership.changed.set()
             self._retire(share, owner)
 
     def _retire(self, share: Share, owner: ShareOwner) -> None:
-        """What was counted stays counted; what was on its way is another's, or begins again."""
-        if (recorder := getattr(owner, "recorder", None)) is None:
+        if not hasattr(owner, "recorder"):
             return
-        if not any(lane.circuit.why for lane in self._lanes(share.sink)):
+        if not any(lane.circuit.why for lane in self.owned.lanes(share.sink)):
             self.parts[share.sink].states.forget(share.sink)  # the next owner finds out for itself
-        total, one = self.ledgers[share.sink], recorder.ledger
-        add(total, one)
-        total.routed -= one.in_flight
-        total.in_flight -= one.in_flight
-
-    def ledger_of(self, sink: str) -> SinkLedger:
-        """Of all shares that this worker has had."""
-        total = SinkLedger()
-        add(total, self.ledgers[sink])
-        for share, one in self.owned.items():
-            if share.sink == sink and one.owner.is_active:
-                add(total, one.owner.recorder.ledger)
-        return total
-
-
-def add(total: SinkLedger, one: SinkLedger) -> None:
-    for name in SinkLedger.__struct_fields__:
-        setattr(total, name, getattr(total, name) + getattr(one, name))
+        self.owned.retire(share, owner)

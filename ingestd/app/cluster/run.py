@@ -30,7 +30,6 @@ from ingestd.config import Settings, check_run, find_login, find_state_directory
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.clock import SystemClock, system_rng, until_turn
 from ingestd.core.errors import UserError, first_cause
-from ingestd.delivery.lane import Lane
 from ingestd.httpd.server import serve
 from ingestd.sources.broker.source import BrokerAway
 from ingestd.sources.http import aside
@@ -122,9 +121,9 @@ async def open_cluster_service(
 
 def _sum_of_shares(worker: Worker, sink: str) -> SinkGauges:
     """Of all shares of a sink that this worker owns, or has owned."""
-    lanes = partial(_lanes, worker, sink)
+    lanes = partial(worker.owned.active_lanes, sink)
     return SinkGauges(
-        ledger=partial(worker.ledger_of, sink),
+        ledger=partial(worker.owned.ledger_of, sink),
         active=lambda: sum(lane.active for lane in lanes()),
         limit=lambda: sum(lane.limiter.limit for lane in lanes()),
         queued=lambda: sum(lane.queued for lane in lanes()),
@@ -133,12 +132,6 @@ def _sum_of_shares(worker: Worker, sink: str) -> SinkGauges:
         is_parked=lambda: worker.parking.is_parked(sink),
         circuit_closed=lambda: all(not lane.circuit.why for lane in lanes()),
     )
-
-
-def _lanes(worker: Worker, sink: str) -> list[Lane]:
-    return [
-        one.owner.lane for share, one in worker.owned.items() if share.sink == sink and one.owner.is_active
-    ]
 
 
 async def _open_edge(service: ClusterService, stack: AsyncExitStack) -> None:
@@ -321,7 +314,7 @@ def _log_started(service: ClusterService) -> None:
     if service.server:
         fields["ingest"] = write_listen(parse_listen(settings.ingest.listen)[0], service.server.port)
     if service.worker:
-        fields["sinks"] = ", ".join(service.worker.ledgers)
+        fields["sinks"] = ", ".join(service.worker.parts)
     admin = write_listen(parse_listen(settings.admin.listen)[0], service.admin_port)
     log.info("listening" if service.server else "working", admin=admin, **fields)
     service.systemd.status(f"{service.member.kind} of the spool {settings.spool.name}")

@@ -174,7 +174,7 @@ def describe(service: ClusterService) -> dict[str, Any]:
         status["sinks"] = describe_sinks(worker, service.metrics.answered)
         status["shares"] = [_share(one) for one in shares(service)]
         status["lanes"] = [
-            {"name": name, "ledger": asdict(worker.ledger_of(name))} for name in worker.ledgers
+            {"name": name, "ledger": asdict(worker.owned.ledger_of(name))} for name in worker.parts
         ]
     found: dict[str, Any] = redact_tree(status)
     return found
@@ -197,8 +197,7 @@ def shares(service: ClusterService) -> list[ShareGauges]:
         return []
     now = service.clock.monotonic()
     found = []
-    for share, one in service.worker.owned.items():
-        owner = one.owner
+    for share, owner in service.worker.owned.owners.items():
         if not owner.is_active:
             continue
         since = owner.oldest_since

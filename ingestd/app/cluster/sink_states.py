@@ -18,10 +18,8 @@ def describe_sinks(worker: Worker, answered: dict[str, list[int]]) -> list[dict[
 
 
 def _sink(worker: Worker, name: str, parts: SinkParts, answered: list[int]) -> dict[str, Any]:
-    lanes = [
-        one.owner.lane for share, one in worker.owned.items() if share.sink == name and one.owner.is_active
-    ]
-    ledger, clock = worker.ledger_of(name), parts.clock
+    lanes = worker.owned.active_lanes(name)
+    ledger, clock = worker.owned.ledger_of(name), parts.clock
     now, wall = clock.monotonic(), clock.wall()
     worst = max(lanes, key=lambda lane: _rank(lane), default=None)
     closed = worst is None or worst.circuit.state is BreakerState.CLOSED
@@ -36,7 +34,7 @@ def _sink(worker: Worker, name: str, parts: SinkParts, answered: list[int]) -> d
         "why": redact(worst.circuit.why) if worst else "",
         "next_probe": max(0.0, round(worst.circuit.probe_at - now, 1)) if worst and not closed else None,
         "last_success": None if last == float("-inf") else wall - (now - last),
-        "active_requests": worker.out(name),
+        "active_requests": worker.owned.out(name),
         "concurrency_limit": sum(lane.limiter.limit for lane in lanes),
         "delivered": ledger.delivered + ledger.retried_delivered,
         "dead_lettered": ledger.dead_lettered,

@@ -133,13 +133,13 @@ class Process:
     @property
     def has_share(self) -> bool:
         worker = self.service.worker
-        return bool(worker and any(one.owner.is_active for one in worker.owned.values()))
+        return bool(worker and any(owner.is_active for owner in worker.owned.owners.values()))
 
     @property
     def owner(self) -> ShareOwner:
         assert self.service.worker
-        (owned,) = self.service.worker.owned.values()
-        return owned.owner
+        (owner,) = self.service.worker.owned.owners.values()
+        return owner
 
     async def crash(self) -> None:
         self._task.cancel()
