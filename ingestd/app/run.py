@@ -1,4 +1,4 @@
-"""The life of ``ingestd run``: build, run, signals, and the order of shutting down.
+"""The life of ``ingestd run``, once it is open: signals, and the order of shutting down.
 
 Shutting down, in this order, because each step needs the next one alive: producers get 503 with Retry-After
 and the listener closes; what was accepted is committed and answered; the feed brings it to the lane, as long
@@ -8,58 +8,24 @@ and close; the admin address closes last.
 
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
-from pathlib import Path
 from shlex import quote
 
-from ingestd.admin.api import Api
-from ingestd.admin.console import Console
-from ingestd.admin.server import serve_admin
 from ingestd.app.console.overview import sample
-from ingestd.app.console.service_model import ServiceModel
 from ingestd.app.event_loop import run_loop
-from ingestd.app.maintenance import compare_api, maintain, warn_keys, warn_restored, watch_states
-from ingestd.app.outside import Outside
+from ingestd.app.maintenance import maintain, warn_keys, watch_states
+from ingestd.app.open_service import open_service
 from ingestd.app.reload import reload
-from ingestd.app.service_parts import (
-    Load,
-    Service,
-    authenticator,
-    endpoint_settings,
-    limits,
-    open_certificates,
-    open_console,
-)
-from ingestd.app.status import (
-    add_conditions,
-    describe_ledger,
-    read_gauges,
-    read_service_gauges,
-    watch_readiness,
-)
-from ingestd.config import Settings, check_run, find_login, state_directory
+from ingestd.app.service_parts import Load, Service
+from ingestd.app.status import describe_ledger, watch_readiness
+from ingestd.config import Settings
 from ingestd.core.address import parse_listen, write_listen
 from ingestd.core.clock import Tasks
 from ingestd.core.errors import UserError, first_cause
-from ingestd.httpd.server import serve
-from ingestd.intake.admission import Admission
-from ingestd.recording.event_recorder import EventTrace
-from ingestd.sources.http import aside
-from ingestd.sources.http.endpoint import Endpoint
 from ingestd.store.connection import StoreBlocked
-from ingestd.store.lock import DirectoryInUse, holder_of
 from ingestd.telemetry import log
 from ingestd.telemetry.audit_entry import AuditEntry
-from ingestd.telemetry.refusals import Refusals
-from ingestd.telemetry.tap import Tap
-from ingestd.wiring.factories import redacted_paths
-from ingestd.wiring.open_brokers import open_brokers
-from ingestd.wiring.open_ingest import open_ingest
-from ingestd.wiring.open_tracing import commit_observer, open_spans, traced_application
-from ingestd.wiring.pipeline import open_pipeline
 
 EXIT_SECOND_SIGNAL = 130
 
@@ -82,121 +48,6 @@ def serve_one_process(load_settings: Load, settings: Settings) -> int:
         return service.exit_code
 
     return run_loop(session)
-
-
-@asynccontextmanager
-async def open_service(load: Load, outside: Outside | None = None) -> AsyncIterator[Service]:
-    """Build everything and listen; what is accepted before ``run`` waits in the spool. ``outside``: None is
-    the real one. Raises UserError."""
-    outside = outside or Outside()
-    settings = load()
-    check_run(settings)
-    login = find_login(settings)
-    async with AsyncExitStack() as stack:
-        service = Service(
-            load, settings, outside, read_gauges=read_gauges, read_service_gauges=read_service_gauges
-        )
-        # Those that come during the start are heard after it: PID 1 would never get them otherwise.
-        service.signals = stack.enter_context(outside.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-        add_conditions(service)
-        open_console(service, settings)
-        spans = service.spans = open_spans(settings.tracing, clock=service.clock, rng=outside.rng)
-        if spans:
-            stack.push_async_callback(spans.aclose)
-        service.trace = EventTrace(Tap(service.clock, redacted_paths(settings)), spans)
-        directory = state_directory(settings, login)
-        await _open_admin(stack, service, directory)
-        pipeline = service.pipeline = await stack.enter_async_context(
-            open_pipeline(
-                settings,
-                login,
-                directory,
-                clock=outside.clock,
-                rng=outside.rng,
-                engine=outside.engine,
-                file_system=outside.file_system,
-                store_host=outside.store_host(),
-                bounds=outside.bounds,
-                warn=log.warning,
-                report=log.change,
-                on_commit=commit_observer(service.own_metrics.commit_seconds, spans),
-                on_block=partial(_report_blocked, service),
-                patient=True,
-                metrics=service.metrics,
-                trace=service.trace,
-            )
-        )
-        service.trace.open(pipeline.journal, settings.trail)
-        refusals = service.refusals = Refusals(log.change, pipeline.audit, service.clock)
-        warn_restored(pipeline, log.warning)
-        await compare_api(pipeline, login, log.warning)
-        ingest = service.ingest = await stack.enter_async_context(
-            open_ingest(
-                pipeline, warn=log.warning, accepted=service.own_metrics.producers.add, trace=service.trace
-            )
-        )
-        service.brokers = await stack.enter_async_context(
-            open_brokers(pipeline, ingest.admission, login, rng=outside.rng, warn=log.warning)
-        )
-        await _open_endpoint(stack, service, ingest.admission, refusals)
-        service.own_metrics.producers.configure([*settings.ingest.producers, *service.brokers.names])
-        yield service
-
-
-async def _open_admin(stack: AsyncExitStack, service: Service, directory: Path) -> None:
-    """Metrics, health, status and console. Raises UserError, which names the process that has ``directory``
-    where one has: that has the address, too."""
-    outside, console = service.outside, ServiceModel(service)
-    host, port = parse_listen(service.settings.admin.listen)
-    serving = (outside.serve_admin or serve_admin)(
-        host,
-        port,
-        registry=service.metrics.registry,
-        health=service.watchdog.problem,
-        readiness=service.readiness,
-        status=console.status,
-        console=[
-            *Api(console, console, service.access).routes(),
-            *Console(console, console, service.access).routes(),
-        ],
-    )
-    try:
-        service.admin_port = await stack.enter_async_context(serving)
-    except UserError:
-        if holder := holder_of(directory):
-            raise DirectoryInUse(directory, holder) from None
-        raise
-
-
-async def _open_endpoint(
-    stack: AsyncExitStack, service: Service, admission: Admission, refusals: Refusals
-) -> None:
-    """Where producers post their events."""
-    ingest, outside = service.settings.ingest, service.outside
-    service.endpoint = Endpoint(
-        endpoint_settings(ingest),
-        authenticator(ingest, service.clock),
-        admission,
-        service.clock,
-        stack.enter_context(aside.BodyThread()),
-        refusals.note,
-    )
-    service.certificates = open_certificates(ingest)
-    service.server = await stack.enter_async_context(
-        (outside.serve or serve)(
-            traced_application(service.endpoint, service.spans),
-            limits(ingest),
-            *parse_listen(ingest.listen),
-            certificates=service.certificates,
-            refused=partial(refusals.note, ""),
-        )
-    )
-
-
-def _report_blocked(service: Service, why: str) -> None:
-    """At the start nobody else tells it, and it may last until a person does something."""
-    if not service.opened:
-        log.warning(f"at the start: {why}")
 
 
 async def run(service: Service) -> None:

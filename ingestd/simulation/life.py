@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from signal import Signals
 from typing import Any
 
+from ingestd.app.open_service import open_service
 from ingestd.app.outside import Outside
 from ingestd.app.replay import open_replay
 from ingestd.app.replay import run as run_replay
-from ingestd.app.run import open_service, run
+from ingestd.app.run import run
 from ingestd.app.service_parts import Service
 from ingestd.config import Settings
 from ingestd.core.bounds import Bounds

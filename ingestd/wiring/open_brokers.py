@@ -1,7 +1,7 @@
 """Sources at brokers: each is opened when its broker is there, and feeds the lanes from then on.
 
-Nothing else waits for a broker that is away. Called by ``app/run.py``, after the spool is open and before
-anything is sent: what an earlier process had frozen is read once.
+Nothing else waits for a broker that is away. Called by ``app/open_service.py``, after the spool is open and
+before anything is sent: what an earlier process had frozen is read once.
 """
 
 import random

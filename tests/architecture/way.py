@@ -163,7 +163,8 @@ async def posted(way: Way, api: str, directory: Path) -> None:
     """From POST to the API, in a service that has delivered one event before."""
     import aiohttp
 
-    from ingestd.app.run import open_service, run
+    from ingestd.app.open_service import open_service
+    from ingestd.app.run import run
 
     settings = settings_for(api, directory / "state")
     async with open_service(lambda: settings) as service, aiohttp.ClientSession() as session:

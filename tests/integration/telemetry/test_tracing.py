@@ -16,7 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ingestd.app.checks.tracing import check_tracing
-from ingestd.app.run import open_service, run
+from ingestd.app.open_service import open_service
+from ingestd.app.run import run
 from ingestd.app.service_parts import Service
 from ingestd.config import Settings
 from ingestd.core.clock import SystemClock

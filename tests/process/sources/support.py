@@ -13,6 +13,7 @@ from typing import Any
 from ingestd.app import run as service_run
 from ingestd.app.console.overview import overview
 from ingestd.app.letters import letters as letters_of
+from ingestd.app.open_service import open_service
 from ingestd.app.outside import Outside
 from ingestd.app.service_parts import Service
 from ingestd.app.where_in_state import where_in_state
@@ -79,7 +80,7 @@ def producers_of(running: Running) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def running(settings: Settings, outside: Outside | None = None) -> AsyncIterator[Running]:
     """It is shut down as by a signal; whoever cancels the task ends it as a crash would."""
-    async with service_run.open_service(lambda: settings, outside) as service:
+    async with open_service(lambda: settings, outside) as service:
         task = asyncio.create_task(service_run.run(service))
         try:
             yield Running(service, task)
