@@ -4,53 +4,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ingestd.cli.letter_options import FILTERS, letter_filters, letter_state, letters_directory
 from ingestd.cli.notice import notice
-from ingestd.cli.options import F, api_options, common_options, overrides, spool_options
+from ingestd.cli.options import api_options, common_options, overrides, spool_options
 from ingestd.core.errors import UserError
-from ingestd.core.reasons import Reason
 
-FILTERS = ("sink", "reason", "fingerprint", "event_id", "event_type", "producer", "text", "older", "newer")
-
-
-def _filters(command: F) -> F:
-    """Which letters: the options of FILTERS."""
-    for option in reversed(
-        [
-            click.option(
-                "--sink", metavar="NAME", help="Letters of this sink; -: of events rejected before routing."
-            ),
-            click.option(
-                "--reason",
-                type=click.Choice([reason.value for reason in Reason]),
-                help="Letters with this reason.",
-            ),
-            click.option("--fingerprint", metavar="TEXT", help="Letters whose group begins with this."),
-            click.option("--event-id", metavar="ID", help="Letters of this event: its id or interactionId."),
-            click.option("--event-type", metavar="NAME", help="Letters of events of this type or eventType."),
-            click.option("--producer", metavar="NAME", help="Letters of events that this producer sent."),
-            click.option("--text", metavar="TEXT", help="Letters with this in the event or in the answer."),
-            click.option("--older", metavar="TIME", help="Last failed at least this long ago, e.g. 2h."),
-            click.option("--newer", metavar="TIME", help="Last failed at most this long ago, e.g. 10m."),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-_state = click.option(
-    "--state",
-    type=click.Choice(["waiting", "delivered", "all"]),
-    default="waiting",
-    show_default=True,
-    help="Present state of the letters.",
-)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -73,8 +37,8 @@ def dlq() -> None:
 
 
 @dlq.command("list")
-@_filters
-@_state
+@letter_filters
+@letter_state
 @click.option("--group", is_flag=True, help="Count like failures together.")
 @click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="The most that are listed."
@@ -89,7 +53,7 @@ def list_letters(
     from ingestd.cli import tables
 
     where = letters.make_filter(**which)
-    with _directory(state_dir, settings, where) as state_dir:
+    with letters_directory(state_dir, settings, where) as state_dir:
         if group:
             groups = letters.groups(state_dir, where, now=time.time())
             tables.print_groups(groups, as_json=as_json, now=time.time())
@@ -108,7 +72,7 @@ def show(number: int, state_dir: str | None, settings: Any, as_json: bool, paylo
     from ingestd.app.letters import letters
     from ingestd.cli import tables
 
-    with _directory(state_dir, settings) as state_dir:
+    with letters_directory(state_dir, settings) as state_dir:
         if payload_only:
             payload, intact = letters.payload(state_dir, number)
             sys.stdout.buffer.write(payload)
@@ -123,7 +87,7 @@ def show(number: int, state_dir: str | None, settings: Any, as_json: bool, paylo
 
 @dlq.command(short_help="Check letters again and send them.")
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
-@_filters
+@letter_filters
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @click.option(
     "--edit", "edit_file", metavar="FILE", help="Send this payload instead (one ID; - for standard input)."
@@ -196,8 +160,8 @@ def retry(
 
 
 @dlq.command(short_help="Write payloads as NDJSON, for `ingestd replay`.")
-@_filters
-@_state
+@letter_filters
+@letter_state
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of standard output.")
 @spool_options
 @click.option(
@@ -215,7 +179,7 @@ def export(output: Path | None, state_dir: str | None, settings: Any, as_json: b
     try:
         with (
             output.open("wb") if output else nullcontext(sys.stdout.buffer) as stream,
-            _directory(state_dir, settings, where) as state_dir,
+            letters_directory(state_dir, settings, where) as state_dir,
         ):
             done = letters.export(state_dir, where, stream, as_json=as_json, now=time.time())
     except BrokenPipeError:
@@ -239,7 +203,7 @@ def export(output: Path | None, state_dir: str | None, settings: Any, as_json: b
 
 @dlq.command(short_help="Keep letters from being sent by themselves.")
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
-@_filters
+@letter_filters
 @click.option("--all", "everything", is_flag=True, help="All that wait.")
 @spool_options
 @_as_json
@@ -276,9 +240,9 @@ def park(
 
 @dlq.command()
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
-@_filters
+@letter_filters
 @click.option("--all", "everything", is_flag=True, help="All letters of that state.")
-@_state
+@letter_state
 @spool_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_as_json
@@ -312,19 +276,6 @@ def purge(
         done = letter_purge.purge(state_dir, where, confirm=None if yes else confirm)
     tables.print_purged(done.deleted, done.left, interrupted=done.interrupted, as_json=as_json)
     raise SystemExit(130 if done.interrupted else 0)
-
-
-@contextmanager
-def _directory(state_dir: str | None, settings: Any, where: Any = None) -> Iterator[str | None]:
-    """Where the letters are; those of a spool on NATS for as long as they are looked at."""
-    if not settings:
-        yield state_dir
-        return
-    from ingestd.app.cluster.letters import snapshot
-    from ingestd.app.cluster.server_at_hand import at_hand
-
-    with at_hand(settings), snapshot(settings, where) as directory:
-        yield str(directory)
 
 
 def _on_nats(config_file: str | None) -> Any:
