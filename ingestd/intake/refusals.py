@@ -6,7 +6,7 @@ from contextlib import suppress
 import msgspec
 
 from ingestd.core.submission import DeferredSubmission, Rejection
-from ingestd.schemas.grammar import Members
+from ingestd.schemas.members import Members
 from ingestd.schemas.schema import FieldError
 from ingestd.store.connection import StoreBlocked
 

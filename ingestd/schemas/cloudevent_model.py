@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from ingestd.schemas.attributes import ATTRIBUTES, NAME, check_text
-from ingestd.schemas.grammar import hollow, write
+from ingestd.schemas.members import hollow, write
 from ingestd.schemas.pydantic_model import explain_by
 from ingestd.schemas.schema import Refusal, invalid, show
 

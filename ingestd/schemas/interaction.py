@@ -13,7 +13,8 @@ import msgspec
 
 from ingestd.core.sequences import COMPILED, HAVE_PARTS
 from ingestd.schemas import ActionType
-from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, EventLimits, is_plain, is_utf8, opened
+from ingestd.schemas.event_limits import EventLimits
+from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, is_plain, is_utf8, opened
 from ingestd.schemas.interaction_refusals import KEY_MEMBERS, Doubt, most_bytes, refusal_of, usual_refusal
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import NOT_EXPLAINED, Explanation, Keys, LookAhead, Refusal

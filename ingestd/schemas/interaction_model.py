@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ingestd.schemas import ActionType
-from ingestd.schemas.grammar import Members, hollow, write
+from ingestd.schemas.members import Members, hollow, write
 from ingestd.schemas.pydantic_model import explain_by
 from ingestd.schemas.rfc3339 import is_timestamp
 from ingestd.schemas.schema import Refusal

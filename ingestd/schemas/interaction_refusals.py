@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from ingestd.core.reasons import Reason
-from ingestd.schemas.grammar import EXPLAINED_VALUES, EventLimits, is_utf8, opened
+from ingestd.schemas.event_limits import EXPLAINED_VALUES, EventLimits
+from ingestd.schemas.grammar import is_utf8, opened
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import FieldError, Refusal, expected, field_error
 

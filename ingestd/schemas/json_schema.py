@@ -21,7 +21,8 @@ import msgspec
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import Reason
 from ingestd.core.text import cut
-from ingestd.schemas.grammar import find_refusal, has_short_numbers, is_explained, unexplained
+from ingestd.schemas.event_limits import is_explained, unexplained
+from ingestd.schemas.grammar import find_refusal, has_short_numbers
 from ingestd.schemas.schema import (
     MAX_ERRORS,
     MAX_MESSAGE,

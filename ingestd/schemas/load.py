@@ -9,7 +9,7 @@ from ingestd.core.text import cut, did_you_mean
 from ingestd.schemas.schema import Schema
 
 if TYPE_CHECKING:
-    from ingestd.schemas.grammar import EventLimits
+    from ingestd.schemas.event_limits import EventLimits
 
 NAMES = ("interaction", "cloudevent")
 
@@ -20,7 +20,7 @@ def load(spec: str, limits: "EventLimits | None" = None, *, format_assertion: bo
     What it gives refuses events over ``limits`` (else those of every event) by itself. ``format_assertion``:
     see ``JsonSchema``. Raises UserError with what to write. Imports only what the choice needs.
     """
-    from ingestd.schemas.grammar import EventLimits, LimitedSchema
+    from ingestd.schemas.event_limits import EventLimits, LimitedSchema
 
     return LimitedSchema(_load(spec, format_assertion=format_assertion), limits or EventLimits())
 

@@ -15,7 +15,8 @@ from pydantic_core import from_json
 
 from ingestd.core.errors import UserError
 from ingestd.core.text import cut
-from ingestd.schemas.grammar import find_refusal, is_explained
+from ingestd.schemas.event_limits import is_explained
+from ingestd.schemas.grammar import find_refusal
 from ingestd.schemas.schema import Refusal, from_pydantic, invalid
 
 EXPECTED = "write it as package.module:Model, where Model is a pydantic model or another type"

@@ -27,7 +27,7 @@ from ingestd.core.ledger import Ledger, SinkLedger
 from ingestd.core.reasons import Reason
 from ingestd.core.units import counted
 from ingestd.processing.validate import Validator
-from ingestd.schemas.grammar import EventLimits
+from ingestd.schemas.event_limits import EventLimits
 from ingestd.schemas.key_paths import KeyWatch
 from ingestd.schemas.load import load as load_schema
 from ingestd.sinks.answers import AnswerReader

@@ -21,7 +21,7 @@ from ingestd.core.sequences import joined, lengths_of, of_part, pick, pick_keys,
 from ingestd.delivery.queues import _fit_of
 from ingestd.processing.dedup import KeyTable
 from ingestd.processing.validate import Validator
-from ingestd.schemas.grammar import EventLimits, LimitedSchema
+from ingestd.schemas.event_limits import EventLimits, LimitedSchema
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.sources.files.splitting import _tidied
 from tests.effort import examples

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from ingestd.core.reasons import Reason
 from ingestd.schemas import interaction
-from ingestd.schemas.grammar import DEEPEST, EventLimits, LimitedSchema, opened
+from ingestd.schemas.event_limits import EventLimits, LimitedSchema
+from ingestd.schemas.grammar import DEEPEST, opened
 from ingestd.schemas.interaction import InteractionSchema
 from ingestd.schemas.interaction_model import Interaction
 from ingestd.schemas.interaction_refusals import usual_refusal

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.reasons import Reason
-from ingestd.schemas.grammar import DEEPEST, EventLimits
+from ingestd.schemas.event_limits import EventLimits
+from ingestd.schemas.grammar import DEEPEST
 from ingestd.schemas.load import load
 from ingestd.schemas.schema import MAX_ERRORS, Schema
 from tests.each import each

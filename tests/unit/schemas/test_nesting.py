@@ -4,7 +4,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.schemas.grammar import EventLimits, count_values, has_more_elements, is_deeper, opened
+from ingestd.schemas.event_limits import EventLimits
+from ingestd.schemas.grammar import count_values, has_more_elements, is_deeper, opened
 
 strings = st.text('"\\[]{},a', max_size=6)
 values = st.recursive(
