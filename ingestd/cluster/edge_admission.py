@@ -143,12 +143,12 @@ class EdgeAdmission(AdmissionQueue):
         not stays there: the producer is told to come again, and what it sends then are copies."""
         parts = group.claim(self._keys(), self._clock.monotonic(), max_bytes=sys.maxsize)
         chunks = [chunk for part in parts for chunk in self._cut(part[1], part[2])]
-        refused = [self._letter(*one) for one in group.refused] if self.keep_rejected else []
+        refused = [self._letter(*one) for one in group.rejected.events] if self.keep_rejected else []
         if failed := await self._append(chunks, refused):
             self._refuse(group, failed)
         else:
             if self._trace and self._trace.tap.open:
-                self._trace.submitted([part[1] for part in parts], group.copies, group.refused)
+                self._trace.submitted([part[1] for part in parts], group.copies, group.rejected.events)
             self._answer(group)
 
     def _keys(self) -> GroupKeys:

@@ -194,11 +194,11 @@ class Admission(AdmissionQueue):
         """Rejected events as dead letters, if they are wanted. They come with the commit that the answer
         waits for: a deferred submission is sent again, and must not leave them twice."""
         now, source = self._clock.wall(), self._spool.source
-        letters = group.letters
+        letters = group.rejected.letters
         if self.keep_rejected:
             letters = letters + [
                 DeadLetter(event, reason, detail, source, -1, 0, producer=producer)
-                for event, reason, detail, producer in group.refused
+                for event, reason, detail, producer in group.rejected.events
             ]
         if not letters:
             return None
@@ -226,15 +226,15 @@ class Admission(AdmissionQueue):
                 self._defer(submission, deferred)
         else:
             self._recorder.resolve_keys(group.claimed, ())  # a broker's message may wait, as a copy
-            if group.refused:
-                self._recorder.refused(self._spool.source, group.refused)
+            if group.rejected.events:
+                self._recorder.refused(self._spool.source, group.rejected.events)
             self._recorder.submitted(
                 accepted=sum(len(chunk.events) for chunk in chunks),
                 duplicates=sum(group.duplicates.values()),
-                rejected=group.reasons,
+                rejected=group.rejected.reasons,
             )
             if self._trace and self._trace.tap.open:
-                self._trace.submitted([chunk.events for chunk in chunks], group.copies, group.refused)
+                self._trace.submitted([chunk.events for chunk in chunks], group.copies, group.rejected.events)
             for chunk in chunks:
                 self._offer(chunk)
             self._answer(group, chunks, owners)

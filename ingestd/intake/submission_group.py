@@ -1,10 +1,10 @@
 """Submissions of producers: those that are let in together, and those that wait for their delivery."""
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -12,21 +12,17 @@ from ingestd.core.clock import Clock, Timer
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, known_keys
 from ingestd.core.sequences import joined, joined_keys, together, without
-from ingestd.core.submission import MAX_LISTED, AcceptedSubmission, Rejection, Submission, SubmissionOutcome
-from ingestd.intake.refusals import MAX_READ_BYTES, rejection
+from ingestd.core.submission import AcceptedSubmission, Submission, SubmissionOutcome
+from ingestd.intake.group_rejections import GroupRejections
+from ingestd.intake.refusals import MAX_READ_BYTES
 from ingestd.processing.claim import Claim
 from ingestd.processing.validate import ValidatedChunk, Validator
 from ingestd.recording.event_recorder import owners_of
-from ingestd.recording.make_letters import letter_of_event
 from ingestd.schemas.schema import FieldError, Keys, Refusal
-
-if TYPE_CHECKING:
-    from ingestd.core.letter import DeadLetter
 
 MAX_EVENTS = 8_192
 """Events that are gathered in one turn of the loop, so that the others get theirs."""
 
-_MAX_DETAIL = 500
 MAX_OWNERS = 4_096
 """Characters that say whose the events of a chunk are."""
 
@@ -41,8 +37,6 @@ def _whose(owners: Sequence[tuple[str, int]]) -> str:
     return owners[0][0] if len(owners) == 1 else owners_of(owners, MAX_OWNERS)
 
 
-RefusedEvent = tuple[bytes, Reason, str, str]
-"""(event, reason, words, whose it is)."""
 GroupPart = tuple[int | None, Sequence[bytes], Digests, str]
 """(submission that has it to itself, events, digests, whose they are) of a chunk to be."""
 
@@ -61,9 +55,7 @@ class SubmissionGroup:
         self.submissions = submissions
         self.claimed: Sequence[bytes] = ()
         self.duplicates: Counter[int] = Counter()  # by submission
-        self.reasons: Counter[Reason] = Counter()
-        self.refused: list[RefusedEvent] = []
-        self.letters: list[DeadLetter] = []  # of refused events that nobody else has
+        self.rejected = GroupRejections()
         parts = [submission.events for submission in submissions]
         self._events = parts[0] if len(parts) == 1 else together(joined(parts))
         self.size_bytes = sum([submission.size_bytes for submission in submissions])
@@ -74,8 +66,6 @@ class SubmissionGroup:
         self._digests: Digests = []
         self._gone: set[int] = set()  # events that do not go into the spool
         self._copies: list[int] = []
-        self._rejected: dict[int, int] = {}  # by submission
-        self._listed: dict[int, list[Rejection]] = {}
         self._nothing_stored: set[int] = set()  # atomic submissions with an invalid event
 
     def check(self, validator: Validator, window: KeyWindow, *, max_event_bytes: int) -> Iterator[None]:
@@ -114,7 +104,7 @@ class SubmissionGroup:
             yield from self._refuse_too_large(validator, window, max_event_bytes)
         for index in unreadable:
             self._keys[index] = None
-        for number in self._rejected:
+        for number in self.rejected.counts:
             if self.submissions[number].atomic:
                 self._leave_out(number)
 
@@ -159,7 +149,7 @@ class SubmissionGroup:
     def result(self, number: int) -> AcceptedSubmission:
         """What became of submission ``number``, once its events are on disk."""
         submission = self.submissions[number]
-        count, listed = self._rejected.get(number, 0), self._listed.get(number, [])
+        count, listed = self.rejected.counts.get(number, 0), self.rejected.listed.get(number, [])
         unlisted = count - len(listed)
         if number in self._nothing_stored:
             return AcceptedSubmission(0, 0, listed, stored=False, unlisted=unlisted)
@@ -237,19 +227,9 @@ class SubmissionGroup:
 
     def _refuse(self, index: int, refusal: Refusal) -> None:
         number = self._submission_of(index)
-        event = self._events[index]
         self._gone.add(index)
-        self._rejected[number] = self._rejected.get(number, 0) + 1
-        position, listed = index - self._start_of(number), self._listed.setdefault(number, [])
-        if len(listed) < MAX_LISTED or position < listed[-1].position:
-            insort(listed, rejection(position, event, refusal.errors))
-            del listed[MAX_LISTED:]
-        self.reasons[refusal.reason] += 1
-        detail = refusal.words
-        if chunk := self.submissions[number].chunk:
-            self.letters.append(letter_of_event(chunk, position, refusal.reason, detail))
-            return
-        self.refused.append((event, refusal.reason, detail[:_MAX_DETAIL], self.submissions[number].producer))
+        position = index - self._start_of(number)
+        self.rejected.add(number, self.submissions[number], position, self._events[index], refusal)
 
     def _leave_out(self, number: int) -> None:
         """Nothing of an atomic submission is stored when anything of it is invalid."""

@@ -144,7 +144,8 @@ def test_every_event_is_accepted_a_duplicate_or_rejected_and_only_one_of_these(
         everything += [(number, one) for one in expected.new]
     assert_pieces(gathering, pieces, everything, max_bytes)
     told = [gathering.result(number) for number in range(len(asked))]
-    assert len(gathering.refused) == gathering.reasons.total() == sum(len(one.rejected) for one in told)
+    rejected = gathering.rejected
+    assert len(rejected.events) == rejected.reasons.total() == sum(len(one.rejected) for one in told)
     assert gathering.duplicates.total() == sum(one.duplicates for one in told)
 
 
@@ -247,8 +248,8 @@ def test_what_is_told_of_rejected_events_is_bounded() -> None:
     taken = gathering.result(0)
     assert [one.position for one in taken.rejected] == list(range(100))
     assert (taken.accepted, taken.unlisted) == (0, 9_901)
-    assert len(gathering.refused) == gathering.reasons.total() == 10_001
-    assert max(len(detail) for _, _, detail, _ in gathering.refused) <= 500
+    assert len(gathering.rejected.events) == gathering.rejected.reasons.total() == 10_001
+    assert max(len(detail) for _, _, detail, _ in gathering.rejected.events) <= 500
 
 
 def test_the_first_rejected_events_are_told_also_where_they_are_too_large() -> None:
