@@ -36,14 +36,8 @@ from ingestd.transport.client import Auth, Sender
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.watched_file import Watch
 from ingestd.wiring.factories import make_sink, make_validator, sections_of, watch_url
-from ingestd.wiring.open_sinks import (
-    SinkContext,
-    lane_settings,
-    make_batcher,
-    open_api_login,
-    sink_auth,
-    sink_client,
-)
+from ingestd.wiring.open_sinks import lane_settings, make_batcher, open_api_login, sink_auth, sink_client
+from ingestd.wiring.sink_context import SinkContext
 
 Warn = Callable[[str], None]
 _LEADER_S, _AGAIN_S = 30.0, 0.2

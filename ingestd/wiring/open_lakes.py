@@ -26,7 +26,7 @@ from ingestd.transport.folder import FolderTransport
 from ingestd.transport.url_guard import UrlGuard
 from ingestd.transport.webhook_signature import StandardWebhooks
 from ingestd.wiring.http_clients import make_client
-from ingestd.wiring.open_sinks import PipelineContext
+from ingestd.wiring.sink_context import PipelineContext
 
 KeepAccepted = Callable[[Sequence[bytes]], OutboxAddition | None]
 

@@ -1,87 +1,33 @@
 """Opens the runners of a pipeline: for each sink its client, credentials, lane and retry worker."""
 
-import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from ingestd.config import Login, Settings
 from ingestd.core.backoff import Backoff
-from ingestd.core.bounds import Bounds
 from ingestd.core.chunk import batch_ids
-from ingestd.core.clock import Clock
 from ingestd.delivery.lane import Lane
 from ingestd.delivery.lane_settings import LaneSettings
 from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.sink_runner import RetryWorker, SinkRunner
 from ingestd.processing.routes import Routes
-from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.sink_recorder import SinkRecorder, ToLake
-from ingestd.sinks.settings import ConfirmConfig, HttpSinkConfig
+from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
-from ingestd.store.database import Database
-from ingestd.store.journal import Journal
 from ingestd.store.letter_queue import LetterQueue
-from ingestd.store.spool import Spool
-from ingestd.telemetry.audit_entry import Audit, AuditEntry
-from ingestd.telemetry.metrics import Metrics
-from ingestd.telemetry.state_watch import StateWatch
+from ingestd.telemetry.audit_entry import AuditEntry
 from ingestd.transport.auth import NoAuth
 from ingestd.transport.client import Auth, Client, Sender
-from ingestd.transport.engine import Engine
-from ingestd.transport.file_system import FileSystem
 from ingestd.transport.url_guard import UrlGuard
-from ingestd.transport.watched_file import Watch
-from ingestd.wiring.factories import (
-    make_sink,
-    order_key,
-    question_template,
-    sections_of,
-    waiting_words,
-    watch_url,
-)
+from ingestd.wiring.factories import make_sink, order_key, sections_of, waiting_words, watch_url
 from ingestd.wiring.http_clients import OnRefresh, api_auth, make_client, own_auth
 from ingestd.wiring.open_tracing import traced
+from ingestd.wiring.sink_context import PipelineContext, SinkContext
 
 if TYPE_CHECKING:
     from ingestd.delivery.batch_transport import BatchTransport
-    from ingestd.delivery.status_poller import StatusPoller
     from ingestd.processing.transforms.program import Program
-    from ingestd.recording.event_recorder import EventTrace
-
-Warn = Callable[[str], None]
-
-
-class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What every sink stands on. ``watch``: all their files. ``patient``: they wait out every outage."""
-
-    settings: Settings
-    login: Login | None
-    metrics: Metrics
-    audit: Audit
-    states: StateWatch
-    clock: Clock
-    rng: random.Random
-    warn: Warn
-    watch: Watch
-    patient: bool
-    bounds: Bounds
-    engine: Engine | None = None
-    file_system: FileSystem | None = None
-    trace: "EventTrace | None" = None
-
-
-class PipelineContext(SinkContext, frozen=True, kw_only=True):
-    """What the runners stand on, besides."""
-
-    database: Database
-    journal: Journal
-    recorder: EventRecorder
-    spool: Spool
-    requested_letters_only: bool
 
 
 async def open_runners(
@@ -176,7 +122,9 @@ async def _open(
     runner = SinkRunner(sink, batcher, lane, recorder, worker, letters, transforms)
     runner.order_watch = lane_of.order_watch
     if confirm and pending:
-        runner.status_poller = await _open_status_poller(
+        from ingestd.wiring.open_status_poller import open_status_poller
+
+        runner.status_poller = await open_status_poller(
             context, recorder, confirm, client, auth, pending, on_room=lane.wake
         )
         runner.confirm_timeout_s = confirm.timeout + settings.delivery.startup_timeout
@@ -297,49 +245,3 @@ def _on_refresh(context: SinkContext) -> OnRefresh:
             context.audit(AuditEntry.TOKEN_REFRESHED, latency_ms=round(seconds * 1000, 1))
 
     return refreshed
-
-
-async def _open_status_poller(
-    context: PipelineContext,
-    recorder: SinkRecorder,
-    confirm: ConfirmConfig,
-    client: Client,
-    auth: Auth,
-    pending: PendingConfirmations,
-    *,
-    on_room: Callable[[], None],
-) -> "StatusPoller":
-    """Of a sink whose API is asked: the others do without what is imported here."""
-    from ingestd.delivery.event_status import StatusReader
-    from ingestd.delivery.status_client import StatusClient
-    from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
-    from ingestd.sinks.answer_body import safe_text
-    from ingestd.store.confirmations import Confirmations
-
-    store = Confirmations(context.database, recorder.sink)
-    poller = StatusPoller(
-        recorder.sink,
-        question_template(recorder.sink, confirm, context.login),
-        client=StatusClient(client, auth, context.clock),
-        store=store,
-        recorder=recorder,
-        pending=pending,
-        reader=StatusReader(
-            field=confirm.status,
-            delivered=confirm.delivered,
-            failed=confirm.failed,
-            safe_text=safe_text,
-        ),
-        settings=StatusPollerSettings(
-            timeout_s=confirm.timeout,
-            initial_delay_s=confirm.initial_delay,
-            requests_per_minute=confirm.requests_per_minute,
-        ),
-        clock=context.clock,
-        rng=context.rng,
-        on_room=on_room,
-        warn=context.warn,
-    )
-    await poller.open()
-    recorder.still_unconfirmed(await store.places())
-    return poller

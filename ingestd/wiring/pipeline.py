@@ -67,7 +67,8 @@ from ingestd.wiring.factories import (
     report_mended,
     sections_of,
 )
-from ingestd.wiring.open_sinks import PipelineContext, open_runners
+from ingestd.wiring.open_sinks import open_runners
+from ingestd.wiring.sink_context import PipelineContext
 
 if TYPE_CHECKING:
     from ingestd.recording.event_recorder import EventTrace
