@@ -8,6 +8,9 @@ from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import Digests, Positions
 from ingestd.store.writer import Work
 
+ToLake = Callable[[Sequence[bytes], str, float], Work | None]
+"""(delivered events, id and latency of their request): what else is to be written with that."""
+
 
 class OutcomeJournal(Protocol):
     """Notes become durable together with the next ``commit``."""

@@ -3,7 +3,6 @@
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Sequence, Set
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -11,18 +10,16 @@ from ingestd.core.answer import Answer
 from ingestd.core.chunk import Batch, Chunk
 from ingestd.core.clock import Clock
 from ingestd.core.ledger import SinkLedger
-from ingestd.core.letter import NONE, DeadLetter, Form, joined_letters
+from ingestd.core.letter import NONE, DeadLetter, joined_letters
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.delivery.recorder import FailedEvent, Outcomes, PendingConfirmations
 from ingestd.recording.answer_notes import AnswerNotes
 from ingestd.recording.event_recorder import EventRecorder
 from ingestd.recording.make_letters import pending_of_batch
-from ingestd.recording.outcome_journal import OutcomeJournal
+from ingestd.recording.outcome_journal import OutcomeJournal, ToLake
 from ingestd.recording.retried_letters import RetriedLetters
 from ingestd.recording.segment_outcomes import SegmentOutcome, segment_outcomes
-from ingestd.recording.unconfirmed_events import UnconfirmedRow
-from ingestd.store.confirmations import Due, Pending, insert_confirmations
-from ingestd.store.dead_letters import mark_keys_released
+from ingestd.store.confirmations import Pending, insert_confirmations
 from ingestd.store.writer import Work
 from ingestd.telemetry.audit_entry import Audit, AuditEntry
 from ingestd.telemetry.metrics import ANSWER_CLASS, Metrics
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
     from ingestd.recording.event_recorder import EventTrace
 
 Warn = Callable[[str], None]
-ToLake = Callable[[Sequence[bytes], str, float], Work | None]
-"""(delivered events, id and latency of their request): what else is to be written with that."""
 
 
 class SinkRecorder:
@@ -168,51 +163,6 @@ class SinkRecorder:
             what = "sending is paused" if state == "paused" else "sending fails and is retried"
             what += ", no events are lost"
             self._states.degraded(self.sink, state, why, what=what, waiting=self.waiting)
-
-    # --- what was confirmed later ---
-
-    @property
-    def keeps(self) -> bool:
-        """Whether a lake wants the events that are delivered."""
-        return self._keep is not None
-
-    def confirmed(self, sink: str, event: Due, whole: Pending | None) -> None:
-        """An event that the API had accepted is delivered. ``whole``: where it is kept."""
-        self.ledger.confirming -= 1
-        self.ledger.in_flight -= 1
-        self.ledger.delivered += 1
-        self._events.unconfirmed.resolve((event.batch, event.source, event.offset))
-        if self._keep and whole and whole.intact and (kept := self._keep([whole.payload], whole.batch, 0.0)):
-            self._journal.note(kept)
-        self._audit(AuditEntry.BATCH_DELIVERED, sink=self.sink, request_id=event.batch, events=1)
-
-    def confirmation_failed(self, sink: str, letter: DeadLetter) -> None:
-        """Accepted, and failed or not confirmed in time. Its key is free again if no other sink has it."""
-        lost = self._events.unconfirmed.resolve((letter.batch, letter.source, letter.offset), letter)
-        key_released = lost and letter.digest is not None
-        form = Form.TRANSFORMED if self._transforms else Form.AS_IT_CAME
-        letter = letter._replace(sink=self.sink, key_released=key_released, form=form)
-        self._journal.dead_letters([letter], now=self._clock.wall())
-        self.ledger.confirming -= 1
-        self.ledger.in_flight -= 1
-        self.ledger.dead_lettered += 1
-        if key_released:
-            self._events.free([letter.digest])
-            self._journal.note(partial(mark_keys_released, letters=[letter]))  # those of other sinks, too
-        self._audit(
-            AuditEntry.DEAD_LETTERED,
-            sink=self.sink,
-            request_id=letter.batch,
-            count=1,
-            reason=letter.reason,
-            error=letter.detail,
-        )
-
-    def still_unconfirmed(self, rows: Sequence[UnconfirmedRow]) -> None:
-        """At the start: an earlier process left these."""
-        self.started(len(rows))
-        self.ledger.confirming += len(rows)
-        self._events.unconfirmed.left(rows)
 
     # --- events ---
 

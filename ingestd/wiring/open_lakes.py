@@ -15,7 +15,7 @@ from ingestd.lake.callback import Callback
 from ingestd.lake.file_writer import ObjectStore
 from ingestd.lake.lake import Lake, open_lake
 from ingestd.processing import routes
-from ingestd.recording import sink_recorder
+from ingestd.recording.outcome_journal import ToLake
 from ingestd.sinks.lake import LakeConfig, LakeLayout
 from ingestd.store.outbox import OutboxAddition
 from ingestd.store.writer import Work
@@ -39,7 +39,7 @@ class OpenLake(msgspec.Struct, frozen=True):
     lake: Lake
     accepted: KeepAccepted | None
     sink: str
-    delivered: sink_recorder.ToLake
+    delivered: ToLake
 
 
 async def open_lakes(stack: AsyncExitStack, context: PipelineContext) -> list[OpenLake]:
@@ -51,7 +51,7 @@ async def open_lakes(stack: AsyncExitStack, context: PipelineContext) -> list[Op
     return opened
 
 
-def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> sink_recorder.ToLake | None:
+def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> ToLake | None:
     """What the lakes of ``sink`` write with the end of its batches; None: it has no lake."""
     keeps = [lake.delivered for lake in lakes if lake.sink == sink]
     if len(keeps) < 2:
@@ -60,7 +60,7 @@ def keep_delivered(lakes: Sequence[OpenLake], sink: str) -> sink_recorder.ToLake
 
 
 def _keep_all(
-    keeps: Sequence[sink_recorder.ToLake], events: Sequence[bytes], request_id: str, latency_s: float
+    keeps: Sequence[ToLake], events: Sequence[bytes], request_id: str, latency_s: float
 ) -> Work | None:
     works = [work for keep in keeps if (work := keep(events, request_id, latency_s))]
 

@@ -12,7 +12,8 @@ from ingestd.delivery.queues import Batcher
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.sink_runner import RetryWorker, SinkRunner
 from ingestd.processing.routes import Routes
-from ingestd.recording.sink_recorder import SinkRecorder, ToLake
+from ingestd.recording.outcome_journal import ToLake
+from ingestd.recording.sink_recorder import SinkRecorder
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.sinks.sink import Sink
 from ingestd.store.letter_queue import LetterQueue
@@ -125,7 +126,15 @@ async def _open(
         from ingestd.wiring.open_status_poller import open_status_poller
 
         runner.status_poller = await open_status_poller(
-            context, recorder, confirm, client, auth, pending, on_room=lane.wake
+            context,
+            recorder,
+            confirm,
+            client,
+            auth,
+            pending,
+            keep=keep,
+            transforms=transforms is not None,
+            on_room=lane.wake,
         )
         runner.confirm_timeout_s = confirm.timeout + settings.delivery.startup_timeout
     context.metrics.by_sink.sinks[sink.name] = runner.gauges

@@ -6,6 +6,8 @@ from ingestd.delivery.event_status import StatusReader
 from ingestd.delivery.recorder import PendingConfirmations
 from ingestd.delivery.status_client import StatusClient
 from ingestd.delivery.status_poller import StatusPoller, StatusPollerSettings
+from ingestd.recording.confirmed_events import ConfirmedEvents
+from ingestd.recording.outcome_journal import ToLake
 from ingestd.recording.sink_recorder import SinkRecorder
 from ingestd.sinks.answer_body import safe_text
 from ingestd.sinks.settings import ConfirmConfig
@@ -23,16 +25,28 @@ async def open_status_poller(
     auth: Auth,
     pending: PendingConfirmations,
     *,
+    keep: ToLake | None,
+    transforms: bool,
     on_room: Callable[[], None],
 ) -> StatusPoller:
     """It knows, too, what an earlier process was to ask about."""
     store = Confirmations(context.database, recorder.sink)
+    outcomes = ConfirmedEvents(
+        recorder.sink,
+        recorder.ledger,
+        context.recorder,
+        context.journal,
+        context.audit,
+        context.clock,
+        keep=keep,
+        transforms=transforms,
+    )
     poller = StatusPoller(
         recorder.sink,
         question_template(recorder.sink, confirm, context.login),
         client=StatusClient(client, auth, context.clock),
         store=store,
-        recorder=recorder,
+        recorder=outcomes,
         pending=pending,
         reader=StatusReader(
             field=confirm.status,
@@ -51,5 +65,5 @@ async def open_status_poller(
         warn=context.warn,
     )
     await poller.open()
-    recorder.still_unconfirmed(await store.places())
+    outcomes.still_unconfirmed(await store.places())
     return poller

@@ -72,7 +72,7 @@ from ingestd.wiring.sink_context import PipelineContext
 
 if TYPE_CHECKING:
     from ingestd.recording.event_recorder import EventTrace
-    from ingestd.recording.sink_recorder import ToLake
+    from ingestd.recording.outcome_journal import ToLake
     from ingestd.wiring.open_lakes import OpenLake
 
 Warn = Callable[[str], None]
