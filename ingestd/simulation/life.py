@@ -18,6 +18,7 @@ from ingestd.config import Settings
 from ingestd.core.bounds import Bounds
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.simulation.disk import SimulatedHost
+from ingestd.simulation.invariants import check_invariants, what_is_left
 from ingestd.simulation.loop import Crash, VirtualLoop
 from ingestd.simulation.network import Network
 from ingestd.simulation.people import People
@@ -211,7 +212,7 @@ class Life:
         """Everything that was acknowledged is delivered."""
         world, clock = self.world, self.world.clock
         started = asked = clock.monotonic()
-        while left := self._what_is_left():
+        while left := what_is_left(self.service, world):
             await clock.sleep(1.0 if clock.monotonic() < started + _SOON_S else 10.0)
             if left == "questions":
                 asked = clock.monotonic()  # what follows from the last answer has its own time
@@ -219,22 +220,6 @@ class Life:
                 world.trace.breach(f"what was accepted is not delivered in time: {left}")
                 break
         self.signals.send(Signals.SIGTERM)
-
-    def _what_is_left(self) -> str:
-        service, world = self.service, self.world
-        if not (service and service.opened and world.producers.content):
-            return "posts"
-        lakes = service.pipeline.lakes
-        pollers = [one.status_poller for one in service.pipeline.runners if one.status_poller]
-        if service.ingest.spool.events or any(one.bytes for one in service.ingest.spool.cursors.values()):
-            return "the spool"
-        if any(lake.lake.outbox.rows for lake in lakes):
-            return "the lake"
-        if any(runner.lane.active for runner in service.pipeline.runners):
-            return "requests"
-        if any(poller.pending.count for poller in pollers):
-            return "questions"
-        return "leased letters" if world.has_leased() else ""
 
     # --- what stands around the process ---
 
@@ -332,19 +317,6 @@ class Life:
         pipeline = self.pipeline
         if pipeline is None or self.over:
             return
-        if warning := pipeline.database.writer.warning:
-            trace.breach(f"something is said to be lost: {warning}")
-        ledger = pipeline.ledger
-        if not ledger.balanced() or ledger.in_flight < 0:
-            trace.breach(f"the ledger does not balance: {ledger}")
-        for name, cursor in pipeline.spool.cursors.items():
-            if cursor.bytes < 0 or (cursor.bytes > 0) != (cursor.events > 0):
-                trace.breach(f"{name}: its backlog does not balance: {cursor.events}, {cursor.bytes} bytes")
-        for runner in pipeline.runners:
-            own, lane = runner.ledger, runner.lane
-            if not own.balanced() or own.in_flight < 0:
-                trace.breach(f"{runner.name}: the ledger does not balance: {own}")
-            if lane.waiting > max(16, pipeline.settings.delivery.max_in_flight) * 2:
-                trace.breach(f"{runner.name}: {lane.waiting} batches wait for their next attempt")
+        check_invariants(pipeline, trace)
         if trace.broken:
             self.loop.stop()
