@@ -15,7 +15,8 @@ from ingestd.core.errors import UserError
 from ingestd.core.regex import regex
 from ingestd.schemas.grammar import find_fault
 from ingestd.sources.files.closing import Closing, skip_separators
-from ingestd.sources.files.streams import Stream, is_packed
+from ingestd.sources.files.compression import is_packed
+from ingestd.sources.files.streams import Stream
 
 PARQUET = b"PAR1"
 _PARQUET = (

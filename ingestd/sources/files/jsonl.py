@@ -16,20 +16,18 @@ from ingestd.core.receipt import OrderedAcks, Receipt
 from ingestd.core.unwrap import Unwrapper
 from ingestd.schemas.schema import LookAhead
 from ingestd.sources.files.arrays import JsonArray
+from ingestd.sources.files.compression import MAX_WINDOW, inflate, is_packed
 from ingestd.sources.files.formats import Recoded, StreamFormat, encoding_of, layout_of, other_format
 from ingestd.sources.files.splitter import Splitter
 from ingestd.sources.files.splitting import Damaged, Lines, Region
 from ingestd.sources.files.streams import (
     BOM,
-    MAX_WINDOW,
     Input,
     PeekableStream,
     ReadingStopped,
     Stream,
     fingerprint,
     in_thread,
-    inflate,
-    is_packed,
     shown_path,
 )
 from ingestd.sources.files.unwrapping import unwrapped

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from ingestd.core.chunk import MARK_BYTES, Mark, digest
-from ingestd.sources.files.streams import Input, PeekableStream, inflate, is_packed
+from ingestd.sources.files.compression import inflate, is_packed
+from ingestd.sources.files.streams import Input, PeekableStream
 from ingestd.sources.live.patterns import FoundFile, Identity, stat_of
 from ingestd.sources.live.reading import TAIL_BYTES, FileKind, FileMark, ReadOptions, kind_of, mark_at
 from ingestd.store.file_rows import FileRow

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.sources.files.streams import import_zstd
+from ingestd.sources.files.zstd_frames import import_zstd
 from tests.integration.intake.replay_support import Place, rows, sink
 from tests.integration.intake.support import event, sent
 from tests.receiver import Receiver

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.sources.files.streams import import_zstd
+from ingestd.sources.files.zstd_frames import import_zstd
 from tests.event_api import INVALID, EventApi, assert_balanced, event, events, write
 from tests.process.cli.support import COMMAND, Place
 from tests.receiver import Cut, Reply, Request, in_turn

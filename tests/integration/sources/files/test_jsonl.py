@@ -12,7 +12,8 @@ import pytest
 from ingestd.core.chunk import Chunk
 from ingestd.core.errors import UserError
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.streams import BOM, Input, fingerprint, import_zstd
+from ingestd.sources.files.streams import BOM, Input, fingerprint
+from ingestd.sources.files.zstd_frames import import_zstd
 from tests.each import each
 
 zstd = import_zstd()

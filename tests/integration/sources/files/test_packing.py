@@ -15,7 +15,7 @@ from ingestd.config import Settings
 from ingestd.core.errors import UserError
 from ingestd.core.units import human_size, size
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.streams import import_zstd
+from ingestd.sources.files.zstd_frames import import_zstd
 from tests.each import each
 from tests.integration.intake.replay_support import Place, sink
 from tests.integration.sources.files.test_jsonl import NDJSON, ROWS, chunks_of
