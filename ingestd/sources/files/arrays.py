@@ -6,7 +6,7 @@ import re
 from ingestd.core.chunk import last_bytes
 from ingestd.core.regex import regex
 from ingestd.sources.files.closing import OPENERS, Closing, value_end
-from ingestd.sources.files.splitting import KEPT_OF_TOO_LONG, ByteStream, Damaged, Region, UnfinishedValue
+from ingestd.sources.files.splitter import KEPT_OF_TOO_LONG, ByteStream, Damaged, Region, UnfinishedValue
 
 _BLANK = regex(rb"(?:[ \t\r\n\x00\x1e]|\xef\xbb\xbf)*+")
 _SCALAR_END = regex(rb"[,\]\s]")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ingestd.core.chunk import last_bytes
 from ingestd.sources.files.columns import Columns, Unusable
-from ingestd.sources.files.splitting import KEPT_OF_TOO_LONG, ByteStream, Damaged, Region, UnfinishedValue
+from ingestd.sources.files.splitter import KEPT_OF_TOO_LONG, ByteStream, Damaged, Region, UnfinishedValue
 
 _OPEN_QUOTE = "a quote opens in it that has no end"
 _RETURN = "a carriage return stands in a cell without quotes"

@@ -18,8 +18,8 @@ from ingestd.schemas.schema import LookAhead
 from ingestd.sources.files.arrays import JsonArray
 from ingestd.sources.files.compression import MAX_WINDOW, inflate, is_packed
 from ingestd.sources.files.formats import Recoded, StreamFormat, encoding_of, layout_of, other_format
-from ingestd.sources.files.splitter import Splitter
-from ingestd.sources.files.splitting import Damaged, Lines, Region
+from ingestd.sources.files.lines import Lines
+from ingestd.sources.files.splitter import Damaged, Region, Splitter
 from ingestd.sources.files.streams import (
     BOM,
     Input,

@@ -14,7 +14,7 @@ from ingestd.core.text import cut
 from ingestd.schemas.column_types import TypesAt
 from ingestd.sources.files.arrow_values import values_of
 from ingestd.sources.files.columns import Columns, Unusable
-from ingestd.sources.files.splitting import KEPT_OF_TOO_LONG, Damaged, Region, UnfinishedValue
+from ingestd.sources.files.splitter import KEPT_OF_TOO_LONG, Damaged, Region, UnfinishedValue
 
 _BUFFER_BYTES = 256 * 1024
 _MOST_ROWS = 64

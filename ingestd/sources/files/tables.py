@@ -10,8 +10,7 @@ from ingestd.sources.files.columns import Columns, Unusable
 from ingestd.sources.files.csv_rows import CsvRows
 from ingestd.sources.files.formats import PARQUET, TableKind, other_format
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.splitter import Splitter
-from ingestd.sources.files.splitting import Damaged, Region
+from ingestd.sources.files.splitter import Damaged, Region, Splitter
 from ingestd.sources.files.streams import BOM, PeekableStream
 
 _NO_PIPE = "Parquet is read from its end, which a pipe does not have yet: write it to a file first"

@@ -6,7 +6,7 @@ import msgspec
 
 from ingestd.core.unwrap import NotWrapped, Unwrapper
 from ingestd.schemas.grammar import find_fault
-from ingestd.sources.files.splitting import Region
+from ingestd.sources.files.splitter import Region
 
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 

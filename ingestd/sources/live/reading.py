@@ -15,8 +15,8 @@ from ingestd.sources.files.closing import Closing, skip_separators
 from ingestd.sources.files.compression import is_packed
 from ingestd.sources.files.formats import StreamFormat, encoding_of, layout_of, other_format
 from ingestd.sources.files.jsonl import JsonSource
-from ingestd.sources.files.splitter import Splitter  # noqa: TC001 - as the others
-from ingestd.sources.files.splitting import Damaged, Lines, Region, UnfinishedValue
+from ingestd.sources.files.lines import Lines
+from ingestd.sources.files.splitter import Damaged, Region, Splitter, UnfinishedValue
 from ingestd.sources.files.streams import PeekableStream
 from ingestd.sources.files.unwrapping import unwrapped
 

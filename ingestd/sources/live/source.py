@@ -12,7 +12,7 @@ from ingestd.core.chunk import NO_MARK, Chunk, Keeper, Mark
 from ingestd.core.clock import Clock, wait_until_set
 from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.source import Outage, raise_failure
-from ingestd.sources.files.splitting import Damaged
+from ingestd.sources.files.splitter import Damaged
 from ingestd.sources.files.streams import in_thread
 from ingestd.sources.live.counts import FileCounts
 from ingestd.sources.live.file_set import Claims, FileSet

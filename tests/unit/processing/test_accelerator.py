@@ -23,7 +23,7 @@ from ingestd.processing.dedup import KeyTable
 from ingestd.processing.validate import Validator
 from ingestd.schemas.event_limits import EventLimits, LimitedSchema
 from ingestd.schemas.interaction import InteractionSchema
-from ingestd.sources.files.splitting import _tidied
+from ingestd.sources.files.lines import _tidied
 from tests.effort import examples
 
 compiled: Any = accelerator.compiled

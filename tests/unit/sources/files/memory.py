@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ingestd.sources.files.arrays import JsonArray
-from ingestd.sources.files.splitting import Damaged, Lines, Region
+from ingestd.sources.files.lines import Lines
+from ingestd.sources.files.splitter import Damaged, Region
 
 R = TypeVar("R")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.sources.files.splitting import Lines, split_lines
+from ingestd.sources.files.lines import Lines, split_lines
 from tests.each import each
 from tests.unit.sources.files.memory import Memory, events_of, outline, read_by, regions_of
 

@@ -15,7 +15,7 @@ import pytest
 from ingestd.schemas.column_types import ANY
 from ingestd.sources.files.columns import Unusable
 from ingestd.sources.files.parquet_rows import ParquetRows
-from ingestd.sources.files.splitting import Region
+from ingestd.sources.files.splitter import Region
 from tests.each import each
 from tests.unit.sources.files.memory import events_of, outline, regions_of
 

@@ -1,14 +1,12 @@
 """Cutting a byte stream into events: lines; ``arrays.py`` cuts what is not in lines.
 
-Both give *regions*: whole events of up to ``chunk_bytes``, whose borders depend on the region's
-start alone (with ``fill``), so that the same stream is always cut the same way.
+Both give regions of up to ``chunk_bytes``, whose borders depend on their start alone with ``fill``.
 """
 
 from array import array
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import accumulate
-from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -16,54 +14,13 @@ from ingestd.core.accelerator import compiled
 from ingestd.core.chunk import last_bytes
 from ingestd.core.sequences import COMPILED, longest
 from ingestd.sources.files.closing import Closing, skip_separators, values_in
-
-
-class ByteStream(Protocol):
-    """What is cut. ``cut_off``: the end that ``read`` showed is not the stream's true end."""
-
-    @property
-    def cut_off(self) -> bool: ...
-
-    def read(self, size: int, /) -> bytes: ...
-
+from ingestd.sources.files.splitter import KEPT_OF_TOO_LONG, ByteStream, Region, UnfinishedValue
 
 _decode = msgspec.json.Decoder(msgspec.Raw).decode
 
 _BEGUN_MARKS = (b"", b"\xef", b"\xef\xbb")  # of a byte order mark whose last byte is not there yet
-KEPT_OF_TOO_LONG = 16 * 1024  # bytes of an event that is over the limit: enough to recognise it by
 
 _LINE_BLOCK_BYTES = 256 * 1024  # a line that is longer than a chunk is read on by these
-
-
-class UnfinishedValue(NamedTuple):
-    """A value at the end of a file that is still being written: left where it is."""
-
-    start: int
-    line: int
-    size: int
-
-
-class Damaged(Exception):
-    """The stream cannot be cut any further; what came before is good."""
-
-
-class Region(msgspec.Struct):
-    """Events of ``[start, end)``. ``line``: number of the first line (or element), from 1.
-
-    ``locate(i)`` gives (offset, line) of event i. ``too_long``: full length of events of which
-    only the head was kept, by index. ``unreadable``: why one is none, by index. ``tail``: the last
-    bytes before ``end``.
-    """
-
-    events: Sequence[bytes]
-    start: int
-    end: int
-    line: int
-    locate: Callable[[int], tuple[int, int]]
-    too_long: dict[int, int] = msgspec.field(default_factory=dict)
-    next_line: int = 0
-    tail: bytes = b""
-    unreadable: dict[int, str] = msgspec.field(default_factory=dict)
 
 
 def split_lines(data: bytes) -> tuple[Sequence[bytes], bytes]:
