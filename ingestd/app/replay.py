@@ -16,7 +16,7 @@ import msgspec
 
 from ingestd.app.maintenance import compare_api, maintain, warn_keys, warn_restored, watch_states
 from ingestd.app.outside import OpenSignals, Outside, open_signals
-from ingestd.app.replay_sources import close_files, oldest_s, open_files
+from ingestd.app.replay_sources import close_files, hint_of, oldest_s, open_files
 from ingestd.app.replay_start import make_intake
 from ingestd.config import Login, Settings, state_directory
 from ingestd.core.bounds import DEFAULT_BOUNDS, Bounds
@@ -279,7 +279,7 @@ async def _feed(replay: Replay, intake: ReplayIntake, fed: asyncio.Event, warn: 
         if intake.stopped:
             break
         passed = intake.of_others - of_others
-        hint = source.hint(ledger.accepted - accepted + passed, ledger.rejected - rejected + passed)
+        hint = hint_of(source, ledger.accepted - accepted + passed, ledger.rejected - rejected + passed)
         if hint and replay.part:
             replay.hints[source.name] = hint
         elif hint:

@@ -1,7 +1,8 @@
-"""The files of a replay, opened. Called by ``replay.py``."""
+"""The files of a replay: opened, and what is unexpected in how they were read. Called by ``replay.py``."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 from ingestd.core.chunk import Keeper
@@ -83,3 +84,22 @@ def refuse_left_out(pipeline: Pipeline, frozen: Sequence[FrozenBatch], files: Co
         if sink not in own:
             what = "batch of this input", "batches of this input"
             raise UserError(words_of_left_behind(sink, count, pipeline.database.path.parent, what=what))
+
+
+def hint_of(source: FileSource, accepted: int, rejected: int) -> str:
+    """What may be unexpected in how it was read to its end, and what to do; ``accepted`` events came of it,
+    of which ``rejected`` were refused."""
+    reader = source.reader
+    if source.start and not accepted and not reader.damage:
+        when = datetime.fromtimestamp(source.read_before, UTC)
+        return (
+            f"{source.name} was read to its end before, on {when:%Y-%m-%d at %H.%M} UTC, and nothing was"
+            " added since; --from-start reads it again"
+        )
+    if reader.envelope and not source.start and 0 < accepted == rejected:
+        return (
+            f'{source.name} begins with an object that has a list "{reader.envelope}": if that is an'
+            f" envelope and its elements are the events, --items {reader.envelope} (or source.items)"
+            " reads them"
+        )
+    return ""

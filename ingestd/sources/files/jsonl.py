@@ -6,7 +6,6 @@ chunk is a function of its start alone, so that a restart cuts the same chunks a
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
-from datetime import UTC, datetime
 from functools import partial
 
 from ingestd.core.bounds import DEFAULT_BOUNDS
@@ -321,21 +320,3 @@ class FileSource:
 
     async def close(self) -> None:
         self.reader.close()
-
-    def hint(self, accepted: int, rejected: int) -> str:
-        """What may be unexpected in how it was read to its end, and what to do; ``accepted`` events came of
-        it, of which ``rejected`` were refused."""
-        reader = self.reader
-        if self.start and not accepted and not reader.damage:
-            when = datetime.fromtimestamp(self.read_before, UTC)
-            return (
-                f"{self.name} was read to its end before, on {when:%Y-%m-%d at %H.%M} UTC, and nothing was"
-                " added since; --from-start reads it again"
-            )
-        if reader.envelope and not self.start and 0 < accepted == rejected:
-            return (
-                f'{self.name} begins with an object that has a list "{reader.envelope}": if that is an'
-                f" envelope and its elements are the events, --items {reader.envelope} (or source.items)"
-                " reads them"
-            )
-        return ""
