@@ -14,6 +14,7 @@ from ingestd.core.receipt import Receipt
 from ingestd.sources.broker.source import Outage, raise_failure
 from ingestd.sources.files.splitter import Damaged
 from ingestd.sources.files.streams import in_thread
+from ingestd.sources.live.checkpoints import Checkpoints
 from ingestd.sources.live.counts import FileCounts
 from ingestd.sources.live.file_set import Claims, FileSet
 from ingestd.sources.live.finishing import Finishing
@@ -32,7 +33,6 @@ _LOOK_ALL_S = 10.0
 """How often everything is looked at where the system tells of changes."""
 _SHARE = 20
 """Looking takes no more than such a part of the time."""
-_COMMIT_EVERY_S = 1.0
 _AWAITED_S = 30.0
 """How long to wait for files that may be what an earlier process was sending."""
 _FORGOTTEN_AFTER_S = 90 * 86_400
@@ -81,6 +81,7 @@ class FilesSource:
             clock=clock,
             warn=warn,
         )
+        self._checkpoints = Checkpoints(journal, clock)
         self._set = FileSet(
             self.name,
             settings,
@@ -90,13 +91,12 @@ class FilesSource:
             counts=self.counts,
             clock=clock,
             warn=warn,
-            moved=self._settled,
+            moved=self._checkpoints.settled,
         )
         self._busy = asyncio.Lock()
         """A file is not read while it is found out which it is."""
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
-        self._noted = False
         self._stop = asyncio.Event()
         self._awaited = set[int]()
         """Numbers of files that an earlier process had batches of, and that were not found yet."""
@@ -134,7 +134,7 @@ class FilesSource:
         await self._forget_old()
         if await in_thread(lambda: self._watcher.watch(listing.directories)):
             self._changed.set()
-        self._tasks = [loop.create_task(work()) for work in (self._keep_looking, self._keep_committing)]
+        self._tasks = [loop.create_task(work()) for work in (self._keep_looking, self._checkpoints.run)]
 
     async def chunks(self) -> AsyncIterator[tuple[Chunk, Receipt]]:
         while not self._stop.is_set():
@@ -155,7 +155,7 @@ class FilesSource:
     def ack(self, position: Position) -> None:
         """Of the only file; receipts know theirs."""
         (file,) = self._set.by_number.values()
-        self._settled(file, position)
+        self._checkpoints.settled(file, position)
 
     def stop(self) -> None:
         self._stop.set()
@@ -277,7 +277,7 @@ class FilesSource:
             )
         file.end_mark = reading.mark if reading.mark != last else NO_MARK
         if file.is_settled:
-            self._note_end(file)
+            self._checkpoints.note_end(file)
 
     def _refuse(self, file: LiveFile, error: Damaged | OSError) -> None:
         """It is tried again when it has changed."""
@@ -286,28 +286,6 @@ class FilesSource:
         file.drop_reading()
         self._set.turns.has_turn(file)
         self._set.refuse(file, text)
-
-    # --- what is settled ---
-
-    def _settled(self, file: LiveFile, position: Position) -> None:
-        self._journal.moved(file.number, position.offset, position.next_line, position.mark)
-        self._noted = True
-        if file.is_settled and file.reading is None:
-            self._note_end(file)
-
-    def _note_end(self, file: LiveFile) -> None:
-        """Behind its last event there may be something else: a bracket, blank lines."""
-        if file.end_mark[0]:
-            self._journal.moved(file.number, file.at, file.line, file.end_mark)
-            file.end_mark = NO_MARK
-            self._noted = True
-
-    async def _keep_committing(self) -> None:
-        while True:
-            await self._clock.sleep(_COMMIT_EVERY_S)
-            if self._noted:
-                self._noted = False
-                await self._journal.commit()
 
     # --- looking ---
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.sources.live import source
+from ingestd.sources.live.checkpoints import Checkpoints
 from ingestd.sources.live.reading import Reading
 from ingestd.sources.live.turns import Turns
 from tests.event_api import EventApi, event, events, events_of, once_each
@@ -204,7 +205,7 @@ async def test_what_was_read_and_let_go_is_known_when_it_comes_again(
 ) -> None:
     """Also before it was on disk how far it is settled."""
     log, away = tmp_path / "app.log", tmp_path / "away"
-    monkeypatch.setattr(source.FilesSource, "_keep_committing", lambda self: asyncio.Event().wait())
+    monkeypatch.setattr(Checkpoints, "run", lambda self: asyncio.Event().wait())
     append(log, *events(20))
     async with EventApi() as api, following(tmp_path, api, "app.log") as service:
         await service.settled(20)
