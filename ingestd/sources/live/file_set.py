@@ -12,6 +12,7 @@ from ingestd.sources.live.counts import FileCounts
 from ingestd.sources.live.file_report import FileReport
 from ingestd.sources.live.identities import Identities
 from ingestd.sources.live.live_file import LiveFile, Whereabouts
+from ingestd.sources.live.open_files import hold_open
 from ingestd.sources.live.patterns import FoundFile, Identity, Listing
 from ingestd.sources.live.reading import TAIL_BYTES, Ending
 from ingestd.sources.live.settings import FilesConfig
@@ -96,7 +97,7 @@ class FileSet:
         await self._recognise()
         await self._check_copies(now)
         await self._let_go(now)
-        await self._hold_open()
+        await hold_open(self._files.values(), most=self._settings.max_open, order=self.turns.order)
         self._report.count([*self], now)
 
     def _add(self, found: FoundFile, now: float) -> LiveFile | None:
@@ -300,28 +301,6 @@ class FileSet:
                 self.by_number[file.number] = file
             else:
                 self.forget(file, is_gone=False)
-
-    # --- bounds ---
-
-    async def _hold_open(self) -> None:
-        """What is not read to its end is held, so that it may be deleted; what is idle only while there is
-        room."""
-        held = [file for file in self._files.values() if file.descriptor is not None]
-        room = self._settings.max_open - len(held)
-        idle = sorted(
-            (f for f in held if f.whereabouts is Whereabouts.PRESENT and f.is_at_end),
-            key=lambda f: f.changed_at,
-        )
-        wanting = [f for f in self._files.values() if f.descriptor is None and (f.unread or not f.number)]
-        wanting.sort(key=self.turns.order)
-        for file in idle[: max(0, min(len(wanting), self._settings.max_open) - room)]:
-            file.close()
-            room += 1
-        for file in wanting[: max(0, room)]:
-            await in_thread(file.open)
-        if room < 0:
-            for file in [f for f in held if f.reading is None][room:]:
-                file.close()
 
     @property
     def oldest_unread(self) -> float | None:
