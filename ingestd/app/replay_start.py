@@ -6,9 +6,9 @@ from ingestd.app.replay_sources import refuse_left_out
 from ingestd.core.chunk import Keeper
 from ingestd.intake.part import Part
 from ingestd.intake.processed_events import ProcessedEvents
-from ingestd.intake.recovery import restore_unconfirmed
 from ingestd.intake.replay_intake import ReplayIntake
 from ingestd.intake.stages import Stages
+from ingestd.recording.unconfirmed_events import restore_unconfirmed
 from ingestd.sources.files.jsonl import FileSource
 from ingestd.store.journal import DISMISSED, EVERYWHERE
 from ingestd.wiring.pipeline import Pipeline, Warn, make_recovery

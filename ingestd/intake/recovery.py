@@ -6,7 +6,7 @@ under its own key with the bytes it had.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Container, Iterable, Sequence, Set
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,10 +17,8 @@ from ingestd.core.clock import Clock
 from ingestd.core.receipt import FanOutReceipt, Receipt
 from ingestd.intake.read_again import known_until
 from ingestd.processing.dedup import Window
-from ingestd.recording.unconfirmed_events import UnconfirmedEvents
 from ingestd.sinks.sink import SteppedSink, Unencodable
 from ingestd.store.frozen_batches import FrozenBatch, body_digest, unpack_positions
-from ingestd.store.journal import Journal
 from ingestd.store.key_log import KeyLog
 
 if TYPE_CHECKING:
@@ -326,19 +324,3 @@ async def restore_window(keys: KeyLog, clock: Clock, *, max_count: int, max_age_
         else:
             window.restore(row.keys, confirmed_at=now - max(0.0, wall - row.at), now=now)
     return window
-
-
-async def restore_unconfirmed(
-    journal: Journal,
-    unconfirmed: UnconfirmedEvents,
-    sources: Mapping[int, int],
-    *,
-    spool: int | None = None,
-) -> None:
-    """Which events have yet to be confirmed, or are lost, since an earlier process. ``sources``: those that
-    are read again, from which place on; ``spool``: is one of them."""
-    left = unconfirmed.first_places()
-    for source in {*sources, *left}:
-        first = min(place for of in (sources, left) if (place := of.get(source)) is not None)
-        lost = await journal.lost_places(source, first=first)
-        unconfirmed.lost(source, lost, in_spool_from=sources[source] if source == spool else None)

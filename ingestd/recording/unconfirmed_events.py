@@ -6,7 +6,7 @@ sinks.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import msgspec
 
@@ -14,6 +14,7 @@ from ingestd.core.chunk import Batch, Chunk, pick_segments
 from ingestd.core.ledger import Ledger
 from ingestd.core.letter import DeadLetter
 from ingestd.core.receipt import FanOutReceipt, Positions, Receipt, receipt_without_chunk
+from ingestd.store.journal import Journal
 from ingestd.store.lost_places import LostPlaces
 
 UnconfirmedRow = tuple[str, int, int]
@@ -181,3 +182,19 @@ class UnconfirmedEvents:
 def _any_between(offsets: Sequence[int], first: int, last: int) -> bool:
     at = bisect_left(offsets, first)
     return at < len(offsets) and offsets[at] <= last
+
+
+async def restore_unconfirmed(
+    journal: Journal,
+    unconfirmed: UnconfirmedEvents,
+    sources: Mapping[int, int],
+    *,
+    spool: int | None = None,
+) -> None:
+    """Which events have yet to be confirmed, or are lost, since an earlier process. ``sources``: those that
+    are read again, from which place on; ``spool``: is one of them."""
+    left = unconfirmed.first_places()
+    for source in {*sources, *left}:
+        first = min(place for of in (sources, left) if (place := of.get(source)) is not None)
+        lost = await journal.lost_places(source, first=first)
+        unconfirmed.lost(source, lost, in_spool_from=sources[source] if source == spool else None)

@@ -10,10 +10,10 @@ from ingestd.core.errors import UserError
 from ingestd.intake.admission import Admission, Backpressure
 from ingestd.intake.admission_queue import Accepted
 from ingestd.intake.parking import BacklogBound, Parking
-from ingestd.intake.recovery import restore_unconfirmed
 from ingestd.intake.spool_feed import SpoolFeed, SpoolSource
 from ingestd.intake.submission_group import DeliveryWaits
 from ingestd.recording.event_recorder import EventTrace
+from ingestd.recording.unconfirmed_events import restore_unconfirmed
 from ingestd.sinks.settings import HttpSinkConfig
 from ingestd.store.spool import Spool
 from ingestd.store.spool_rows import place_of, words_of_left_behind
