@@ -84,7 +84,9 @@ class StreamJournal:
         self._retention = LogRetention(log, state.kept)
         self.progress = ShareProgress(state)
         self._letters_done = state.letters_done
-        self._counts, self._reached, self._stream = state.counts, state.reached, state.stream
+        self._counts = state.counts
+        self._reached = state.reached
+        self._stream = state.stream
         self.durable_floor = state.reached.floor
 
     # --- notes ---

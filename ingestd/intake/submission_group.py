@@ -263,7 +263,8 @@ class DeliveryWaits:
     ``most``: chunks that are waited for."""
 
     def __init__(self, clock: Clock, *, most: int) -> None:
-        self._clock, self._most = clock, most
+        self._clock = clock
+        self._most = most
         self._by_chunk: dict[int, _Waiter] = {}
         self._watched: dict[int, tuple[set[int], Callable[[], None]]] = {}
         self._ending = False

@@ -73,11 +73,13 @@ class SinkRecorder:
         self._states = states
         self.waiting = waiting
         self._seconds = metrics.seconds_of(sink)
-        self._clock, self._warn = clock, warn
+        self._clock = clock
+        self._warn = warn
         self._first_question_after_s = initial_delay_s
         self._learned_bytes = sys.maxsize
         self._letters = RetriedLetters(sink, self.ledger, events, journal, audit, clock, warn)
-        self.withdraw, self.put_aside = self._letters.withdraw, self._letters.put_aside
+        self.withdraw = self._letters.withdraw
+        self.put_aside = self._letters.put_aside
         self._notes = AnswerNotes(sink, warn=warn, clock=clock)
 
     def started(self, count: int) -> None:

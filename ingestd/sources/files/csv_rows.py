@@ -121,7 +121,8 @@ class CsvRows:
         self._ended = False
         self._tail = b""
         self._stream = stream or self._stream
-        self._at, self._line = start, line
+        self._at = start
+        self._line = line
         return left
 
     # --- rows ---

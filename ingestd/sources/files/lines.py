@@ -66,10 +66,16 @@ class Lines:
         back: Callable[[int], None] | None = None,
     ) -> None:
         self.half: UnfinishedValue | None = None
-        self._stream, self._read, self._back = stream, stream.read, back
-        self._at, self._line = start, line
-        self._chunk_bytes, self._max_event_bytes, self._kept_bytes = chunk_bytes, max_event_bytes, kept_bytes
-        self._fill, self._leave_half = fill, leave_half
+        self._stream = stream
+        self._read = stream.read
+        self._back = back
+        self._at = start
+        self._line = line
+        self._chunk_bytes = chunk_bytes
+        self._max_event_bytes = max_event_bytes
+        self._kept_bytes = kept_bytes
+        self._fill = fill
+        self._leave_half = leave_half
         self._rest = self._ahead = self._tail = b""
         self._ended = False
 

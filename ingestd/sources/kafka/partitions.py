@@ -66,7 +66,9 @@ class Partitions:
         self._journal = journal
         self._cuts = cuts
         self._make_cutter = make_cutter
-        self._moved, self._changed, self._counts = moved, changed, counts
+        self._moved = moved
+        self._changed = changed
+        self._counts = counts
         self._acked = asyncio.Event()
         self._clock = clock
         self._warn = warn

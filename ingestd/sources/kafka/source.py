@@ -76,7 +76,8 @@ class KafkaSource:
         self._journal = journal
         self._clock = clock
         self._rng = rng
-        self._warn, self._drain_s = warn, drain_s
+        self._warn = warn
+        self._drain_s = drain_s
         self._admin: Admin | None = None
         self._group: Group | None = None
         self._error: UserError | None = None
@@ -124,7 +125,8 @@ class KafkaSource:
         self._runs = RunQueue()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopped, self._failures = False, 0
+        self._stopped = False
+        self._failures = 0
         self.outage = Outage(self.name, self.counts, warn, clock)
 
     async def open(self) -> None:

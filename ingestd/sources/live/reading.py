@@ -170,7 +170,8 @@ class Reading(JsonSource):
         self.at_end = False
         self.goal = self.length = os.fstat(own).st_size
         self.written_ns = 0
-        self._known, self._head = mark, head
+        self._known = mark
+        self._head = head
         self._cuts = deque(cut for cut in sorted(set(cuts)) if cut[0] >= start)
         self._known_to = max((end for _, end in self._cuts), default=0) if only_cuts else None
         self._splitting: Splitter | None = None

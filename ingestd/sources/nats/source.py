@@ -81,7 +81,8 @@ class NatsSource:
         self._begun = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._owner = f"{rng.getrandbits(128):032x}"
-        self._failures, self._begun_at = 0, 0.0
+        self._failures = 0
+        self._begun_at = 0.0
         self.outage = Outage(self.name, self.counts, warn, clock)
         named = f"{self.name}: consumer {settings.consumer} of {settings.stream}"
         self._held_back = HeldBack(named, self.counts, warn, clock)
