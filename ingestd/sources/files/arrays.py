@@ -1,5 +1,5 @@
 """Cutting a stream of JSON values that are not lines: elements of arrays, or of lists within envelopes, or
-values on several lines each. Same regions as ``splitting.Lines``."""
+values on several lines each. Same regions as ``lines.Lines``."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Cutting CSV (RFC 4180) into rows, and making an event of each. Same regions as ``splitting.Lines``.
+"""Cutting CSV (RFC 4180) into rows, and making an event of each. Same regions as ``lines.Lines``.
 
 A position is the byte at which a row begins, as UTF-8. A region has the rows that are whole in its first
 ``chunk_bytes``, so that it depends on its start alone. The header is read again whenever a file is opened.
