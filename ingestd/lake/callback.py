@@ -22,7 +22,7 @@ MAX_ATTEMPTS = 8
 
 
 class CallbackTransport(Protocol):
-    """``transport/sender.py``: sends a POST with credentials, or signed."""
+    """``transport/client.py``: sends a POST with credentials, or signed."""
 
     async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
         """The answer, and the generation of its credential. Raises Unreachable."""

@@ -164,7 +164,7 @@ SERVICE_CATALOGUE: dict[str, tuple[MetricKind, str]] = {
     "ingestd_spans_total": ("counter", "Spans of traces that ended, by whether they arrived"),
     "ingestd_build_info": ("gauge", "1, with the version that runs"),
 }
-"""Of what only the long-running service has: ``service_metrics.py``."""
+"""Of what only the long-running service has: ``metrics.ServiceMetrics``."""
 
 CATALOGUE = PIPELINE_CATALOGUE | SINK_CATALOGUE | SOURCE_CATALOGUE | CLUSTER_CATALOGUE | SERVICE_CATALOGUE
 
