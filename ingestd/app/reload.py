@@ -20,7 +20,7 @@ from ingestd.telemetry import log
 from ingestd.wiring.factories import make_validator
 
 _INGEST = {
-    *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events"),
+    *("producers", "access_token_in_query", "max_body", "max_expansion", "max_events", "trusted_proxies"),
     *("wait_timeout", "keep_rejected", "webhook_origins", "webhook_rate", "max_head", "max_connections"),
     *("head_timeout", "body_timeout", "idle_timeout", "token_lifetime", "unwrap", "unwrap_fields"),
 }

@@ -21,6 +21,7 @@ from ingestd.httpd.tls import Certificates
 from ingestd.recording.event_recorder import EventTrace
 from ingestd.sources.http.access_tokens import FailedAttempts
 from ingestd.sources.http.auth import Authenticator
+from ingestd.sources.http.client_address import TrustedProxies
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
 from ingestd.telemetry import log
 from ingestd.telemetry.health import Readiness
@@ -131,6 +132,7 @@ def endpoint_settings(ingest: IngestConfig) -> EndpointSettings:
         webhook_rate=ingest.webhook_rate,
         access_token_in_query=ingest.access_token_in_query,
         unwrap=ingest.unwrapper,
+        trusted_proxies=TrustedProxies(ingest.trusted_proxies) if ingest.trusted_proxies else None,
     )
 
 

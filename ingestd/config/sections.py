@@ -39,7 +39,20 @@ def _listen(text: str) -> str:
     return text.strip()
 
 
+def _range(text: str) -> str:
+    import ipaddress
+
+    try:
+        ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text[:100]!r} is neither an address nor a range: write it like 10.0.0.7 or 10.0.0.0/8"
+        ) from None
+    return text.strip()
+
+
 Listen = Annotated[str, After(_listen)]
+AddressRange = Annotated[str, After(_range)]
 # Also the name in a client certificate; it becomes a label of metrics and stands in logs.
 ProducerName = Annotated[str, Matching(r"^[A-Za-z0-9_.@:/ -]{1,100}$")]
 
@@ -248,6 +261,9 @@ class IngestConfig(UnwrapSection):
     )
     body_timeout: Seconds = field(30.0, gt=0, description="longest time from the head to the end of the body")
     idle_timeout: Seconds = field(75.0, gt=0, description="longest time of a connection without a request")
+    trusted_proxies: Annotated[list[AddressRange], Before(as_list)] = field(
+        [], max_length=100, description="proxies, by address or range, whose X-Forwarded-For is believed"
+    )
     wait_timeout: Seconds = field(30.0, gt=0, description="the longest that ?wait=delivered waits")
     keep_rejected: bool = field(False, description="keep rejected events as dead letters")
     webhook_origins: Annotated[list[str], Before(as_list)] = field(

@@ -41,6 +41,7 @@ from ingestd.sources.http.body import (
     parse_query,
     take_apart,
 )
+from ingestd.sources.http.client_address import TrustedProxies
 from ingestd.sources.http.cloudevents_http import to_structured
 from ingestd.sources.http.quota import Quotas
 from ingestd.sources.http.unwrapping import unwrapped
@@ -69,6 +70,7 @@ class EndpointSettings:
     access_token_in_query: bool = False
     unwrap: Unwrapper | None = None
     """For producers that have none of their own."""
+    trusted_proxies: TrustedProxies | None = None
 
 
 class HeadReading(NamedTuple):
@@ -142,6 +144,8 @@ class Endpoint:
 
     def check_head(self, request: Request) -> Response | None:
         """The refusal that the head alone calls for, so that its body is not read."""
+        if proxies := self.settings.trusted_proxies:
+            request.peer = proxies.client_of(request)
         producer: str | None = None
         try:
             known: HeadReading | None = request.reading
@@ -169,8 +173,7 @@ class Endpoint:
             request.reply(answer if wanted else self._note_refused(request, None, answer, "no access token"))
             return
         if known is None and request.method == "OPTIONS":
-            settings = self.settings
-            origins, rate = settings.webhook_origins, settings.webhook_rate
+            origins, rate = self.settings.webhook_origins, self.settings.webhook_rate
             request.reply(answer_options(request, origins=origins, rate=rate))
             return
         try:

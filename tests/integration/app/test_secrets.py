@@ -69,8 +69,8 @@ FilesConfig: closed_after done_after exclude format items max_files max_open mov
     rotated_after spool start watch when_done
 GenesysEventsConfig: api map namespace source_id strict type
 IngestConfig: access_token_in_query allow_anonymous body_timeout head_timeout idle_timeout keep_rejected
-    listen max_body max_connections max_events max_expansion max_head token_lifetime wait_timeout
-    webhook_origins webhook_rate
+    listen max_body max_connections max_events max_expansion max_head token_lifetime trusted_proxies
+    wait_timeout webhook_origins webhook_rate
 IngestApiConfig: type
 JourneyEventsConfig: configuration_id strict type
 LakeConfig: event_type file_age file_bytes file_mode format max_backlog of partition time type
