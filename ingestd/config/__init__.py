@@ -13,6 +13,7 @@ from ingestd.config.api_login import (
     state_base,
     state_directory,
 )
+from ingestd.config.ingest_section import IngestConfig, ProducerConfig, TlsConfig
 from ingestd.config.loading import ConfigFile, Overrides, load, load_with_origins
 from ingestd.config.sections import (
     AdminConfig,
@@ -21,14 +22,11 @@ from ingestd.config.sections import (
     BatchConfig,
     ConsoleTokenConfig,
     DeliveryConfig,
-    IngestConfig,
     LettersConfig,
     LogConfig,
     MetricsConfig,
-    ProducerConfig,
     SchemaConfig,
     StateConfig,
-    TlsConfig,
     WindowConfig,
 )
 from ingestd.config.settings import Settings, check_run, doubts

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ingestd.config.event_tests import EventTest
+from ingestd.config.ingest_section import IngestConfig
 from ingestd.config.secret_settings import hide_secrets
 from ingestd.config.sections import (
     AdminConfig,
@@ -11,7 +12,6 @@ from ingestd.config.sections import (
     AuditConfig,
     BatchConfig,
     DeliveryConfig,
-    IngestConfig,
     LettersConfig,
     LogConfig,
     MetricsConfig,

@@ -10,7 +10,7 @@ from ingestd.app.reload import _LIVE
 from ingestd.cli.group import _COMMANDS
 from ingestd.cli.sandbox import sandbox
 from ingestd.config import IngestConfig, SchemaConfig, genesys_regions
-from ingestd.config.sections import SOURCES
+from ingestd.config.ingest_section import SOURCES
 from ingestd.control.engine.kinds import KINDS
 from ingestd.core.errors import UserError
 from ingestd.core.reasons import REJECTED, RETRYABLE, Reason

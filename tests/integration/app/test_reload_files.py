@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from ingestd.config import Settings, find_login
-from ingestd.config.sections import ProducerConfig
+from ingestd.config.ingest_section import ProducerConfig
 from ingestd.core.clock import SystemClock
 from ingestd.core.section import Section
 from ingestd.sinks.registry import SINK_TYPES

@@ -24,8 +24,8 @@ from ingestd.config import (
     resolve_login,
     state_directory,
 )
+from ingestd.config.ingest_section import SOURCES
 from ingestd.config.loading import unknown_variables
-from ingestd.config.sections import SOURCES
 from ingestd.config.settings import json_schema
 from ingestd.config.show import as_json, as_toml
 from ingestd.core.errors import UserError
