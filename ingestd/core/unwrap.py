@@ -1,13 +1,15 @@
 """An event taken out of the envelope that something on its way had put it into.
 
-EventBridge has it in ``detail``, SNS as text in ``Message``, Genesys notifications in ``eventBody``.
+EventBridge has it in ``detail``, SNS as text in ``Message``, Genesys notifications in ``eventBody``. OTLP has
+log records below three lists: ``resourceLogs.scopeLogs.logRecords.body.stringValue``.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
 from ingestd.core import json_path
-from ingestd.core.json_path import Path
+from ingestd.core.json_path import INDEX, Path
 from ingestd.core.section import Section
 from ingestd.core.setting_types import JsonPath, as_object, field
 
@@ -36,28 +38,54 @@ class Unwrapper:
 
     def __call__(self, envelope: bytes) -> bytes:
         """The event, as it stands there byte by byte. Raises NotWrapped."""
-        event = self._at_path(envelope)
+        event = self._step(envelope, self._path)
         return _with(self._values(envelope), event) if self._fields else event
 
-    def each(self, envelope: bytes, split: Callable[[bytes], Iterable[bytes]]) -> list[bytes]:
-        """The events: of a list its elements, which ``split`` gives and may refuse. Raises NotWrapped."""
-        event = self._at_path(envelope)
-        events = list(split(event)) if event[:1] == b"[" else [event]
+    def each(
+        self, envelope: bytes, split: Callable[[bytes], Iterable[bytes]], most: int = sys.maxsize
+    ) -> list[tuple[bytes, str]]:
+        """(event, why it is none). Of a list at the path its elements, which ``split`` gives and may refuse.
+        Of a list on the way what stands at the rest of the path in each element; one without it stays as it
+        is. Of more than ``most`` not all. Raises NotWrapped where there is nothing."""
+        found: list[tuple[bytes, str]] = []
+        self._collect(envelope, self._path, split, most, found)
         if not self._fields:
-            return events
+            return found
         values = self._values(envelope)
-        if len(events) * sum(len(key) + len(value) for _, key, value in values) > MAX_ADDED_BYTES:
-            raise NotWrapped(f"unwrap_fields would make {len(events)} events too long together")
-        return [_with(values, one) for one in events]
+        if len(found) * sum(len(key) + len(value) for _, key, value in values) > MAX_ADDED_BYTES:
+            raise NotWrapped(f"unwrap_fields would make {len(found)} events too long together")
+        return [(one if why else _with(values, one), why) for one, why in found]
 
-    def _at_path(self, envelope: bytes) -> bytes:
+    def _collect(
+        self,
+        value: bytes,
+        path: Path,
+        split: Callable[[bytes], Iterable[bytes]],
+        most: int,
+        found: list[tuple[bytes, str]],
+    ) -> None:
+        for at, part in enumerate(path):
+            # not at 0: a list that is itself an element of one is no envelope
+            if at and value[:1] == b"[" and not INDEX.fullmatch(part):
+                for element in split(value):
+                    if len(found) > most:
+                        return
+                    try:
+                        self._collect(element, path[at:], split, most, found)
+                    except NotWrapped as error:
+                        found.append((element, str(error)))
+                return
+            value = self._step(value, (part,))
+        found += [(one, "") for one in split(value)] if value[:1] == b"[" else [(value, "")]
+
+    def _step(self, value: bytes, path: Path) -> bytes:
         try:
-            event = _at(envelope, self._path)
+            found = _at(value, path)
         except (ValueError, RecursionError):
             raise NotWrapped(f"no JSON on the way to {json_path.names(self._path)}") from None
-        if event is None:
+        if found is None:
             raise NotWrapped(f"nothing is at {json_path.names(self._path)}, where unwrap looks for it")
-        return event
+        return found
 
     def _values(self, envelope: bytes) -> list[tuple[str, bytes, bytes]]:
         """(name, the same as JSON, value) of the members that are there."""

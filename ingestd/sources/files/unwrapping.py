@@ -43,7 +43,7 @@ def unwrapped(region: Region, unwrap: Unwrapper) -> Region:
 def _events_of(line: bytes, unwrap: Unwrapper) -> Iterator[tuple[int, bytes, str]]:
     """(offset of its envelope, event, why it is none) of a line, which may be several envelopes."""
     try:
-        yield from ((0, event, "") for event in unwrap.each(line, _elements))
+        yield from ((0, event, why) for event, why in unwrap.each(line, _elements))
     except NotWrapped:
         from ingestd.sources.files.salvage import events_in
 
@@ -53,6 +53,6 @@ def _events_of(line: bytes, unwrap: Unwrapper) -> Iterator[tuple[int, bytes, str
 
 def _try(envelope: bytes, unwrap: Unwrapper) -> list[tuple[bytes, str]]:
     try:
-        return [(event, "") for event in unwrap.each(envelope, _elements)]
+        return unwrap.each(envelope, _elements)
     except NotWrapped as error:
         return [(envelope, "it is not JSON" if find_fault(envelope) else str(error))]

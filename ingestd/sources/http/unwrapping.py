@@ -1,4 +1,4 @@
-"""Events taken out of the envelopes of a request. Used by ``endpoint.py``."""
+"""Events inside out of the envelopes of a request. Used by ``endpoint.py``."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,24 +12,25 @@ from ingestd.sources.http.sequence import SequenceTooDense
 def unwrapped(
     envelopes: Sequence[bytes], unwrap: Unwrapper, max_events: int
 ) -> tuple[list[bytes], dict[int, str]]:
-    """(events, why those at these places are none): of a list in an envelope its elements. What is not an
-    envelope of an event stays as it came. Raises Refused: 413 for too many events."""
+    """(events, why those at these places are none): of a list in an envelope its elements. What
+    holds no event stays as it came. Raises Refused: 413 for too many events."""
     unreadable: dict[int, str] = {}
     found: list[bytes] = []
     split = partial(_listed, max_events=max_events)
     for envelope in envelopes:
         try:
-            found += unwrap.each(envelope, split)
+            inside = unwrap.each(envelope, split, max_events)
         except NotWrapped as error:
-            unreadable[len(found)] = str(error)
-            found.append(envelope)
+            inside = [(envelope, str(error))]
+        unreadable.update({at: why for at, (_, why) in enumerate(inside, len(found)) if why})
+        found += [event for event, _ in inside]
         if len(found) > max_events:
             raise too_many(max_events)
     return found, unreadable
 
 
 def _listed(value: bytes, max_events: int) -> Sequence[bytes]:
-    """What cannot be taken apart is one event, and the schema says what is wrong with it."""
+    """What cannot be inside apart is one event, and the schema says what is wrong with it."""
     try:
         return elements_of(value, max_events)
     except SequenceTooDense:

@@ -66,6 +66,12 @@ def test_hostile_bytes_raise_nothing_else(envelope: bytes, path: str) -> None:
     ):
         with suppress(NotWrapped):
             assert isinstance(unwrap(text, path, x="y"), bytes)
+        unwrapper = UnwrapSection(unwrap=path).unwrapper
+        assert unwrapper
+        with suppress(NotWrapped):
+            assert all(
+                isinstance(event, bytes) for event, _ in unwrapper.each(text, lambda array: [array[1:]])
+            )
 
 
 def test_a_path_that_cannot_be_is_refused_with_the_settings() -> None:
@@ -73,3 +79,18 @@ def test_a_path_that_cannot_be_is_refused_with_the_settings() -> None:
     for wrong in ({"unwrap": "a..b"}, {"unwrap": "a", "unwrap_fields": {"id": "x[*]"}}):
         with pytest.raises(ValueError, match="is not a path"):
             UnwrapSection.model_validate(wrong)
+
+
+def test_no_depth_of_lists_is_too_much() -> None:
+    unwrapper = UnwrapSection(unwrap=".".join("a" * 50)).unwrapper
+    assert unwrapper
+    deep = b"1"
+    for _ in range(50):
+        deep = b'{"a":[%b]}' % deep
+    assert unwrapper.each(deep, json_elements) == [(b"1", "")]
+    ((event, why),) = unwrapper.each(b'{"a":' + b"[" * 500 + b"]" * 500 + b"}", json_elements)
+    assert (event, "nothing is at" in why) == (b"[" * 499 + b"]" * 499, True)
+
+
+def json_elements(array: bytes) -> list[bytes]:
+    return [array[1:-1]]

@@ -40,6 +40,8 @@ async def chunks(path: Path, content: bytes, *, start: int = 0, line: int = 1, *
         (b'{"a":{"events":[%b]}}\n' % b",".join(ROWS), {"unwrap": "a.events"}),
         (SQS, {"items": "Records", "unwrap": "body"}),
         (SQS, {"unwrap": "Records", "items": ""}),
+        (SQS, {"unwrap": "Records.body"}),
+        (b'{"a":[{"b":[{"e":%b}]},{"b":[{"e":%b},{"e":[%b]}]}]}' % tuple(ROWS), {"unwrap": "a.b.e"}),
         (json.dumps({"Message": RECORDS.decode()}).encode() + b"\n", {"unwrap": "Message.Records"}),
     ],
 )
@@ -61,6 +63,14 @@ async def test_an_envelope_without_an_event_is_named_and_costs_itself(tmp_path: 
         2: "it is not JSON",
     }
     assert [chunk.place(index)[1] for index in range(5)] == [1, 2, 3, 4, 4]
+
+
+async def test_an_element_without_an_event_costs_itself_and_not_its_envelope(tmp_path: Path) -> None:
+    content = b'{"a":[{"e":%b},{},[{"e":1}],{"e":%b}]}\n{"a":7}\n' % (ROWS[0], ROWS[1])
+    (chunk,) = await chunks(tmp_path / "in", content, unwrap="a.e")
+    assert [bytes(one) for one in chunk.events] == [ROWS[0], b"{}", b'[{"e":1}]', ROWS[1], b'{"a":7}']
+    assert chunk.unreadable == dict.fromkeys((1, 2, 4), "nothing is at a.e, where unwrap looks for it")
+    assert [chunk.place(index)[1] for index in range(5)] == [1, 1, 1, 1, 2]
 
 
 async def test_a_list_longer_than_memory_allows_is_read_bit_by_bit_and_gone_on_with(tmp_path: Path) -> None:

@@ -216,3 +216,32 @@ def test_of_a_list_in_an_envelope_each_element_is_an_event() -> None:
     assert list(first.unreadable) == [3]
     assert statuses == [422, 202, 413, 422]
     assert [one.unreadable[0] for one in others] == ["unwrap_fields would make 2000 events too long together"]
+
+
+def test_a_list_on_the_way_is_gone_through_as_otlp_has_three() -> None:
+    unwrap = UnwrapSection(
+        unwrap="resourceLogs.scopeLogs.logRecords.body.stringValue",
+        unwrap_fields={"env": "resourceLogs.0.env"},
+    ).unwrapper
+    scene = Scene({"a": ProducerKeys(tokens=(KEY,), unwrap=unwrap)}, max_events=5)
+    login = JSON | {"authorization": f"Bearer {KEY}"}
+
+    def scopes(*texts: str) -> dict[str, Any]:
+        records = [{"body": {"stringValue": text}} if text else {"body": {"intValue": "1"}} for text in texts]
+        return {"scopeLogs": [{"logRecords": records}, {"logRecords": []}]}
+
+    def export(*resources: dict[str, Any]) -> bytes:
+        return json.dumps({"resourceLogs": [{"env": "x", **one} for one in resources]}).encode()
+
+    mixed = export(scopes('{"n": 1}', ""), scopes('{"n":2}'), {"scopeLogs": [7]})
+    assert scene.status(mixed + b"\n{}", login) == 422
+    (first,) = scene.desk.submissions
+    assert first.events[::2] == [b'{"env":"x","n": 1}', b'{"env":"x","n":2}', b"{}"]
+    assert first.events[1::2] == [b'{"body": {"intValue": "1"}}', b"7"]
+    assert list(first.unreadable) == [1, 3, 4]
+    assert all("nothing is at resourceLogs.scopeLogs.log" in why for why in first.unreadable.values())
+    many = [scopes(*["{}"] * 2)] * 3
+    assert [scene.status(export(*count), login) for count in (many[:2], many, [scopes(*["{}"] * 6)])] == [
+        *(422, 413, 413)
+    ]
+    assert scene.status(export(), login) == 202
