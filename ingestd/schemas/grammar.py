@@ -58,7 +58,7 @@ def find_refusal(event: bytes, *, max_depth: int = MAX_DEPTH) -> Refusal | None:
     except RecursionError:
         return invalid(nested_deeper(max_depth))
     except UnicodeDecodeError as error:
-        return unparsable(not_utf8(error))
+        return unparsable(not_utf8(error.start, event[error.start]))
     except ValueError as error:
         return unparsable(describe(event, error))
     if (

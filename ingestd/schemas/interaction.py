@@ -15,7 +15,7 @@ from ingestd.core.sequences import COMPILED, HAVE_PARTS
 from ingestd.schemas import ActionType
 from ingestd.schemas.event_limits import EventLimits
 from ingestd.schemas.grammar import DEEPEST, MAX_DEPTH, is_plain, is_utf8, opened
-from ingestd.schemas.interaction_refusals import KEY_MEMBERS, Doubt, most_bytes, refusal_of, usual_refusal
+from ingestd.schemas.interaction_refusals import EXPLAIN, most_bytes, usual_refusal
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
 from ingestd.schemas.schema import NOT_EXPLAINED, Explanation, Keys, LookAhead, Refusal
 
@@ -58,8 +58,6 @@ _MOST = EventLimits(max_depth=DEEPEST)
 
 _FEW = 16
 """One of so many is few."""
-
-_ABSENT = (None, b"null")
 
 _decode = msgspec.json.Decoder(_Accepted).decode
 
@@ -153,13 +151,6 @@ def _keys_of(
     return keys
 
 
-def _key_of(doubts: Sequence[Doubt], key: str | None) -> str | None:
-    """``key``, or that there is none: a member of it is not there."""
-    if key is None and any(text in _ABSENT and number in KEY_MEMBERS for number, text in doubts):
-        return ""
-    return key
-
-
 class InteractionSchema:
     """See ``Schema``. Key text: ``interactionId NUL eventType NUL eventTime``."""
 
@@ -212,10 +203,10 @@ class InteractionSchema:
     def usual_within(
         self, events: Any, indices: Sequence[int], limits: EventLimits, /
     ) -> Sequence[Explanation]:
-        if not isinstance(events, COMPILED):
+        if not (isinstance(events, COMPILED) and hasattr(events, "faults")):  # that of 4.1 does not have it
             return [NOT_EXPLAINED] * len(indices)
-        found = events.doubts(indices, limits.max_depth, most_bytes(limits))  # type: ignore[attr-defined]
-        return [(refusal_of(one[0]), _key_of(*one)) if one else NOT_EXPLAINED for one in found]
+        found = events.faults(indices, limits.max_depth, most_bytes(limits))
+        return [(EXPLAIN[one[0]](one[1]), one[2]) if one else NOT_EXPLAINED for one in found]
 
     def explain(self, event: bytes) -> Refusal | None:
         return usual_refusal(event, _MOST) or _definition()(event)

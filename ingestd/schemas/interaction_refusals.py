@@ -14,7 +14,15 @@ from ingestd.core.reasons import Reason
 from ingestd.schemas.event_limits import EXPLAINED_VALUES, EventLimits
 from ingestd.schemas.grammar import is_utf8, opened
 from ingestd.schemas.rfc3339 import is_common, is_timestamp
-from ingestd.schemas.schema import FieldError, Refusal, expected, field_error
+from ingestd.schemas.schema import (
+    ENDS,
+    FieldError,
+    Refusal,
+    expected,
+    field_error,
+    not_utf8,
+    unparsable,
+)
 
 _ACTIONS = ("ANSWER", "TRANSFER", "DISCONNECT", "QUEUE", "REQUEUE")
 _ACTION_WORDS = "expected 'ANSWER', 'TRANSFER', 'DISCONNECT', 'QUEUE' or 'REQUEUE'"
@@ -85,21 +93,12 @@ Doubt = tuple[int, bytes | None]
 
 
 _MOST_REMEMBERED = 512
-_REMEMBERED_BYTES = 64
-"""Of a member whose refusal is remembered: producers make the same few mistakes again and again."""
+"""Refusals: producers make the same few mistakes again and again."""
 
 
 def refusal_of(doubts: Iterable[Doubt]) -> Refusal | None:
     """As ``usual_refusal``, of an event that is a JSON object within the limits. Only these members, in the
     order of ``_MEMBERS``, may be wrong."""
-    listed = tuple(doubts)
-    for _, text in listed:
-        if text is not None and len(text) > _REMEMBERED_BYTES:
-            return _judge(listed)
-    return _judge_once(listed)
-
-
-def _judge(doubts: tuple[Doubt, ...]) -> Refusal | None:
     errors = []
     for number, text in doubts:
         field, check = _MEMBERS[number]
@@ -114,7 +113,22 @@ def _judge(doubts: tuple[Doubt, ...]) -> Refusal | None:
     return Refusal(Reason.INVALID, errors) if errors else None
 
 
-_judge_once = lru_cache(_MOST_REMEMBERED)(_judge)
+def _not_utf8(where: tuple[int, int]) -> Refusal:
+    return unparsable(not_utf8(*where))
+
+
+def _ends(nothing: tuple[()]) -> Refusal:
+    return unparsable(ENDS)
+
+
+EXPLAIN: tuple[Callable[[Any], Refusal | None], ...] = (
+    lru_cache(_MOST_REMEMBERED)(refusal_of),
+    refusal_of,
+    lru_cache(_MOST_REMEMBERED)(_not_utf8),
+    lru_cache(1)(_ends),
+)
+"""By the kind of a fault, as the accelerator numbers them: doubts about short members, and about members of
+which one is too long to be remembered; JSON but for a byte that is not UTF-8; an object that ends early."""
 
 
 def _is_sure(version: Any) -> bool:
@@ -188,5 +202,3 @@ _MEMBERS: tuple[tuple[str, Callable[[str, Any], FieldError | None]], ...] = (
     ("schemaVersion", _version),
 )
 """As the accelerator numbers them."""
-KEY_MEMBERS = (0, 1, 2)
-"""Those that the key is made of."""

@@ -166,6 +166,8 @@ _NULS = regex(rb"\0+")
 _BLANK = b" \t\r\n"
 _PLACE = regex(r"JSON is malformed: (.*) \(byte (\d+)\)")
 _TRUNCATED = "Input data was truncated"
+_ENDS = "it ends before its value does"
+ENDS = f"not JSON: {_ENDS}"
 _WORD = regex(rb"[A-Za-z]+")
 _SHOWN = regex(rb"[!-~]")
 # Escapes one after the other, whole pairs at once; what is left over is half a pair.
@@ -186,8 +188,8 @@ def is_truncated(error: Exception) -> bool:
     return str(error) == _TRUNCATED
 
 
-def not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8: the byte 0x{error.object[error.start]:02x} (byte {error.start})"
+def not_utf8(at: int, byte: int) -> str:
+    return f"not UTF-8: the byte 0x{byte:02x} (byte {at})"
 
 
 def nested_deeper(limit: int) -> str:
@@ -221,7 +223,7 @@ def _half(text: bytes, message: str) -> str:
 
 def _within(text: bytes, message: str) -> str:
     if message == _TRUNCATED:
-        return "it ends before its value does"
+        return _ENDS
     place = _PLACE.fullmatch(message)
     if not place:
         return message

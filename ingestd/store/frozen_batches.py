@@ -15,6 +15,7 @@ import msgspec
 
 from ingestd.core.accelerator import crc32
 from ingestd.core.chunk import Batch, Segment, packed_events, packed_keys
+from ingestd.core.letter import joined_letters
 from ingestd.core.receipt import Positions
 from ingestd.store import trail
 from ingestd.store.new_letters import insert_letters
@@ -126,8 +127,9 @@ _SETTLE = (
     " WHERE id IN (SELECT value FROM json_each(?))"
 )
 
-_ROWS = (32, 8, 1)
-"""To a statement: the interpreter's lock is taken once for each, and waiting for it costs more than a row."""
+_MANY, _FEW = 32, 8
+"""Rows to a statement: so many, or up to so many, which is all there is of most commits. The interpreter's
+lock is taken once for each statement, and waiting for it costs more than a row."""
 
 
 class Changes(msgspec.Struct):
@@ -144,7 +146,7 @@ class Changes(msgspec.Struct):
     settled: list[str] = msgspec.field(default_factory=list)
     gone: list[str] = msgspec.field(default_factory=list)
     keys: list[bytes] = msgspec.field(default_factory=list)
-    letters: list["DeadLetter"] = msgspec.field(default_factory=list)
+    letters: list[Sequence["DeadLetter"]] = msgspec.field(default_factory=list)
     steps: list[trail.Row] = msgspec.field(default_factory=list)
 
     def write(self, connection: sqlite3.Connection) -> None:
@@ -155,7 +157,8 @@ class Changes(msgspec.Struct):
                 count = len(segment.positions)
                 rows.append((name, self.now, count, b"", pack([segment]), None, by, None, None, 1))
         while first < len(rows):
-            count = next(count for count in _ROWS if len(rows) - first >= count)
+            left = len(rows) - first
+            count = _MANY if left >= _MANY else min(left, _FEW)
             connection.execute(_insert_statement(count), [*chain(*rows[first : first + count])])
             first += count
         if settled := [name for name in self.settled if name not in gone]:
@@ -163,7 +166,7 @@ class Changes(msgspec.Struct):
         if gone:
             delete(connection, self.gone)
         if self.letters:
-            insert_letters(connection, self.letters, self.now)
+            insert_letters(connection, joined_letters(self.letters), self.now)
         if self.steps:
             connection.executemany(trail.INSERT, self.steps)
         if keys := b"".join(self.keys):

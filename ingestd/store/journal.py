@@ -238,7 +238,7 @@ class Journal(KnownSources):
 
     def dead_letters(self, letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events became dead letters without ever being in a batch."""
-        self._changes(now).letters += letters
+        self._changes(now).letters.append(letters)
 
     def safe(self, keys: Sequence[bytes], letters: Sequence[DeadLetter], *, now: float) -> None:
         """Events are resolved at all sinks: their keys; letters of copies that failed with one."""

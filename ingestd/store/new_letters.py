@@ -13,7 +13,7 @@ from operator import eq
 from typing import Any
 from zlib import crc32
 
-from ingestd.core.letter import MAX_DETAIL, REASONS, DeadLetter, columns_of, fingerprint
+from ingestd.core.letter import MAX_DETAIL, REASONS, DeadLetter, LetterColumns, columns_of, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.core.redaction import redact
 from ingestd.store import envelopes
@@ -31,6 +31,9 @@ _DETAIL, _SOURCE, _OFFSET, _BATCH, _SINK = map(
 _SHARED = (1, 3, 7, *range(9, len(DeadLetter._fields)))
 """Of the columns of a ``DeadLetter`` those that letters of one request have in common, but their words."""
 
+_SINGLE = {REASONS, *range(len(DeadLetter._fields))}.difference(_SHARED[1:])
+"""The others, and the reason."""
+
 _Columns = Sequence[Sequence[Any]]
 """Of letters, one column for each field of ``DeadLetter``: an answer may refuse thousands at once."""
 _Words = tuple[str, str]
@@ -47,15 +50,14 @@ def insert_letters(connection: sqlite3.Connection, letters: Sequence[DeadLetter]
         return
     columns = columns_of(letters)
     readings = _readings(connection, {*columns[_SOURCE]})
-    runs = [*_runs(letters, columns)]
+    runs = [*_runs(columns)]
     all_new = len(runs) > 1 and _are_new(connection, columns)
     made = 0
-    for run, columns in runs:
-        reading = readings[run[0].source]
-        missing = run if all_new else _missing(connection, run, columns, reading)
+    for run in runs:
+        reading = readings[run.columns[_SOURCE][0]]
+        missing = run if all_new else _missing(connection, run, reading)
         if missing:
-            of_them = columns if missing is run else columns_of(missing)
-            made += _insert_run(connection, missing[0], of_them, reading, now)
+            made += _insert_run(connection, missing[0], columns_of(missing), reading, now)
     count_made(connection, made)
 
 
@@ -71,33 +73,35 @@ def _readings(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, in
     return dict.fromkeys(numbers, 0) | dict(known)
 
 
-def _runs(
-    letters: Sequence[DeadLetter], columns: _Columns
-) -> Iterator[tuple[Sequence[DeadLetter], _Columns]]:
+def _runs(columns: _Columns) -> Iterator[LetterColumns]:
     """Those of one request and reason, wherever they stand: of what is refused as it is read, reasons take
     turns, and each envelope and each question of what is there costs more than a letter."""
-    differ = [at for at in _SHARED if columns[at].count(columns[at][0]) < len(letters)]
+    count = len(columns[0])
+    differ = [at for at in _SHARED if columns[at].count(columns[at][0]) < count]
     if not differ:
-        yield letters, columns  # as nearly always, where there are many
+        yield LetterColumns(columns)  # as nearly always, where there are many
         return
     if differ == [REASONS]:  # as of what is refused as it is read
+        numbered = [*enumerate(columns)]
         for reason in dict.fromkeys(columns[REASONS]):
-            alike = [*compress(letters, map(eq, columns[REASONS], repeat(reason)))]
-            yield alike, columns_of(alike)
+            chosen = [*map(eq, columns[REASONS], repeat(reason))]
+            alike = chosen.count(True)
+            yield LetterColumns(
+                [[*compress(column, chosen)] if at in _SINGLE else column[:alike] for at, column in numbered]
+            )
         return
     batch = columns[_BATCH][0]
     of_first = columns[_BATCH].count(batch)
-    if 1 < of_first < len(letters) and {*columns[_BATCH][:of_first]} == {batch}:
-        for some in (letters[:of_first], letters[of_first:]):
-            yield from _runs(
-                some, columns_of(some)
-            )  # as those of an answer before the copies of their events
+    if 1 < of_first < count and {*columns[_BATCH][:of_first]} == {batch}:
+        for some in (slice(of_first), slice(of_first, count)):
+            # as those of an answer before the copies of their events
+            yield from _runs([column[some] for column in columns])
         return
-    runs: dict[tuple[Any, ...], list[DeadLetter]] = {}
-    for one in letters:
+    runs: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for one in zip(*columns, strict=True):
         runs.setdefault((one[1], one[3], one[7], one[9:]), []).append(one)
     for run in runs.values():
-        yield run, columns_of(run)
+        yield LetterColumns([*zip(*run, strict=True)])
 
 
 # --- what is there ---
@@ -125,21 +129,21 @@ def _has_single(connection: sqlite3.Connection, source: int, sink: str, offsets:
     return connection.execute(among, between).fetchone() is not None
 
 
-def _missing(
-    connection: sqlite3.Connection, run: Sequence[DeadLetter], columns: _Columns, reading: int
-) -> Sequence[DeadLetter]:
+def _missing(connection: sqlite3.Connection, run: LetterColumns, reading: int) -> Sequence[DeadLetter]:
     """Those that have no row. Of a source that goes on none has a place among these: only where there is
     one, as where it is read again, each is asked for."""
+    missing: Sequence[DeadLetter] = run
+    columns = run.columns
     offsets = columns[_OFFSET]
     if max(offsets) < 0:
         return run
     source, sink = columns[_SOURCE][0], columns[_SINK][0]
     sealed = envelopes.there(connection, source, sink, offsets)
     if _has_single(connection, source, sink, offsets):
-        run = [one for one in run if not _is_single(connection, one, reading)]
+        missing = [one for one in missing if not _is_single(connection, one, reading)]
     if sealed:
-        run = [one for one in run if (one.offset, crc32(one.payload)) not in sealed]
-    return run
+        missing = [one for one in missing if (one.offset, crc32(one.payload)) not in sealed]
+    return missing
 
 
 def _is_single(connection: sqlite3.Connection, letter: DeadLetter, reading: int) -> bool:

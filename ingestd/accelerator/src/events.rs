@@ -6,9 +6,9 @@ use memchr::memchr_iter;
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PySlice, PyString};
+use pyo3::types::{PyBytes, PyList, PySlice, PyString, PyTuple};
 
-use crate::json::doubts;
+use crate::json::{Doubts, Fault, KeyFields, fault};
 use crate::keys::{Keys, Part};
 use crate::table::{Digest, NO_KEY, NO_SLOT, Places};
 
@@ -43,6 +43,9 @@ pub struct Events {
 
 /// (Number of a member, its value), and the key.
 type Doubted<'py> = (Vec<(usize, Option<Bound<'py, PyBytes>>)>, Option<Bound<'py, PyString>>);
+
+/// Kind of a fault, what belongs to it, and the key.
+type Faulty<'py> = (usize, Bound<'py, PyAny>, Option<Bound<'py, PyString>>);
 
 /// `max_depth` and `max_bytes` of an event.
 type Limits = (usize, usize);
@@ -346,25 +349,37 @@ impl Events {
         max_depth: usize,
         max_bytes: usize,
     ) -> PyResult<Vec<Option<Doubted<'py>>>> {
-        let mut all = Vec::with_capacity(indices.len());
-        for index in indices {
-            let index = checked_index(index as isize, self.count())?;
-            let (run, at) = self.place(index);
-            let (start, end) = run.source.spans[at];
-            let (start, end) = (start as usize, end as usize);
-            let data = run.source.data.bind(py).as_bytes();
-            let found = if end - start > max_bytes { None } else { doubts(data, start, end, max_depth) };
-            all.push(found.map(|found| {
-                let members = found.members.into_iter();
-                let members = members.map(|(number, value)| (number, value.map(|value| PyBytes::new(py, value))));
-                let key = found.key.and_then(|key| {
-                    let text = [key.interaction, b"\0", key.kind, b"\0", key.time].concat();
-                    PyString::from_bytes(py, &text).ok()
-                });
-                (members.collect(), key)
-            }));
-        }
-        Ok(all)
+        self.each_fault(py, indices, (max_depth, max_bytes), |found| match found {
+            Some(Fault::Doubts(found)) => Ok(Some((members_of(py, &found), key_of(py, found.key)))),
+            _ => Ok(None),
+        })
+    }
+
+    /// What is wrong with the events at these indices, or may be: its kind (see below), what belongs to it, and the
+    /// key, which is empty where there certainly is none. None where nothing is certain.
+    fn faults<'py>(
+        &self,
+        py: Python<'py>,
+        indices: Vec<usize>,
+        max_depth: usize,
+        max_bytes: usize,
+    ) -> PyResult<Vec<Option<Faulty<'py>>>> {
+        let no_key = PyString::new(py, "");
+        self.each_fault(py, indices, (max_depth, max_bytes), |found| {
+            let Some(found) = found else { return Ok(None) };
+            Ok(Some(match found {
+                Fault::Doubts(found) => {
+                    let is_short = found.members.iter().all(|(_, value)| value.is_none_or(|text| text.len() <= SHORT));
+                    let members = PyTuple::new(py, members_of(py, &found))?.into_any();
+                    let key = if found.has_no_key() { Some(no_key.clone()) } else { key_of(py, found.key) };
+                    (if is_short { DOUBTS } else { LONG_DOUBTS }, members, key)
+                }
+                Fault::NotUtf8(at, byte, key) => {
+                    (NOT_UTF8, (at, byte).into_pyobject(py)?.into_any(), key_of(py, key))
+                }
+                Fault::Ends => (ENDS, PyTuple::empty(py).into_any(), Some(no_key.clone())),
+            }))
+        })
     }
 
     /// Bytes of the event at this index.
@@ -393,7 +408,43 @@ impl Events {
     }
 }
 
+/// Kinds of faults, as `ingestd/schemas/interaction.py` numbers them. Of short doubts no value has more bytes.
+const DOUBTS: usize = 0;
+const LONG_DOUBTS: usize = 1;
+const NOT_UTF8: usize = 2;
+const ENDS: usize = 3;
+const SHORT: usize = 64;
+
+fn members_of<'py>(py: Python<'py>, found: &Doubts<'_>) -> Vec<(usize, Option<Bound<'py, PyBytes>>)> {
+    let members = found.members.iter();
+    members.map(|&(number, value)| (number, value.map(|value| PyBytes::new(py, value)))).collect()
+}
+
+fn key_of<'py>(py: Python<'py>, key: Option<KeyFields<'_>>) -> Option<Bound<'py, PyString>> {
+    let key = key?;
+    let text = [key.interaction, b"\0", key.kind, b"\0", key.time].concat();
+    PyString::from_bytes(py, &text).ok()
+}
+
 impl Events {
+    /// What `tell` makes of the fault of each event at these indices; of longer ones than `max_bytes` none is known.
+    fn each_fault<'py, T>(
+        &self,
+        py: Python<'py>,
+        indices: Vec<usize>,
+        (max_depth, max_bytes): Limits,
+        tell: impl Fn(Option<Fault<'_>>) -> PyResult<T>,
+    ) -> PyResult<Vec<T>> {
+        let mut all = Vec::with_capacity(indices.len());
+        for index in indices {
+            let (run, at) = self.place(checked_index(index as isize, self.count())?);
+            let (start, end) = run.source.spans[at];
+            let event = &run.source.data.bind(py).as_bytes()[start as usize..end as usize];
+            all.push(tell(if event.len() > max_bytes { None } else { fault(event, max_depth) })?);
+        }
+        Ok(all)
+    }
+
     /// Without the interpreter's lock.
     fn keys(&self, py: Python<'_>, limits: Limits, hashed: Option<(&[u8], Option<Part>)>) -> Keys {
         let runs: Vec<(&[u8], &[(u32, u32)])> =

@@ -5,6 +5,8 @@
 
 use std::str;
 
+use memchr::memchr;
+
 /// The fields of the deduplication key, without escapes and in ASCII, so that these bytes are their text.
 #[derive(Clone, Copy)]
 pub struct KeyFields<'a> {
@@ -134,11 +136,68 @@ pub struct Doubts<'a> {
     pub key: Option<KeyFields<'a>>,
 }
 
+impl Doubts<'_> {
+    /// Whether a field of the key certainly is not there, or null.
+    pub fn has_no_key(&self) -> bool {
+        let is_of_key = |number: usize| [EVENT_TYPE, EVENT_TIME, INTERACTION_ID].contains(&number);
+        self.members.iter().any(|&(number, value)| is_of_key(number) && value.is_none_or(|text| text == b"null"))
+    }
+}
+
+/// What is certain of an event that is refused, or may be.
+pub enum Fault<'a> {
+    Doubts(Doubts<'a>),
+    /// An object but for strings that are not UTF-8: where the first byte is, that byte, and the key as of `Doubts`.
+    NotUtf8(usize, u8, Option<KeyFields<'a>>),
+    /// An object that ends before it is closed.
+    Ends,
+}
+
 /// None: nothing is certain. Looked at without any shape: such events are few.
-pub fn doubts<'a>(around: &'a [u8], start: usize, end: usize, max_depth: usize) -> Option<Doubts<'a>> {
-    let text = &around[..end];
+pub fn fault(event: &[u8], max_depth: usize) -> Option<Fault<'_>> {
+    let Err(error) = str::from_utf8(event) else {
+        return match known_members(event, max_depth) {
+            Ok(found) => Some(Fault::Doubts(doubts(event, &found))),
+            Err(at) => ends(event, at),
+        };
+    };
+    let first = error.valid_up_to();
+    match known_members(&readable(event, first), max_depth) {
+        Ok(found) => Some(Fault::NotUtf8(first, event[first], doubts(event, &found).key)),
+        Err(at) => ends(event, at),
+    }
+}
+
+/// The event with a DEL for each byte that is not UTF-8, from the `first` on: JSON or not as it was.
+fn readable(event: &[u8], first: usize) -> Vec<u8> {
+    let (mut text, mut at) = (event.to_vec(), first);
+    while at < text.len() {
+        text[at] = 0x7f;
+        at = match str::from_utf8(&text[at..]) {
+            Ok(_) => break,
+            Err(error) => at + error.valid_up_to(),
+        };
+    }
+    text
+}
+
+/// Or how far it could be read.
+fn known_members(event: &[u8], max_depth: usize) -> Result<[Option<Member>; MEMBERS], usize> {
     let mut found = [None; MEMBERS];
-    Walk { around, text, at: start, max_depth, values: None }.known_members(&mut found)?;
+    let mut walk = Walk { around: event, text: event, at: 0, max_depth, values: None };
+    walk.known_members(&mut found).map_or(Err(walk.at), |()| Ok(found))
+}
+
+/// Of what could be read so far, to its end or not. Of half an escape, or of half a number, decoders say more.
+fn ends(event: &[u8], at: usize) -> Option<Fault<'_>> {
+    let in_number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    let before = event.iter().rev().position(|byte| !in_number(byte))?;
+    let is_number = before > 0 && b":,[ \t\r\n".contains(&event[event.len() - 1 - before]);
+    let is_cut = at >= event.len() && !is_number && memchr(b'\\', event).is_none();
+    (is_cut && event.starts_with(b"{")).then_some(Fault::Ends)
+}
+
+fn doubts<'a>(text: &'a [u8], found: &[Option<Member>; MEMBERS]) -> Doubts<'a> {
     let plain = |number: usize| {
         let member: Member = found[number]?;
         let value = text[member.start..member.end].strip_prefix(b"\"")?.strip_suffix(b"\"")?;
@@ -157,7 +216,7 @@ pub fn doubts<'a>(around: &'a [u8], start: usize, end: usize, max_depth: usize) 
             Some(member) => Some((number, Some(&text[member.start..member.end]))),
             None => Some((number, None)),
         });
-    Some(Doubts { members: members.collect(), key })
+    Doubts { members: members.collect(), key }
 }
 
 struct Walk<'a, 'v> {

@@ -16,6 +16,8 @@ _PART = regex(rb"[^\x00\x1e]++")
 """Neither NUL nor RS can stand in JSON: what is to both sides of one are different values."""
 _BLANK = b" \t\r\n,"
 _BOM = b"\xef\xbb\xbf"
+_ENDS = frozenset((*map(bytes, zip(_BLANK)), _BOM[-1:]))
+"""Last bytes of a line that may have separators at its end."""
 
 
 def is_utf16(line: bytes) -> bool:
@@ -26,7 +28,7 @@ def is_utf16(line: bytes) -> bool:
 def events_in(line: bytes) -> list[tuple[int, bytes]]:
     """(offset, event) of the parts of a line that is not JSON: itself where nothing can, and
     nothing where it is blank."""
-    if is_utf16(line):
+    if is_utf16(line) or _is_one_object(line):
         return [(0, line)]
     found: list[tuple[int, bytes]] = []
     for start, end in _parts(line):
@@ -35,6 +37,13 @@ def events_in(line: bytes) -> list[tuple[int, bytes]]:
         if text:
             found += _cut(first, text)
     return found
+
+
+def _is_one_object(line: bytes) -> bool:
+    """Whether it is nothing else, whole or cut off, as most are: where that is quickly told."""
+    if line[:1] != b"{" or line[-1:] in _ENDS or b"\0" in line or b"\x1e" in line:
+        return False
+    return is_one_value(line)
 
 
 def _parts(line: bytes) -> list[tuple[int, int]]:

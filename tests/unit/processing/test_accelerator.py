@@ -202,6 +202,21 @@ def test_it_knows_why_the_usual_ones_are_refused() -> None:
     assert [key == "" for _, key in found] == [old in (b'"a",', b'"interactionId":"i",') for old in other]
 
 
+def test_it_knows_what_is_cut_off_or_not_utf8() -> None:
+    """Wherever that is: what it says is held to the definition, and it says it of nearly all of them."""
+    plain = VALID.replace(b'"\\u00e9",', b"")
+    cut = [plain[:end] for end in range(1, len(plain))]
+    broken = [
+        plain[:at] + byte + plain[at:]
+        for at in range(len(plain))
+        for byte in (b"\xff", b"\xe2\x82", b"\xed\xa0")
+    ]
+    for batch, least in ((cut, 0.8), (broken, 0.5)):
+        check(batch)
+        found = LimitedSchema(InteractionSchema(), LIMITS).usual(events_of(batch), range(len(batch)))
+        assert sum(refusal is not None for refusal, _ in found) > least * len(batch)
+
+
 # --- sequences ---
 
 LINES = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=12)
