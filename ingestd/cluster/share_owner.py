@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ingestd.cluster.chunk_retention import ChunkRetention
 from ingestd.cluster.generations import learn_older
 from ingestd.cluster.letter_mirror import LetterMirror
 from ingestd.cluster.letter_stream import StreamLetter
 from ingestd.cluster.names import ALL, Share
-from ingestd.cluster.share_consumer import ShareConsumer, floors
+from ingestd.cluster.share_consumer import ShareConsumer
 from ingestd.cluster.share_feed import ShareFeed
-from ingestd.cluster.share_log import ShareLog, durable_floor
+from ingestd.cluster.share_log import ShareLog
 from ingestd.cluster.share_state import ShareState, begin_at, restore
 from ingestd.cluster.shared_spool import SharedSpool
 from ingestd.cluster.sink_parts import SinkParts
-from ingestd.cluster.sink_registry import known_sinks
 from ingestd.cluster.stream_identity import look_at_stream
 from ingestd.cluster.stream_journal import StreamJournal
 from ingestd.cluster.stream_window import StreamWindow
@@ -54,7 +54,7 @@ class ShareOwner:
         self._parts = parts
         self._clock = parts.clock
         self._max_age_s = max_age_s
-        self._sinks = spool.sinks
+        self.retention = ChunkRetention(share, spool, parts.clock)
         self._window = StreamWindow(spool.secret, max_count=max_count, max_age_s=max_age_s)
         self._log = ShareLog(spool.connection, spool.names, share, parts.clock)
         self._consumer = ShareConsumer(
@@ -62,7 +62,6 @@ class ShareOwner:
         )
         self.ledger = Ledger()
         self.is_active = False
-        self.may_purge = True  # chunks; the owner before may have ended in between
         self.since = 0.0
         self._journal: StreamJournal
         self.recorder: SinkRecorder
@@ -230,7 +229,7 @@ class ShareOwner:
     def look_at_sinks(self) -> None:
         """One came, or was forgotten: of a full stream nothing else tells that chunks can go."""
         if self.is_active:
-            self.may_purge = True
+            self.retention.is_due = True
             self._journal.news.set()
 
     async def _compare_stream(self, state: ShareState) -> list[str]:
@@ -279,7 +278,7 @@ class ShareOwner:
         sleeps while there is nothing: a worker has many shares."""
         turn = 0
         while True:
-            if not (self.may_purge or self._chunks.waits_for_chunks):
+            if not (self.retention.is_due or self._chunks.waits_for_chunks):
                 await self._journal.news.wait()
             self._journal.news.clear()
             await self._clock.sleep(_SETTLE_S)
@@ -288,10 +287,9 @@ class ShareOwner:
                 await self._look_for_more()
             await self._journal.commit()
             if await self._consumer.settled(self._journal.durable_floor):
-                self.may_purge = True
-            if turn % _PURGE_EVERY == 0 and self.may_purge:
-                self.may_purge = False
-                await self._purge()
+                self.retention.is_due = True
+            if turn % _PURGE_EVERY == 0 and self.retention.is_due and await self.retention.purge():
+                await self._journal.forget(self._max_age_s)
 
     async def _look_for_more(self) -> None:
         """Chunks that the log speaks of may have been deleted, and none comes behind them that would tell."""
@@ -299,34 +297,6 @@ class ShareOwner:
             async with self._turn:
                 self._chunks.nothing_follows()
                 self._consumer.unbounded = False
-
-    async def _purge(self) -> None:
-        """Chunks that every sink is done with, and records that nobody needs.
-
-        Whether a sink has come is asked behind the floors: what was accepted since it came is kept for it.
-        The logs are asked, too: where a chunk on its way is deleted, the server takes all before it for
-        settled.
-        """
-        spool, share = self._spool, self.share
-        partitions: Sequence[int] = (share.partition,)
-        if share.partition == ALL:
-            partitions = spool.installation.numbers
-        elif share.partition == spool.installation.first:  # what the last owners of older ones left
-            partitions = range(share.partition + 1)
-        done: dict[int, int] = {}
-        for number in partitions:
-            shares = [Share(name, ALL if whole else number) for name, whole in self._sinks.items()]
-            given = await floors(spool.connection, spool.names, [one.consumer for one in shares]) or 0
-            settled = await durable_floor(spool.connection, spool.names, shares, self._clock) if given else 0
-            done[number] = min(given, settled)
-        if (sinks := await known_sinks(spool.connection, spool.names)) != self._sinks:
-            self._sinks, self.may_purge = sinks, True
-            return
-        for number, floor in done.items():
-            if floor:
-                body = {"filter": spool.names.partition(number), "seq": floor + 1}
-                await spool.connection.ask(f"STREAM.PURGE.{spool.names.events}", body)
-        await self._journal.forget(self._max_age_s)
 
 
 def _nobody(digests: Sequence[bytes], *, now: float) -> None:
