@@ -38,7 +38,9 @@ class Unwrapper:
 
     def __call__(self, envelope: bytes) -> bytes:
         """The event, as it stands there byte by byte. Raises NotWrapped."""
-        event = self._step(envelope, self._path)
+        event = self._read(envelope, self._path)
+        if event is None:
+            raise self._nothing()
         return _with(self._values(envelope), event) if self._fields else event
 
     def each(
@@ -64,28 +66,34 @@ class Unwrapper:
         most: int,
         found: list[tuple[bytes, str]],
     ) -> None:
+        if (event := self._read(value, path)) is not None:  # nearly always
+            found += [(one, "") for one in split(event)] if event[:1] == b"[" else [(event, "")]
+            return
         for at, part in enumerate(path):
             # not at 0: a list that is itself an element of one is no envelope
             if at and value[:1] == b"[" and not INDEX.fullmatch(part):
-                for element in split(value):
-                    if len(found) > most:
-                        return
-                    try:
-                        self._collect(element, path[at:], split, most, found)
-                    except NotWrapped as error:
-                        found.append((element, str(error)))
+                break
+            inner = self._read(value, (part,))
+            if inner is None:
+                raise self._nothing()
+            value = inner
+        for element in split(value):
+            if len(found) > most:
                 return
-            value = self._step(value, (part,))
-        found += [(one, "") for one in split(value)] if value[:1] == b"[" else [(value, "")]
+            try:
+                self._collect(element, path[at:], split, most, found)
+            except NotWrapped as error:
+                found.append((element, str(error)))
 
-    def _step(self, value: bytes, path: Path) -> bytes:
+    def _read(self, value: bytes, path: Path) -> bytes | None:
+        """None where the path leads nowhere."""
         try:
-            found = _at(value, path)
+            return _at(value, path)
         except (ValueError, RecursionError):
             raise NotWrapped(f"no JSON on the way to {json_path.names(self._path)}") from None
-        if found is None:
-            raise NotWrapped(f"nothing is at {json_path.names(self._path)}, where unwrap looks for it")
-        return found
+
+    def _nothing(self) -> NotWrapped:
+        return NotWrapped(f"nothing is at {json_path.names(self._path)}, where unwrap looks for it")
 
     def _values(self, envelope: bytes) -> list[tuple[str, bytes, bytes]]:
         """(name, the same as JSON, value) of the members that are there."""
