@@ -11,6 +11,10 @@ PASSING = frozenset({408, 420, 421, 423, 424, 425, 429, 430, 499})
 499 is that of a proxy whose own request was broken off."""
 
 
+Octets = bytes | memoryview
+"""A view where others send these bytes, too."""
+
+
 class Answer(msgspec.Struct):
     """``status`` is 0 when no complete answer came; then ``error`` says why, in words, without secrets.
 

@@ -8,11 +8,12 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from ingestd.core.accelerator import crc32
+from ingestd.core.answer import Octets
 from ingestd.core.receipt import Digests, Positions, Receipt, Routed
 from ingestd.core.sequences import COMPILED, pick
 
@@ -196,6 +197,12 @@ def batch_ids(rng: random.Random) -> NewId:
     return new_id
 
 
+class SharedBody(Protocol):
+    def take(self) -> tuple[Octets, int]:
+        """A body and its CRC-32."""
+        ...
+
+
 class Batch:
     """``events`` and ``digests`` run parallel; a digest is None where the event has no key.
 
@@ -203,7 +210,8 @@ class Batch:
     where ``batch_id`` is none, and those of its parts.
     ``segments`` say where the events came from, in order; they are empty for a batch made of dead
     letters, which has ``letters`` (their numbers) instead. ``body``: the exact bytes that are sent, set once
-    by ``freeze``; ``checksum``: their CRC-32. Times are the monotonic clock's, except ``first_sent_wall``.
+    by ``freeze``; ``checksum``: their CRC-32; ``shared`` gives both, where other sinks have a batch of the
+    same events. Times are the monotonic clock's, except ``first_sent_wall``.
     ``claims``: numbers of letters whose keys were free, and where their events were read: a key that is known
     now is of an event that was accepted after its letter.
     """
@@ -212,7 +220,7 @@ class Batch:
         *("ambiguous", "attempts", "bisection", "body", "checksum", "claims", "cuts"),
         *("digests", "drain_tries", "events", "exemplar", "first_failed", "first_sent", "first_sent_wall"),
         *("id", "inherited", "last_answer", "last_status", "latency_s", "letters", "new_id"),
-        *("not_counted", "not_counted_s", "noted", "segments", "step", "submitted", "transformed"),
+        *("not_counted", "not_counted_s", "noted", "segments", "shared", "step", "submitted", "transformed"),
     )
 
     def __init__(
@@ -231,7 +239,9 @@ class Batch:
         self.digests = digests
         self.segments, self.letters = segments, letters
         self.claims: Mapping[int, Place] = {}
-        self.body, self.checksum = b"", 0
+        self.body: Octets = b""
+        self.checksum = 0
+        self.shared: SharedBody | None = None
         self.step = 0  # of a sink that sends an event in several requests, one after the other
         self.transformed = False  # its events are not as they came, by an earlier process
         self.noted = False  # what rebuilds it after a crash is in the journal
@@ -259,10 +269,12 @@ class Batch:
         """Attempts for these events, under whatever key."""
         return self.attempts + self.inherited
 
-    def freeze(self, body: bytes) -> None:
+    def freeze(self, body: Octets, checksum: int | None = None) -> None:
         if self.body and body != self.body:
             raise AssertionError(f"batch {self.id} was about to change under its key")
-        self.body, self.checksum = body, crc32(body)  # soon, while it is in the processor's cache
+        # soon, while it is in the processor's cache
+        self.body, self.checksum = body, crc32(body) if checksum is None else checksum
+        self.shared = None
 
     def part(self, indices: Sequence[int]) -> "Batch":
         """A new batch, with an id of its own, of the events at ``indices`` (ascending).

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from ingestd.core.answer import Answer
+from ingestd.core.answer import Answer, Octets
 
 
 class BatchTransport(Protocol):
@@ -14,7 +14,7 @@ class BatchTransport(Protocol):
     @property
     def refusal(self) -> str: ...
 
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
+    async def send(self, url: str, body: Octets, headers: dict[str, str]) -> tuple[Answer, int]:
         """The answer, and the generation of the token it was sent with. Raises Unreachable when the
         login is refused or stays out of reach."""
         ...

@@ -241,7 +241,9 @@ class Lane:
 
     def _freeze(self, batch: Batch) -> None:
         """Give the batch its bytes, once and for good."""
-        if not batch.body:
+        if batch.shared:
+            batch.freeze(*batch.shared.take())
+        elif not batch.body:
             stepped = self.stepped if batch.step else None
             events = batch.events
             batch.freeze(stepped.encode_step(events, batch.step) if stepped else self._sink.encode(events))

@@ -218,6 +218,15 @@ class Batcher:
         """The longest event that fits a request of its own."""
         return self._room - self._sep_bytes
 
+    @property
+    def limits(self) -> tuple[int, int, float, int]:
+        """Bytes and events of a request, seconds, bytes of a separator. Who has the same cuts the same."""
+        return self._room + self._overhead_bytes, self._max_events, self._max_age_s, self._sep_bytes
+
+    def same_as(self, other: Batch) -> Batch:
+        """A batch of these events under an id of its own."""
+        return Batch(other.events, other.digests, [*other.segments], self._new_id)
+
     def learn(self, max_bytes: int) -> None:
         """The API takes no more than ``max_bytes`` a request: the limit only ever shrinks."""
         self._room = min(self._room, max(2, max_bytes - self._overhead_bytes + self._sep_bytes))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind
 
-from ingestd.core.answer import Answer
+from ingestd.core.answer import Answer, Octets
 from ingestd.core.chunk import Batch
 from ingestd.core.errors import Held
 from ingestd.core.ledger import SinkLedger
@@ -100,7 +100,7 @@ class TracedTransport:
     def refusal(self) -> str:
         return self._inner.refusal
 
-    async def send(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
+    async def send(self, url: str, body: Octets, headers: dict[str, str]) -> tuple[Answer, int]:
         span = self._spans.current.get()
         if span is None:
             return await self._inner.send(url, body, headers)

@@ -17,6 +17,7 @@ from ingestd.core.receipt import Digests, FanOutReceipt, Positions
 from ingestd.core.sequences import pick
 from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
+from ingestd.intake.common_batches import CommonBatches, common_batches
 from ingestd.intake.processed_events import ProcessedEvents
 from ingestd.intake.recovery import RecoveredChunk, Recovery
 from ingestd.intake.transforming import transform
@@ -25,6 +26,10 @@ from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 
 _NOTHING = RecoveredChunk(frozenset(), frozenset(), [])
+_IN_STEP_S, _GETS_ON_S = 0.05, 0.1
+"""So long, for each chunk, a full lane is waited for while others have room: one whose API took something so
+lately. Else it would stay as far behind as it may be, though it is no slower; what lanes in step send is in
+memory once, and in the processor's cache."""
 
 
 class RecoveredPositions(msgspec.Struct, frozen=True):
@@ -74,6 +79,7 @@ class FanOut:
         for sink in sinks:
             sink.lane.rooms.append(self._news)
         self._stopped = False
+        self._common = common_batches([sink for sink in sinks if len(sinks) > 1 and sink.name in routes.open])
 
     def looks(self) -> None:
         """Recoveries know more now."""
@@ -87,8 +93,8 @@ class FanOut:
     @property
     def deadline(self) -> float | None:
         """When the first batch is due by age."""
-        due = [d for sink in self._sinks if (d := sink.batcher.deadline) is not None]
-        return min(due, default=None)
+        batchers = [*(sink.batcher for sink in self._sinks), *filter(None, (self._common,))]
+        return min((due for one in batchers if (due := one.deadline) is not None), default=None)
 
     def incomplete(self, keeper: Keeper) -> bool:
         """A sink was lost: what is read now will be read again, and the position stays before it."""
@@ -140,6 +146,7 @@ class FanOut:
             self._share(chunk, digests, positions, places, sinks, matched, recovered.resolved)
         if unmatched:
             self._unmatched(chunk, *_pick(unmatched, events, digests, positions)[1:])
+        wanted = []
         for sink in sinks:
             mine, keys, at = parts[sink.name]
             found = recovered.by_sink.get(sink.name, _NOTHING)
@@ -150,6 +157,13 @@ class FanOut:
             expected = len(mine) + len(found.in_batches)
             sink.recorder.expect(chunk, expected)
             if mine:
+                wanted.append((sink, mine, keys, at))
+        together: Sequence[SinkRunner] = ()
+        if self._common and wanted:
+            takes_all = [sink for sink, mine, _, _ in wanted if mine is events]
+            together = self._batch_together(takes_all, chunk, events, digests, positions)
+        for sink, mine, keys, at in wanted:
+            if sink not in together:
                 self._batch(sink, chunk, mine, keys, at)
 
     def _to_all(self, events: Sequence[bytes]) -> RoutedChunk:
@@ -207,6 +221,31 @@ class FanOut:
         if full := list(sink.batcher.add(chunk, events, digests, positions, now, sizes=sizes)):
             self._hand_over(sink, full)
 
+    def _batch_together(
+        self,
+        wanted: Sequence[SinkRunner],
+        chunk: Chunk,
+        events: Sequence[bytes],
+        digests: Digests,
+        positions: Positions,
+    ) -> Sequence[SinkRunner]:
+        """These sinks take all of the events. Gives those for which they are in batches now; what was batched
+        before goes before them."""
+        common = self._common
+        if common and common.serve and all(sink in wanted for sink in common.sinks):
+            for sink in common.sinks:
+                self._flush_own(sink)
+            now = self._clock.monotonic()
+            self._hand_over_all(common, common.add(chunk, events, digests, positions, now))
+            return common.sinks
+        self._flush_common()
+        return ()
+
+    def _hand_over_all(self, common: CommonBatches, batches: Sequence[list[Batch]]) -> None:
+        for sink, mine in zip(common.sinks, batches, strict=True):
+            if mine:
+                self._hand_over(sink, mine)
+
     def _hand_over(self, sink: SinkRunner, batches: list[Batch]) -> None:
         if not sink.lost:
             sink.lane.add(batches)
@@ -229,11 +268,21 @@ class FanOut:
             self._flush(sink, due=now)
 
     def _flush(self, sink: SinkRunner, due: float = math.inf) -> None:
+        self._flush_common(due)
+        self._flush_own(sink, due)
+
+    def _flush_common(self, due: float = math.inf) -> None:
+        common = self._common
+        if common and (deadline := common.deadline) is not None and due >= deadline:
+            self._hand_over_all(common, common.flush())
+
+    def _flush_own(self, sink: SinkRunner, due: float = math.inf) -> None:
         while (deadline := sink.batcher.deadline) is not None and due >= deadline:
             self._hand_over(sink, [sink.batcher.flush()])
 
     async def room(self) -> None:
-        """Wait while all lanes are full, or one lags too far behind."""
+        """Wait while all lanes are full, or one lags too far behind; and a moment for one that gets on."""
+        until, timer = 0.0, None
         while sinks := [] if self._stopped else [sink for sink in self._sinks if not sink.lost]:
             self._news.clear()
             least = min(sink.pending_bytes for sink in sinks)
@@ -241,11 +290,19 @@ class FanOut:
                 for sink in sinks:
                     if sink.lane.idle:  # what is to be resolved is not on its way yet
                         self._flush(sink)
-                await self._news.wait()
-            elif all(sink.lane.full and not sink.lane.draining for sink in sinks):
-                await self._news.wait()
+            elif full := [sink for sink in sinks if sink.lane.full and not sink.lane.draining]:
+                if len(full) < len(sinks):
+                    now = self._clock.monotonic()
+                    if timer is None:
+                        until, timer = now + _IN_STEP_S, self._clock.call_later(_IN_STEP_S, self._news.set)
+                    gets_on = any(now - sink.lane.last_success < _GETS_ON_S for sink in full)
+                    if not gets_on or now > until - 0.001:  # a timer may be early
+                        break
             else:
-                return
+                break
+            await self._news.wait()
+        if timer is not None:
+            timer.cancel()
 
     def _sink_done(self, size_bytes: int, name: str) -> None:
         for sink in self._sinks:

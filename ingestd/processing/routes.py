@@ -46,7 +46,8 @@ def compile(patterns: Mapping[str, Mapping[str, Any]]) -> "Routes":  # noqa: A00
 
 
 class Routes:
-    """Compiled patterns. ``chooses``: there are some; else each event goes to all sinks.
+    """Compiled patterns. ``chooses``: there are some; else each event goes to all sinks. ``open``: sinks
+    without one, which get each event.
 
     An event that cannot be read as JSON reaches only the sinks without a pattern; whether it is valid
     outside the fields that are asked for is not looked at.
@@ -55,7 +56,7 @@ class Routes:
     def __init__(self, sinks: Sequence[str], formulas: Mapping[str, "AllOf"]) -> None:
         self._sinks = tuple(sinks)
         self._formulas = dict(formulas)
-        self._open = tuple(sink for sink in sinks if sink not in formulas)
+        self.open = tuple(sink for sink in sinks if sink not in formulas)
         self.chooses = bool(formulas)
         if not formulas:
             return
@@ -74,13 +75,13 @@ class Routes:
         """Positions of ``events`` by sink. Never raises for what is in an event."""
         everything = range(len(events))
         if not self._formulas:
-            return RoutedChunk(dict.fromkeys(self._sinks, everything), [] if self._open else list(everything))
+            return RoutedChunk(dict.fromkeys(self._sinks, everything), [] if self.open else list(everything))
         found, unmatched = self._scan(events)
         positions: dict[str, range | list[int]] = {}
         for sink in self._sinks:
             matched = found.get(sink, everything)
             positions[sink] = everything if len(matched) == len(events) else matched
-        return RoutedChunk(positions, [] if self._open else unmatched)
+        return RoutedChunk(positions, [] if self.open else unmatched)
 
     def sinks_of(self, events: Sequence[bytes]) -> list[list[str]]:
         """For each event the names of the sinks that it goes to."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
+from ingestd.core.answer import Octets
 from ingestd.simulation.loop import VirtualClock
 from ingestd.simulation.receivers import HTML, JSON, TOKEN_PATH, ApiReply, Receiver
 from ingestd.transport.engine import Engine, Exchanged, Timeout
@@ -61,7 +62,13 @@ class Network(Engine):
         self._down = True
 
     async def exchange(
-        self, method: str, target: RequestTarget, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
+        self,
+        method: str,
+        target: RequestTarget,
+        headers: Mapping[str, str],
+        body: Octets,
+        *,
+        timeout: Timeout,
     ) -> Exchanged:
         receiver = self._receivers[target.host.partition(".")[0]]
         if self._down:
@@ -80,7 +87,7 @@ class Network(Engine):
         receiver.requests += 1
         try:
             async with self._virtual.timeout(timeout.total):
-                return await self._exchange(receiver, headers["idempotency-key"], body, known)
+                return await self._exchange(receiver, headers["idempotency-key"], bytes(body), known)
         except TimeoutError:
             raise NoAnswer("no complete answer in time") from None
         finally:

@@ -7,21 +7,23 @@ from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.setting_types import field
+from ingestd.core.shared_body import Frame
 from ingestd.core.verdict import Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
 from ingestd.sinks.sink import Sink, system_wall
 
 PATH = "/api/v2/events/ingest"
-_PREFIX, _SEPARATOR, _SUFFIX = b'{"events":[', b",", b"]}"
+_FRAME = Frame(b'{"events":[', b",", b"]}")
 
 
 class IngestApi:
     """Body ``{"events":[…]}`` with the events' own bytes; any 2xx is success."""
 
     kind = "ingest_api"
-    overhead_bytes = len(_PREFIX) + len(_SUFFIX)
-    separator_bytes = len(_SEPARATOR)
+    frame = _FRAME
+    overhead_bytes = len(_FRAME.prefix) + len(_FRAME.suffix)
+    separator_bytes = len(_FRAME.separator)
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class IngestApi:
         """Events go as the bytes they came in as."""
 
     def encode(self, events: Sequence[bytes]) -> bytes:
-        return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
+        return frame(*_FRAME, events)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {"Content-Type": "application/json", "X-Request-Id": batch_id, "Idempotency-Key": batch_id}

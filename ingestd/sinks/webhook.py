@@ -16,6 +16,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.regex import regex
 from ingestd.core.setting_types import AS_OBJECT, Secret, SecretFile, field
+from ingestd.core.shared_body import Frame
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.sinks.answers import DEFAULT, AnswerReader
 from ingestd.sinks.settings import TYPE, HttpSinkConfig, SinkBasis
@@ -39,10 +40,10 @@ _MAX_SECRETS = 64
 _THROTTLED = frozenset({502, 504})  # besides 429 and 503, as for all sinks
 
 
-_FRAMES = {  # prefix, separator, suffix of a body; its media type
-    "event": (b"", b"", b"", "application/json"),
-    "array": (b"[", b",", b"]", "application/json"),
-    "ndjson": (b"", b"\n", b"\n", "application/x-ndjson"),
+_FRAMES = {  # and the media type
+    "event": (Frame(b"", b"", b""), "application/json"),
+    "array": (Frame(b"[", b",", b"]"), "application/json"),
+    "ndjson": (Frame(b"", b"\n", b"\n"), "application/x-ndjson"),
 }
 
 
@@ -73,9 +74,10 @@ class WebhookSink:
         self._secrets: tuple[str, ...] = ()
         self.move(url)
         self._single = body == "event"
-        self._prefix, self._separator, self._suffix, media_type = _FRAMES[body]
-        self.overhead_bytes = len(self._prefix) + len(self._suffix)
-        self.separator_bytes = len(self._separator)
+        self._frame, media_type = _FRAMES[body]
+        self.frame = self._frame if body == "array" else None
+        self.overhead_bytes = len(self._frame.prefix) + len(self._frame.suffix)
+        self.separator_bytes = len(self._frame.separator)
         self.max_bytes = max_bytes
         self.max_events = 1 if self._single else max_events
         self._headers = check_headers(headers or {})
@@ -103,7 +105,7 @@ class WebhookSink:
             return events[0]
         if self._lines:  # in JSON, a line break can only stand between tokens
             events = [event.replace(b"\n", b" ").replace(b"\r", b" ") for event in events]
-        return frame(self._prefix, self._separator, self._suffix, events)
+        return frame(*self._frame, events)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         message_id = content_id(events[0]) if self._single else batch_id

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from ingestd.core.answer import Octets
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.core.regex import regex
@@ -118,7 +119,7 @@ class NoAuth:
     refusal = "no credentials are sent, and the API wants some: set auth, or leave no_auth out"
     ready: Ready | None = None
 
-    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    async def headers(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         return {}, 0
 
     def drop(self, generation: int) -> None:
@@ -142,7 +143,7 @@ class SecretHeader:
         self._value = value
         self.mask = mask
 
-    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    async def headers(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         value = self._value.get()
         return {self._name: value}, self._value.generation
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ingestd.core.answer import Octets
 from ingestd.core.clock import Clock, SystemClock
 from ingestd.core.errors import Unreachable, UserError
 from ingestd.transport.auth import LoginRefused
@@ -59,7 +60,7 @@ class AwsSignature:
         self._loading: asyncio.Task[Unreachable | None] | None = None
         self.mask = SecretMask()
 
-    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    async def headers(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         """Authorization, X-Amz-Date and, of temporary credentials, X-Amz-Security-Token.
 
         Raises LoginRefused where no credentials are found, TokenUnavailable where they do not come in time.
@@ -69,7 +70,7 @@ class AwsSignature:
             await self._wait_for_credentials()
         elif _ends_within(credentials, None) and self._clock.monotonic() >= self._renew_at:
             self._load()  # in the background: they are good until their end
-        signed = self._botocore.sign(self._frozen, self._service, self._region, url, body, headers)
+        signed = self._botocore.sign(self._frozen, self._service, self._region, url, bytes(body), headers)
         return signed, self._generation
 
     def drop(self, generation: int) -> None:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ingestd import __version__
 from ingestd.core import redaction
-from ingestd.core.answer import Answer
+from ingestd.core.answer import Answer, Octets
 from ingestd.core.clock import Clock, SystemClock, system_rng
 from ingestd.core.errors import Held
 from ingestd.transport.decoding import FIRST_OF_MARKS, undo
@@ -100,7 +100,7 @@ class Client:
         await self._engine.aclose()
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float | None = None
+        self, url: str, body: Octets, headers: Mapping[str, str], *, timeout_s: float | None = None
     ) -> Answer:
         """Send a POST, once: see ``request``."""
         return await self.request("POST", url, body=body, headers=headers, timeout_s=timeout_s)
@@ -110,7 +110,7 @@ class Client:
         method: str,
         url: str,
         *,
-        body: bytes = b"",
+        body: Octets = b"",
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
@@ -139,7 +139,7 @@ class Client:
             return Answer(0, error=_NOT_VALID, seconds=self._clock.monotonic() - start, unsent=True)
         return self._answer(done, body, start)
 
-    def _answer(self, done: Exchanged, sent: bytes, start: float) -> Answer:
+    def _answer(self, done: Exchanged, sent: Octets, start: float) -> Answer:
         headers = _lower(done.headers)
         body, truncated, unreadable = done.body, done.truncated, ""
         if "content-encoding" in headers or body[:1] in FIRST_OF_MARKS:
@@ -173,7 +173,7 @@ class Auth(Protocol):
     refusal: str
     ready: Ready | None
 
-    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    async def headers(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         """(headers to add to a POST with these, generation of the credential). Raises Unreachable."""
         ...
 
@@ -225,7 +225,7 @@ class Sender:
         """What waits for a token is not sent then."""
         self.held = on
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
+    async def send(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[Answer, int]:
         """(answer, generation of the credential). Raises Unreachable; Held when it is ``held`` by the
         time that a token is there."""
         ready = self._auth.ready

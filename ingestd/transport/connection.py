@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import httptools
 
+from ingestd.core.answer import Octets
 from ingestd.core.clock import Clock, Timer
 from ingestd.core.regex import regex
 from ingestd.transport.network_errors import TOO_LONG_A_LINE, TOO_MANY_LINES, NoAnswer, Unsent, bad_head, lost
@@ -80,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
     def send(
         self,
         head: bytes,
-        body: bytes,
+        body: Octets,
         *,
         held: bool = False,
         limit: int,
@@ -122,7 +123,7 @@ class ClientConnection(asyncio.Protocol):
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
-    def send_last(self, rest: bytes) -> None:
+    def send_last(self, rest: Octets) -> None:
         """The end of a body that was held back."""
         self._held = False
         self.transport.write(rest)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ingestd.core.answer import Octets
 from ingestd.core.clock import Clock, Timer
 from ingestd.transport.connection import KEEP_ALIVE_S, LATE, ClientConnection
 from ingestd.transport.dialer import Dialer, Lookup, proxy_headers
@@ -97,7 +98,13 @@ class Engine:
         await self.aclose()
 
     async def exchange(
-        self, method: str, target: RequestTarget, headers: Mapping[str, str], body: bytes, *, timeout: Timeout
+        self,
+        method: str,
+        target: RequestTarget,
+        headers: Mapping[str, str],
+        body: Octets,
+        *,
+        timeout: Timeout,
     ) -> Exchanged:
         """Send one request and read its answer. Names of ``headers`` are in lower case, values ASCII.
 
@@ -140,7 +147,7 @@ class Engine:
         return Exchanged(connection.status, connection.headers, connection.body, connection.truncated)
 
     async def _send_last(
-        self, connection: ClientConnection, answered: "asyncio.Future[None]", body: bytes
+        self, connection: ClientConnection, answered: "asyncio.Future[None]", body: Octets
     ) -> None:
         """Unless the answer comes first: that to a request which is too long."""
         await connection.written()
@@ -150,7 +157,7 @@ class Engine:
         if not answered.done():
             connection.send_last(body[-1:])
 
-    def limit(self, body: bytes) -> int:
+    def limit(self, body: Octets) -> int:
         """How much of the answer to ``body`` is kept: APIs that give back each event, and more, do exist."""
         return max(self._max_body_bytes, _ECHO * len(body))
 

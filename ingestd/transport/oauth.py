@@ -11,7 +11,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 import msgspec
 
-from ingestd.core.answer import Answer
+from ingestd.core.answer import Answer, Octets
 from ingestd.core.backoff import Backoff
 from ingestd.core.clock import Clock, system_rng
 from ingestd.core.errors import Unreachable
@@ -124,7 +124,7 @@ class TokenSource:
             raise type(outcome)(*outcome.args)  # its own for each that waited: tracebacks grow otherwise
         return outcome
 
-    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    async def headers(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         """``Authorization: Bearer …`` and the token's generation. Raises LoginRefused, TokenUnavailable."""
         token = await self.get()
         return {"Authorization": f"Bearer {token.value}"}, token.generation

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from ingestd.core.answer import PASSING, Answer
+from ingestd.core.answer import PASSING, Answer, Octets
 from ingestd.core.clock import Clock
 from ingestd.core.errors import Held, UserError
 from ingestd.core.regex import regex
@@ -37,7 +37,7 @@ class HandshakeTransport(Protocol):
     @property
     def refusal(self) -> str: ...
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]: ...
+    async def send(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[Answer, int]: ...
 
     def drop_token(self, generation: int) -> None:
         """The token of that generation was refused: log in again before the next request."""
@@ -77,7 +77,7 @@ class WebhookHandshake:
         self._asking: asyncio.Task[Answer | None] | None = None
         self._on_allowed = on_allowed
 
-    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, int]:
+    async def send(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[Answer, int]:
         """(answer, generation of the credential). Raises Unreachable, Held."""
         if not self._granted or self._clock.monotonic() >= self._good_until:
             refusal = await self._ask(url)

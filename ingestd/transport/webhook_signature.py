@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
+from ingestd.core.answer import Octets
 from ingestd.core.clock import Clock
 from ingestd.transport.auth import make_credential
 from ingestd.transport.client import Ready, SecretMask
@@ -30,7 +31,7 @@ class StandardWebhooks:
         self.mask = SecretMask()
         self._keys = make_credential(given, file, self._parse, what="secret", clock=clock, watch=watch)
 
-    async def headers(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    async def headers(self, url: str, body: Octets, headers: Mapping[str, str]) -> tuple[dict[str, str], int]:
         by_name = {name.lower(): value for name, value in headers.items()}
         own_id = by_name.get("webhook-id", "")
         webhook_id = own_id or make_id(by_name.get("idempotency-key", "").encode() or body)
@@ -60,12 +61,12 @@ class StandardWebhooks:
         return keys
 
 
-def sign(key: bytes, webhook_id: str, timestamp: str, body: bytes) -> str:
+def sign(key: bytes, webhook_id: str, timestamp: str, body: Octets) -> str:
     """``v1,…``: one signature."""
     signed = hmac.digest(key, f"{webhook_id}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed).decode()}"
 
 
-def make_id(seed: bytes) -> str:
+def make_id(seed: Octets) -> str:
     """The same for every attempt of one batch; without a dot, which separates what is signed."""
     return f"msg_{hashlib.sha256(seed).hexdigest()[:32]}"
