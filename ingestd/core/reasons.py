@@ -17,6 +17,8 @@ class Reason(StrEnum):
     UNCONFIRMED = "unconfirmed"  # the API accepted it, and has not said in time what became of it
     INTERRUPTED = "interrupted"  # the process ended first and its source cannot be read again
 
+    __hash__ = str.__hash__  # that of enumerations is written in Python, and many letters have one
+
 
 REJECTED = frozenset({Reason.INVALID, Reason.UNPARSABLE, Reason.LINE_TOO_LONG})
 """Counted as ``rejected`` in the ledger: the event never was a candidate for delivery."""

@@ -66,6 +66,8 @@ _COMPILED, _PLACES = (
     [(tuple(needs.split()), regex(pattern, re.IGNORECASE), by) for needs, pattern, by in patterns]
     for patterns in (_PATTERNS, _PATTERNS + _MORE)
 )
+_LIKE_ASCII = "\u0130\u0131\u017f\u212a"
+"""Letters that match i, s or k where case does not count; no others beyond ASCII do (tested)."""
 _NEEDED = {part for needs, *_ in _PLACES for part in needs}
 _SECRET_NAME = regex(rf"(?:{_NAMED}|{_COMMON}|authorization)$", re.IGNORECASE)
 _MASKED_URL = r"://\*\*\*@|://\S*\?\*\*\*|://\S*/\*\*\*(?:/events)?$"
@@ -199,7 +201,8 @@ class Mask:
 
 
 def _without_places(text: str, places: Sequence[tuple[tuple[str, ...], re.Pattern[str], str]]) -> str:
-    lower, plain = text.lower(), text.isascii()  # other letters may match where case does not count
+    lower = text.lower()
+    plain = text.isascii() or not any(letter in text for letter in _LIKE_ASCII)
     if plain and not any(part in lower for part in _NEEDED):
         return text
     for needs, pattern, by in places:

@@ -9,17 +9,18 @@ def cut_apart(
     chunk: Chunk, checked: ValidatedChunk, unparsable: list[int], validator: Validator
 ) -> ValidatedChunk:
     """A line may be several events: then the chunk has these. ``unparsable``: positions."""
+    lines = {index: chunk.events[index] for index in unparsable}
     broken = {
         index: found
-        for index in unparsable
-        if index not in chunk.too_long and (found := events_in(event := chunk.events[index])) != [(0, event)]
+        for index, line in lines.items()
+        if index not in chunk.too_long and (found := events_in(line)) != [(0, line)]
     }
     if broken:
         recut(chunk, broken.__getitem__, broken)
         checked = validator.check(chunk.events, again=True)
-        unparsable = checked.unparsable
-    for index in unparsable:
-        if is_utf16(chunk.events[index]):
+        lines = {index: chunk.events[index] for index in checked.unparsable}
+    for index, line in lines.items():
+        if is_utf16(line):
             checked.refuse(
                 index, "it is UTF-16 in the middle of UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8"
             )

@@ -297,13 +297,13 @@ class ReplayIntake:
         if copies and not (self._fan_out.incomplete(chunk.keeper) and self._copies.too_many):
             self._window.follow(chunk, [(positions[index], digest) for index, digest in copies])
         refused: dict[int, tuple[Reason, str]] = {}
-        too_long, refused_keys = chunk.too_long, checked.refused_keys
+        known = self._window.known(checked.refused_keys) if checked.refused_keys else ()
         for index, refusal in checked.refused.items():
-            if (position := positions[index]) in too_long:
-                length, kept = too_long[position], len(events[index])
+            if (position := positions[index]) in chunk.too_long:
+                length, kept = chunk.too_long[position], len(events[index])
                 detail = f"{length} bytes long, the limit is less; only the first {kept} are kept"
                 refused[position] = (Reason.LINE_TOO_LONG, detail)
-            elif (key := refused_keys.get(index)) and self._window.state_of(key) == "known":
+            elif index in known:
                 # an invalid copy of an event that is safe is a duplicate: the window comes first
                 duplicates.append(index)
             else:

@@ -7,7 +7,7 @@ set operation. See docs/promises.md: a duplicate never costs an event.
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any
@@ -71,6 +71,11 @@ class Window:
     def is_known(self, digest: bytes) -> bool:
         """Whether an event with this key is safe."""
         return self.state_of_digest(digest) == "known"
+
+    def known(self, keys: Mapping[int, str]) -> set[int]:
+        """Of keys by index, those of events that are safe."""
+        has, digests = self._table.has, zip(keys, map(self._table.digest, keys.values()), strict=True)
+        return {index for index, digest in digests if has(digest) and not self._table.is_pending(digest)}
 
     def reclaim(self, digests: Iterable[bytes]) -> None:
         """Claim keys of a batch that was frozen before a restart, whatever the window says."""

@@ -58,7 +58,8 @@ class ValidatedChunk(NamedTuple):
     @property
     def unparsable(self) -> list[int]:
         """Indices of those that are no JSON."""
-        return [i for i, refusal in self.refused.items() if refusal.reason is Reason.UNPARSABLE]
+        reason = Reason.UNPARSABLE  # of an enumeration, which is looked for in steps
+        return [index for index, refusal in self.refused.items() if refusal[0] is reason]
 
     def count_for(self, watch: KeyWatch) -> None:
         """Of how many valid events there is a key."""

@@ -11,8 +11,8 @@ from functools import cache
 from itertools import compress, repeat
 from operator import eq
 from typing import Any
-from zlib import crc32
 
+from ingestd.core.accelerator import crc32
 from ingestd.core.letter import MAX_DETAIL, REASONS, DeadLetter, LetterColumns, columns_of, fingerprint
 from ingestd.core.reasons import Reason
 from ingestd.core.redaction import redact

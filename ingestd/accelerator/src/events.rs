@@ -251,6 +251,14 @@ impl Events {
         Self::of_runs(runs.collect())
     }
 
+    /// Whether one of them has a carriage return at its end.
+    fn has_returns(&self, py: Python<'_>) -> bool {
+        self.runs.iter().any(|run| {
+            let data = run.source.data.bind(py).as_bytes();
+            run.spans().iter().any(|&(start, end)| end > start && data[end as usize - 1] == b'\r')
+        })
+    }
+
     /// Whether one of them has no bytes.
     fn has_empty(&self) -> bool {
         self.runs.iter().flat_map(Run::spans).any(|(start, end)| start == end)

@@ -35,6 +35,13 @@ def split_lines(data: bytes) -> tuple[Sequence[bytes], bytes]:
     return [line[:-1] for line in lines], tail
 
 
+def _has_returns(lines: Sequence[bytes], data: bytes) -> bool:
+    """Whether one of the lines of ``data`` may end in a carriage return."""
+    if isinstance(lines, COMPILED) and hasattr(lines, "has_returns"):  # that of 4.1 does not have it
+        return lines.has_returns()  # type: ignore[no-any-return]
+    return b"\r" in data
+
+
 def _tidied(lines: Sequence[bytes], *, returns: bool) -> Sequence[bytes]:
     """Without the carriage returns at their ends, if there are any, and without those that are empty then."""
     if isinstance(lines, COMPILED):
@@ -155,9 +162,9 @@ class Lines:
         self._at += size
         self._line += len(events) - open_line
         self._tail = last_bytes(self._tail, memoryview(data)[:size])
-        lines, regular = len(events), data.find(b"\r") < 0
-        events = _tidied(events, returns=not regular)
-        regular = regular and len(events) == lines
+        lines, returns = len(events), _has_returns(events, data)
+        events = _tidied(events, returns=returns)
+        regular = not returns and len(events) == lines
         too_long: dict[int, int] = {}
         if size > self._max_event_bytes < longest(events):
             events = list(events)

@@ -22,13 +22,15 @@ _ENDS = frozenset((*map(bytes, zip(_BLANK)), _BOM[-1:]))
 
 def is_utf16(line: bytes) -> bool:
     """Whether its every second byte is a NUL, more or less: a file of UTF-16 behind one of UTF-8."""
-    return len(line) > 3 and line.count(0) * 5 > len(line) * 2 and b"\0\0" not in line
+    if len(line) < 4 or b"\0" not in line:
+        return False
+    return line.count(0) * 5 > len(line) * 2 and b"\0\0" not in line
 
 
 def events_in(line: bytes) -> list[tuple[int, bytes]]:
     """(offset, event) of the parts of a line that is not JSON: itself where nothing can, and
     nothing where it is blank."""
-    if is_utf16(line) or _is_one_object(line):
+    if _is_one_object(line) or is_utf16(line):
         return [(0, line)]
     found: list[tuple[int, bytes]] = []
     for start, end in _parts(line):

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -431,3 +432,12 @@ def as_file(tree: dict[str, Any]) -> str:
             yield from tables(value, (*name, key))
 
     return "\n".join(tables(tree, ())) + "\n"
+
+
+def test_letters_that_match_where_case_does_not_count_are_looked_at_as_ascii_is() -> None:
+    others = map(chr, range(0x80, sys.maxunicode + 1))
+    like = {one for one in others if re.fullmatch(r"[\x00-\x7f]", one, re.IGNORECASE)}
+    assert like == set(redaction._LIKE_ASCII)
+    for name in ("password", "pa\u017fsword", "PAS\u017fWORD", "to\u212aen", "token", "cl\u0131ent_secret"):
+        for behind in ("", " \u2026", " gr\u00fc\u00df"):
+            assert "hunter22" not in redact(f"{name}=hunter22{behind}")
