@@ -126,7 +126,9 @@ class IngestConfig(UnwrapSection):
         10.0, gt=0, description="longest time from the first byte to the last header"
     )
     body_timeout: Seconds = field(30.0, gt=0, description="longest time from the head to the end of the body")
-    idle_timeout: Seconds = field(75.0, gt=0, description="longest time of a connection without a request")
+    idle_timeout: Seconds = field(  # Caddy leaves its connections open for 120 s, clients of Go for 90
+        130.0, gt=0, description="longest time of a connection without a request"
+    )
     trusted_proxies: Annotated[list[AddressRange], Before(as_list)] = field(
         [], max_length=100, description="proxies, by address or range, whose X-Forwarded-For is believed"
     )

@@ -93,8 +93,9 @@ class ServerLimits:
     """From the first byte to the last field, and for a TLS handshake; 408."""
     body_timeout_s: float = 30.0
     """From the head to the end of the body; 408. Also for a client that does not read its answers."""
-    idle_timeout_s: float = 75.0
-    """A connection without a request; closed without a word."""
+    idle_timeout_s: float = 130.0
+    """A connection without a request; closed without a word. A client that would use it just then gets a
+    reset: so it is longer than what proxies and clients wait before they close it."""
     last_call_s: float = 0.1
     """Of a drain, for connections in use: a request that is on its way then has an answer and no reset."""
     max_connections: int = 10_000
