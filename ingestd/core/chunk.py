@@ -198,8 +198,8 @@ def batch_ids(rng: random.Random) -> NewId:
 
 
 class SharedBody(Protocol):
-    def take(self) -> tuple[Octets, int]:
-        """A body and its CRC-32."""
+    def take(self, events: Sequence[bytes], /) -> tuple[Octets, int]:
+        """Their body and its CRC-32."""
         ...
 
 

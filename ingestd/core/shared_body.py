@@ -42,6 +42,7 @@ class SharedBodies:
     def __init__(self, frames: Sequence[Frame], *, max_bytes: int) -> None:
         self._frames = frames
         self._longest = max(frames, key=lambda one: len(one.prefix) + len(one.suffix))
+        self._ends_bytes = len(self._longest.prefix) + len(self._longest.suffix)
         self._max_bytes = max_bytes
         self._kept: dict[_Shared, None] = {}  # the oldest first
         self.kept_bytes = 0
@@ -51,30 +52,29 @@ class SharedBodies:
         """Whether one of these frames holds all of them."""
         return any(all(one.holds(other) for other in frames) for one in frames)
 
-    def share(self, events: Sequence[bytes]) -> "list[_Taker]":
-        """One for each of the sinks."""
-        shared = _Shared(events, len(self._frames))
+    def share(self) -> "list[_Taker]":
+        """One for each of the sinks, for the same events."""
+        shared = _Shared(len(self._frames))
         return [_Taker(self, shared, one) for one in self._frames]
 
-    def take(self, shared: "_Shared", mine: Frame) -> tuple[Octets, int]:
+    def take(self, shared: "_Shared", mine: Frame, events: Sequence[bytes]) -> tuple[Octets, int]:
         longest = self._longest
         shared.left -= 1
         if not shared.whole:
             if shared.is_given_up or not shared.left:
-                own = mine.body(shared.events)
+                own = mine.body(events)
                 return own, crc32(own)
-            shared.whole = longest.body(shared.events)
+            shared.whole = longest.body(events)
             shared.checksum = crc32(shared.whole)
             self._keep(shared)
         whole, checksum = shared.whole, shared.checksum
         if not shared.left:
             self._drop(shared)
-        if mine == longest:
+        if mine is longest or mine == longest:
             return whole, checksum
         first, behind = len(longest.prefix) - len(mine.prefix), len(longest.suffix) - len(mine.suffix)
-        inner_bytes = len(whole) - len(longest.prefix) - len(longest.suffix)
         body = memoryview(whole)[first : len(whole) - behind]
-        return body, reframed(checksum, inner_bytes, longest.ends, mine.ends)
+        return body, reframed(checksum, len(whole) - self._ends_bytes, longest.ends, mine.ends)
 
     def _keep(self, shared: "_Shared") -> None:
         self._kept[shared] = None
@@ -90,10 +90,12 @@ class SharedBodies:
 
 
 class _Shared:
-    __slots__ = ("checksum", "events", "is_given_up", "left", "whole")
+    """``left``: sinks that have not taken theirs. The events are not in it: a few may hold a whole chunk."""
 
-    def __init__(self, events: Sequence[bytes], sinks: int) -> None:
-        self.events, self.left = events, sinks
+    __slots__ = ("checksum", "is_given_up", "left", "whole")
+
+    def __init__(self, sinks: int) -> None:
+        self.left = sinks
         self.whole, self.checksum, self.is_given_up = b"", 0, False
 
 
@@ -102,5 +104,5 @@ class _Taker(NamedTuple):
     shared: _Shared
     frame: Frame
 
-    def take(self) -> tuple[Octets, int]:
-        return self.bodies.take(self.shared, self.frame)
+    def take(self, events: Sequence[bytes]) -> tuple[Octets, int]:
+        return self.bodies.take(self.shared, self.frame, events)

@@ -242,7 +242,7 @@ class Lane:
     def _freeze(self, batch: Batch) -> None:
         """Give the batch its bytes, once and for good."""
         if batch.shared:
-            batch.freeze(*batch.shared.take())
+            batch.freeze(*batch.shared.take(batch.events))
         elif not batch.body:
             stepped = self.stepped if batch.step else None
             events = batch.events

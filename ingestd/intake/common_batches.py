@@ -49,9 +49,7 @@ class CommonBatches:
     def _for_each(self, cut: list[Batch]) -> list[list[Batch]]:
         found: list[list[Batch]] = [[] for _ in self.sinks]
         for one in cut:
-            for mine, batcher, body in zip(
-                found, self._batchers, self._bodies.share(one.events), strict=True
-            ):
+            for mine, batcher, body in zip(found, self._batchers, self._bodies.share(), strict=True):
                 batch = one if batcher is self._first else batcher.same_as(one)
                 batch.shared = body
                 mine.append(batch)
