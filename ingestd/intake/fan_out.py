@@ -15,6 +15,7 @@ from ingestd.core.clock import Clock
 from ingestd.core.reasons import Reason
 from ingestd.core.receipt import Digests, FanOutReceipt, Positions
 from ingestd.core.sequences import pick
+from ingestd.core.token_bucket import TokenBucket
 from ingestd.delivery.recorder import FailedEvent, Outcomes
 from ingestd.delivery.sink_runner import SinkRunner
 from ingestd.intake.common_batches import CommonBatches, common_batches
@@ -26,10 +27,11 @@ from ingestd.recording.event_recorder import EventRecorder
 from ingestd.store.journal import DISMISSED, EVERYWHERE, Journal
 
 _NOTHING = RecoveredChunk(frozenset(), frozenset(), [])
-_IN_STEP_S, _GETS_ON_S = 0.05, 0.1
-"""So long, for each chunk, a full lane is waited for while others have room: one whose API took something so
-lately. Else it would stay as far behind as it may be, though it is no slower; what lanes in step send is in
-memory once, and in the processor's cache."""
+_GETS_ON_S = 0.1
+_IDLE_SHARE, _MOST_IDLE_S = 0.05, 0.05
+"""A full lane whose API took something so lately is waited for while the others have something to send, and
+for such a share of the time while one of them has not: so much at once. Else it would stay as far behind as
+it may be, though it is no slower; what lanes in step send is in memory once, and in the processor's cache."""
 
 
 class RecoveredPositions(msgspec.Struct, frozen=True):
@@ -75,6 +77,7 @@ class FanOut:
         self._recorder = recorder
         self._journal = journal
         self._clock = clock
+        self._idle_time = TokenBucket(_IDLE_SHARE, _MOST_IDLE_S, clock.monotonic())
         self._news = asyncio.Event()
         for sink in sinks:
             sink.lane.rooms.append(self._news)
@@ -281,8 +284,7 @@ class FanOut:
             self._hand_over(sink, [sink.batcher.flush()])
 
     async def room(self) -> None:
-        """Wait while all lanes are full, or one lags too far behind; and a moment for one that gets on."""
-        until, timer = 0.0, None
+        """Wait while all lanes are full, or one lags too far behind; and a while for one that gets on."""
         while sinks := [] if self._stopped else [sink for sink in self._sinks if not sink.lost]:
             self._news.clear()
             least = min(sink.pending_bytes for sink in sinks)
@@ -290,19 +292,30 @@ class FanOut:
                 for sink in sinks:
                     if sink.lane.idle:  # what is to be resolved is not on its way yet
                         self._flush(sink)
-            elif full := [sink for sink in sinks if sink.lane.full and not sink.lane.draining]:
-                if len(full) < len(sinks):
-                    now = self._clock.monotonic()
-                    if timer is None:
-                        until, timer = now + _IN_STEP_S, self._clock.call_later(_IN_STEP_S, self._news.set)
-                    gets_on = any(now - sink.lane.last_success < _GETS_ON_S for sink in full)
-                    if not gets_on or now > until - 0.001:  # a timer may be early
-                        break
-            else:
-                break
-            await self._news.wait()
+                await self._news.wait()
+            elif not (full := [sink for sink in sinks if sink.lane.full and not sink.lane.draining]):
+                return
+            elif len(full) == len(sinks):
+                await self._news.wait()
+            elif not await self._wait_for(full, [sink for sink in sinks if sink not in full]):
+                return
+
+    async def _wait_for(self, full: Sequence[SinkRunner], others: Sequence[SinkRunner]) -> bool:
+        """Whether it has waited for news of lanes that fall behind the others."""
+        now, timer = self._clock.monotonic(), None
+        if not any(now - sink.lane.last_success < _GETS_ON_S for sink in full):
+            return False
+        idle = not all(sink.lane.queued for sink in others)
+        if idle:
+            self._idle_time.fill(now)
+            if self._idle_time.tokens <= 0.001:  # a timer may be early
+                return False
+            timer = self._clock.call_later(self._idle_time.tokens, self._news.set)
+        await self._news.wait()
         if timer is not None:
             timer.cancel()
+            self._idle_time.take(ended := self._clock.monotonic(), ended - now)
+        return True
 
     def _sink_done(self, size_bytes: int, name: str) -> None:
         for sink in self._sinks:
