@@ -230,7 +230,8 @@ class Life:
     @asynccontextmanager
     async def _serve(self, endpoint: Endpoint, *rest: Any, **options: Any) -> AsyncIterator[PlayedServer]:
         producers = self.world.producers
-        producers.connect(endpoint, self.world.clock.call_later)
+        if not self.over:  # of one that was still starting when it was killed, nothing is heard
+            producers.connect(endpoint, self.world.clock.call_later)
         try:
             yield PlayedServer(lambda: None)
         finally:

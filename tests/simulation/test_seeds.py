@@ -24,6 +24,10 @@ def test_nor_in_the_histories_that_find_the_rarest_of_the_planted_defects(simula
     run(simulated, sorted(rare))
 
 
+def test_a_process_that_is_killed_before_it_serves_hears_no_producer_afterwards(simulated: Simulator) -> None:
+    run(simulated, [801_340])
+
+
 def run(simulated: Simulator, seeds: Iterable[int]) -> None:
     broken = {}
     for seed in seeds:
