@@ -49,7 +49,7 @@ class TrustedProxies:
         if with_port := _WITH_PORT.fullmatch(text):
             text = with_port["six"] or with_port["four"]
         try:
-            found = ipaddress.ip_address(text)
+            found = ipaddress.ip_address(text.partition("%")[0])  # a zone is any text, and of one machine
         except ValueError:
             return None
         address = getattr(found, "ipv4_mapped", None) or found
