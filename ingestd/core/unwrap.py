@@ -69,14 +69,17 @@ class Unwrapper:
         if (event := self._read(value, path)) is not None:  # nearly always
             found += [(one, "") for one in split(event)] if event[:1] == b"[" else [(event, "")]
             return
+        inner: bytes | None = value
         for at, part in enumerate(path):
+            if inner is None:
+                raise self._nothing()
+            value = _opened(inner)  # once: text in JSON in a string is no JSON
             # not at 0: a list that is itself an element of one is no envelope
             if at and value[:1] == b"[" and not INDEX.fullmatch(part):
                 break
-            inner = self._read(value, (part,))
-            if inner is None:
-                raise self._nothing()
-            value = inner
+            inner = json_path.raw_at(value, (part,))
+        else:
+            raise self._nothing()
         for element in split(value):
             if len(found) > most:
                 return

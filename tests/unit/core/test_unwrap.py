@@ -92,5 +92,22 @@ def test_no_depth_of_lists_is_too_much() -> None:
     assert (event, "nothing is at" in why) == (b"[" * 499 + b"]" * 499, True)
 
 
+def test_text_is_opened_once_whether_a_list_comes_after_it_or_not() -> None:
+    unwrapper = UnwrapSection(unwrap="a.b.c").unwrapper
+    assert unwrapper
+    inside = b'{"b":{"c":{"n":1}}}'
+    for times, found in ((1, [(b'{"n":1}', "")]), (2, None)):
+        for listed in (inside, b'{"b":[{"c":{"n":1}}]}'):
+            text = listed.decode()
+            for _ in range(times):
+                text = json.dumps(text)
+            envelope = b'{"a":%b}' % text.encode()
+            if found:
+                assert unwrapper.each(envelope, json_elements) == found
+            else:
+                with pytest.raises(NotWrapped, match="nothing is at"):
+                    unwrapper.each(envelope, json_elements)
+
+
 def json_elements(array: bytes) -> list[bytes]:
     return [array[1:-1]]
