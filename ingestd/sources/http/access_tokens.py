@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ _object = msgspec.json.Decoder(dict[str, str]).decode
 
 class FailedAttempts:
     """Wrong secrets, by the producer that was named and by address: after ten at once one in six seconds is
-    looked at, so that nobody tries many. Others are not held up."""
+    looked at, so that nobody tries many. Others are not held up. Of IPv6 the first 64 bits count: the rest a
+    machine chooses for itself."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -45,16 +47,25 @@ class FailedAttempts:
 
     def wait_s(self, peer: str, name: str) -> int:
         """0: it may be tried."""
-        bucket = self._buckets.get((peer, name))
+        bucket = self._buckets.get((_network(peer), name)) if self._buckets else None
         return math.ceil(bucket.wait_s(self._clock.monotonic())) if bucket else 0
 
     def failed(self, peer: str, name: str) -> None:
         now = self._clock.monotonic()
-        bucket = self._buckets.setdefault((peer, name), TokenBucket(_PER_S, _BURST, now))
+        counted = _network(peer), name
+        bucket = self._buckets.setdefault(counted, TokenBucket(_PER_S, _BURST, now))
         bucket.take(now)
-        self._buckets.move_to_end((peer, name))
+        self._buckets.move_to_end(counted)
         if len(self._buckets) > _MOST_WATCHED:
             self._buckets.popitem(last=False)
+
+
+def _network(peer: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    return str(address.ipv4_mapped or ipaddress.IPv6Address(int(address) >> 64 << 64))
 
 
 class AccessTokens:

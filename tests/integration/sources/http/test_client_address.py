@@ -1,6 +1,7 @@
 """Behind a proxy clients are told apart by X-Forwarded-For, if the proxy is a trusted one."""
 
 from ingestd.httpd.request import Request
+from ingestd.sources.http.access_tokens import FailedAttempts
 from ingestd.sources.http.auth import Authenticator
 from ingestd.sources.http.client_address import TrustedProxies
 from ingestd.sources.http.endpoint import Endpoint, EndpointSettings
@@ -51,6 +52,23 @@ def test_behind_a_trusted_proxy_who_tries_secrets_holds_up_nobody_else() -> None
     assert tried == [401] * 10 + [429]
     assert posted_by(scene, basic("bridge", PASSWORD) | ours) == "basic"
     assert posted_by(scene, basic("bridge", PASSWORD) | theirs) == 429
+
+
+def test_an_ipv6_network_is_one_client_and_an_ipv4_address_in_ipv6_is_one() -> None:
+    scene = Scene(PRODUCERS, trusted_proxies=PROXIES)
+
+    def post(client: str, password: str = "wrong") -> object:
+        return posted_by(scene, basic("bridge", password) | {"x-forwarded-for": client})
+
+    assert [post(f"2001:db8:0:1:{number}::7") for number in range(11)] == [401] * 10 + [429]
+    assert post("2001:db8:0:2::7", PASSWORD) == "basic"
+    attempts = FailedAttempts(scene.clock)
+    for number in range(10):
+        attempts.failed(f"::ffff:198.51.100.{number}", "one")
+        attempts.failed("fe80::7%eth0", "one")
+    assert not attempts.wait_s("::ffff:198.51.100.7", "one")
+    assert attempts.wait_s("fe80::8%eth1", "one")
+    assert not attempts.wait_s("/run/ingestd.sock", "one")
 
 
 def test_without_trust_a_client_cannot_choose_its_address() -> None:
