@@ -142,6 +142,8 @@ def draw(seed: int) -> HistoryPlan:
         bad = rng.choice((-1, rng.randrange(13)))
         refuses = rng.choice(("named", "silent", "item"))
         kinds[sink] = Kind(types, body, bad, refuses, login=rng.random() < 0.2)
+    if name == "files":
+        kinds = _alike(kinds, random.Random(seed + 5))
     fixed = _fixed_settings(rng, theme)
     count = rng.choice((1, 1, 2, 2, 3))
     replays = 0.7 if name == "files" else 0.2 * (rng.random() < 0.2)
@@ -161,6 +163,18 @@ def draw(seed: int) -> HistoryPlan:
         chunk_bytes=rng.choice((600, 3000, 256 * 1024)),
         lives=lives,
     )
+
+
+def _alike(kinds: dict[str, Kind], rng: random.Random) -> dict[str, Kind]:
+    """Of most replays several sinks take all events, in bodies of which one can be the others'."""
+    if rng.random() < 0.2:
+        return kinds
+    several = dict.fromkeys(_NAMES[:2], kinds[_NAMES[0]]) | kinds
+    bodies = {name: rng.choice(("api", "array", "api", "array", "")) for name in several}
+    return {
+        name: kind._replace(types=TYPES, body=bodies[name]) if bodies[name] else kind
+        for name, kind in several.items()
+    }
 
 
 def _fixed_settings(rng: random.Random, theme: Theme) -> dict[str, dict[str, Any]]:

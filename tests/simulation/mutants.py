@@ -42,6 +42,18 @@ MUTANTS = (
         "return self.unread",
     ),
     Mutant(
+        "a sink gets the body that others share as it is, and not its own part of it",
+        "core/shared_body.py",
+        "if mine is longest or mine == longest:",
+        "if True:",
+    ),
+    Mutant(
+        "the checksum of a sink's own part of a body is that of the whole",
+        "core/shared_body.py",
+        "return body, reframed(checksum, len(whole) - self._ends_bytes, longest.ends, mine.ends)",
+        "return body, checksum",
+    ),
+    Mutant(
         "a parked sink is sent to",
         "delivery/lane.py",
         "return self._flow.circuit.held or (",
