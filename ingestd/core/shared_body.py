@@ -23,6 +23,11 @@ class Frame(NamedTuple):
         return frame(self.prefix, self.separator, self.suffix, events)
 
     @property
+    def overhead_bytes(self) -> int:
+        """What stands before the first event and behind the last."""
+        return len(self.prefix) + len(self.suffix)
+
+    @property
     def ends(self) -> Ends:
         return self.prefix, self.suffix
 
@@ -41,8 +46,8 @@ class SharedBodies:
 
     def __init__(self, frames: Sequence[Frame], *, max_bytes: int) -> None:
         self._frames = frames
-        self._longest = max(frames, key=lambda one: len(one.prefix) + len(one.suffix))
-        self._ends_bytes = len(self._longest.prefix) + len(self._longest.suffix)
+        self._longest = max(frames, key=lambda one: one.overhead_bytes)
+        self._ends_bytes = self._longest.overhead_bytes
         self._max_bytes = max_bytes
         self._kept: dict[_Shared, None] = {}  # the oldest first
         self.kept_bytes = 0

@@ -70,12 +70,12 @@ class Window:
 
     def is_known(self, digest: bytes) -> bool:
         """Whether an event with this key is safe."""
-        return self.state_of_digest(digest) == "known"
+        return self._table.has(digest) and not self._table.is_pending(digest)
 
     def known(self, keys: Mapping[int, str]) -> set[int]:
         """Of keys by index, those of events that are safe."""
-        has, digests = self._table.has, zip(keys, map(self._table.digest, keys.values()), strict=True)
-        return {index for index, digest in digests if has(digest) and not self._table.is_pending(digest)}
+        digests = zip(keys, map(self._table.digest, keys.values()), strict=True)
+        return {index for index, digest in digests if self.is_known(digest)}
 
     def reclaim(self, digests: Iterable[bytes]) -> None:
         """Claim keys of a batch that was frozen before a restart, whatever the window says."""

@@ -25,6 +25,7 @@ from ingestd.core.address import show_url
 from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.setting_types import EventPath, Size, field
+from ingestd.core.shared_body import Frame
 from ingestd.core.verdict import ItemError, Meaning, Verdict
 from ingestd.sinks import answer_body, answers
 from ingestd.sinks.answers import DEFAULT, AnswerReader
@@ -34,7 +35,7 @@ from ingestd.sinks.sink import Sink, Unencodable, system_wall
 from ingestd.transport.headers import retry_after
 
 MAX_ENTRIES = 10
-_PREFIX, _SEPARATOR, _SUFFIX = b'{"Entries":[', b",", b"]}"
+_FRAME = Frame(b'{"Entries":[', b",", b"]}")
 
 # A detail is JSON within a string: each quote and backslash becomes two bytes, and nothing more than two.
 _GROWTH = 2
@@ -84,8 +85,8 @@ class EventBridgeSink:
 
     kind = "eventbridge"
     max_events = MAX_ENTRIES
-    overhead_bytes = len(_PREFIX) + len(_SUFFIX)
-    separator_bytes = len(_SEPARATOR)
+    overhead_bytes = _FRAME.overhead_bytes
+    separator_bytes = len(_FRAME.separator)
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class EventBridgeSink:
                 unfit[index] = str(error)
         if unfit:
             raise Unencodable(unfit)
-        return frame(_PREFIX, _SEPARATOR, _SUFFIX, entries)
+        return frame(*_FRAME, entries)
 
     def headers(self, batch_id: str, events: Sequence[bytes]) -> dict[str, str]:
         return {

@@ -22,7 +22,7 @@ class IngestApi:
 
     kind = "ingest_api"
     frame = _FRAME
-    overhead_bytes = len(_FRAME.prefix) + len(_FRAME.suffix)
+    overhead_bytes = _FRAME.overhead_bytes
     separator_bytes = len(_FRAME.separator)
 
     def __init__(

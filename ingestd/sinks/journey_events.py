@@ -15,6 +15,7 @@ from ingestd.core.answer import Answer
 from ingestd.core.chunk import frame
 from ingestd.core.errors import UserError
 from ingestd.core.setting_types import field
+from ingestd.core.shared_body import Frame
 from ingestd.core.text import cut
 from ingestd.core.verdict import Meaning, Verdict
 from ingestd.schemas.genesys_models import model
@@ -38,7 +39,7 @@ _ITEMS = AnswerReader(
         retryable="isRetryable",
     )
 )
-_PREFIX, _SEPARATOR, _SUFFIX = b'{"entities":[', b",", b"]}"
+_FRAME = Frame(b'{"entities":[', b",", b"]}")
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -62,8 +63,8 @@ class JourneyEventsSink:
     """
 
     kind = "journey_events"
-    overhead_bytes = len(_PREFIX) + len(_SUFFIX)
-    separator_bytes = len(_SEPARATOR)
+    overhead_bytes = _FRAME.overhead_bytes
+    separator_bytes = len(_FRAME.separator)
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class JourneyEventsSink:
         unfit = {index: fault for index, event in enumerate(events) if (fault := find(event))}
         if unfit:
             raise Unencodable(unfit)
-        return frame(_PREFIX, _SEPARATOR, _SUFFIX, events)
+        return frame(*_FRAME, events)
 
     def _find_fault(self, event: bytes) -> str | None:
         fault = _find_fault(event)

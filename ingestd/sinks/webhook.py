@@ -76,7 +76,7 @@ class WebhookSink:
         self._single = body == "event"
         self._frame, media_type = _FRAMES[body]
         self.frame = self._frame if body == "array" else None
-        self.overhead_bytes = len(self._frame.prefix) + len(self._frame.suffix)
+        self.overhead_bytes = self._frame.overhead_bytes
         self.separator_bytes = len(self._frame.separator)
         self.max_bytes = max_bytes
         self.max_events = 1 if self._single else max_events

@@ -1,4 +1,4 @@
-"""Events inside out of the envelopes of a request. Used by ``endpoint.py``."""
+"""Events taken out of the envelopes of a request. Used by ``endpoint.py``."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ def unwrapped(
 
 
 def _listed(value: bytes, max_events: int) -> Sequence[bytes]:
-    """What cannot be inside apart is one event, and the schema says what is wrong with it."""
+    """What cannot be taken apart is one event, and the schema says what is wrong with it."""
     try:
         return elements_of(value, max_events)
     except SequenceTooDense:
